@@ -1,0 +1,78 @@
+//! What a route's cache is told to do: plain values, built by `config`, applied by this room and `proxy`.
+
+use std::time::Duration;
+
+use goodgate_failure::Words;
+use http::header::HeaderName;
+
+/// One store as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// Its name: a metric label. A reload changes limits, never the identity of a store of the same name.
+    pub name: String,
+    /// Bytes of memory for objects, headers and bookkeeping included.
+    pub memory_bytes: u64,
+    /// The largest object kept, body and header, in bytes.
+    pub object_bytes_max: u64,
+}
+
+/// A route's `cache`.
+#[derive(Clone, Debug)]
+pub struct CachePolicy {
+    /// Index into the configured stores.
+    pub store: usize,
+    /// When copies are served at all.
+    pub mode: Mode,
+    /// Also keep copies of what has no freshness, only for the case of failure.
+    pub last_good: bool,
+    /// For which failures an old copy may be served.
+    pub use_stale: Words,
+    /// How long past its freshness (a last-good copy: past its storing) a copy may be served for those.
+    pub stale_for: Duration,
+    /// Freshness by status where the response itself says nothing.
+    pub ttl: Vec<(u16, Duration)>,
+    /// Cookies that do not make a request personal.
+    pub cookies_ignored: Vec<CookiePattern>,
+    /// Whether a request with a cookie may get a copy that was stored for somebody without one.
+    pub serve_anonymous: bool,
+    /// A request with one of these fields neither reads nor fills the cache.
+    pub bypass_headers: Vec<HeaderName>,
+    /// Whether responses carry `Cache-Status` (RFC 9211).
+    pub status_header: bool,
+}
+
+/// When a copy is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A shared cache by RFC 9111.
+    Standard,
+    /// Nothing is served while a backend answers; copies are for the case of failure only.
+    Fallback,
+}
+
+/// A cookie name, or the beginning of one if it was written with a `*` at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CookiePattern {
+    /// Exactly this name.
+    Exact(String),
+    /// Every name that begins so.
+    Prefix(String),
+}
+
+impl CookiePattern {
+    /// Reads `name` or `name*`.
+    pub fn parse(text: &str) -> Self {
+        match text.strip_suffix('*') {
+            Some(prefix) => Self::Prefix(prefix.to_owned()),
+            None => Self::Exact(text.to_owned()),
+        }
+    }
+
+    /// Whether the cookie name matches. Cookie names are case-sensitive (RFC 6265).
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => name == exact,
+            Self::Prefix(prefix) => name.starts_with(prefix.as_str()),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Why an attempt or a request failed, and whether it may be tried again.
+//!
+//! One closed list, [`Cause`], is the vocabulary of every place a failure shows: log, header, metric,
+//! page, docs. Everything else about a failure is derived from it by exhaustive `match`. This room does
+//! no I/O and reads no clock: time and randomness are arguments.
+
+mod attempt;
+mod budget;
+mod cause;
+mod retry;
+mod words;
+
+pub use attempt::{Attempt, Attempts, Phase};
+pub use budget::{Budget, BudgetPolicy};
+pub use cause::{Blame, Cause, ReceivedStatus};
+pub use retry::{Decision, Replay, Refusal, RetryPolicy, Situation};
+pub use words::{Word, Words};

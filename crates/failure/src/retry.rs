@@ -1,0 +1,225 @@
+//! May this request be tried once more? One pure function over plain values.
+//!
+//! Two different fears are kept apart. Repeating a request that may have been acted on is forbidden by
+//! `replay`, whatever the rest says. Amplifying an outage is bounded by `tries` and the budget, and only
+//! attempts that sent something count there: a connect that failed cost the backend nothing.
+
+use std::num::NonZeroU32;
+use std::time::Instant;
+
+use http::Method;
+
+use crate::{BudgetPolicy, Cause, Words};
+
+/// What may be sent again after a byte of it went out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// Nothing.
+    None,
+    /// Safe methods of RFC 9110 section 9.2.1: GET, HEAD, OPTIONS, TRACE.
+    Safe,
+    /// Idempotent methods of RFC 9110 section 9.2.2: the safe ones, PUT, DELETE.
+    Idempotent,
+    /// Everything (nginx's `non_idempotent`).
+    All,
+}
+
+impl Replay {
+    /// Whether a request with this method may be sent again.
+    pub fn allows(self, method: &Method) -> bool {
+        match self {
+            Self::None => false,
+            Self::Safe => method.is_safe(),
+            Self::Idempotent => method.is_idempotent(),
+            Self::All => true,
+        }
+    }
+}
+
+/// When a failed attempt is followed by another. Built by `config`, applied by `proxy`.
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    /// Attempts that sent something, the first included.
+    pub tries: NonZeroU32,
+    /// Which failures are worth another attempt.
+    pub on: Words,
+    /// What may be sent again.
+    pub replay: Replay,
+    /// How many retries the upstream may see in all.
+    pub budget: BudgetPolicy,
+}
+
+/// Why no further attempt was made. A closed set: a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `retry.tries` is used up.
+    Tries,
+    /// The retry budget is used up.
+    Budget,
+    /// The request may have been acted on and must not be repeated.
+    NotReplayable,
+    /// The request body is larger than what is kept for a second attempt (64 KiB).
+    BodyTooLarge,
+    /// The request's `timeout` has passed.
+    Deadline,
+    /// Every backend that may be used has been tried.
+    NoBackendLeft,
+    /// Response bytes have gone out to the client.
+    BytesOut,
+    /// `retry.on` does not name this failure.
+    NotConfigured,
+}
+
+impl Refusal {
+    /// Every member, in the order of the documentation.
+    pub const ALL: [Self; 8] = [
+        Self::Tries,
+        Self::Budget,
+        Self::NotReplayable,
+        Self::BodyTooLarge,
+        Self::Deadline,
+        Self::NoBackendLeft,
+        Self::BytesOut,
+        Self::NotConfigured,
+    ];
+
+    /// The word for logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tries => "tries",
+            Self::Budget => "budget",
+            Self::NotReplayable => "not_replayable",
+            Self::BodyTooLarge => "body_too_large",
+            Self::Deadline => "deadline",
+            Self::NoBackendLeft => "no_backend_left",
+            Self::BytesOut => "bytes_out",
+            Self::NotConfigured => "not_configured",
+        }
+    }
+}
+
+/// What is known when an attempt has failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// Why it failed.
+    pub cause: Cause,
+    /// The request's method.
+    pub method: &'a Method,
+    /// Attempts of this request so far that sent something, this one included if it did.
+    pub sent_attempts: u32,
+    /// Whether a byte of the request went out in this attempt.
+    pub request_bytes_sent: bool,
+    /// Whether the whole request body so far can be sent again.
+    pub body_kept: bool,
+    /// Whether a byte of a response has gone out to the client.
+    pub response_bytes_out: bool,
+    /// When the request's time is up.
+    pub deadline: Instant,
+    /// Now.
+    pub now: Instant,
+}
+
+/// The verdict of [`RetryPolicy::decide`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Try another backend; nothing was sent, so the budget is not asked.
+    RetryFree,
+    /// Try another backend if the budget has one retry left.
+    RetryFromBudget,
+    /// Stop, for this reason.
+    Stop(Refusal),
+}
+
+impl RetryPolicy {
+    /// Whether the request may be tried again. That another backend is left, and the budget, are for the
+    /// caller to ask: both have state.
+    pub fn decide(&self, at: &Situation<'_>) -> Decision {
+        if at.response_bytes_out {
+            return Decision::Stop(Refusal::BytesOut);
+        }
+        if !self.on.covers(at.cause) {
+            return Decision::Stop(Refusal::NotConfigured);
+        }
+        if at.now >= at.deadline {
+            return Decision::Stop(Refusal::Deadline);
+        }
+        if !at.body_kept {
+            return Decision::Stop(Refusal::BodyTooLarge);
+        }
+        if !at.request_bytes_sent {
+            return Decision::RetryFree;
+        }
+        if !self.replay.allows(at.method) {
+            return Decision::Stop(Refusal::NotReplayable);
+        }
+        if at.sent_attempts >= self.tries.get() {
+            return Decision::Stop(Refusal::Tries);
+        }
+        Decision::RetryFromBudget
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ReceivedStatus, Word};
+    use std::time::Duration;
+
+    fn policy() -> RetryPolicy {
+        RetryPolicy {
+            tries: NonZeroU32::new(3).unwrap(),
+            on: Words::of(&[Word::Error, Word::Timeout, Word::InvalidHeader, Word::Http503]),
+            replay: Replay::Idempotent,
+            budget: BudgetPolicy::percent(20),
+        }
+    }
+
+    fn situation(cause: Cause, method: &Method, sent: bool) -> Situation<'_> {
+        let now = Instant::now();
+        Situation {
+            cause,
+            method,
+            sent_attempts: u32::from(sent),
+            request_bytes_sent: sent,
+            body_kept: true,
+            response_bytes_out: false,
+            deadline: now + Duration::from_secs(1),
+            now,
+        }
+    }
+
+    #[test]
+    fn what_was_never_sent_goes_on_whatever_the_method() {
+        let at = situation(Cause::ConnectionRefused, &Method::POST, false);
+        assert_eq!(policy().decide(&at), Decision::RetryFree);
+        let many = Situation { sent_attempts: 99, ..at };
+        assert_eq!(policy().decide(&many), Decision::RetryFree);
+    }
+
+    #[test]
+    fn a_post_that_was_sent_is_never_repeated() {
+        let at = situation(Cause::ConnectionTerminated, &Method::POST, true);
+        assert_eq!(policy().decide(&at), Decision::Stop(Refusal::NotReplayable));
+        let all = RetryPolicy { replay: Replay::All, ..policy() };
+        assert_eq!(all.decide(&at), Decision::RetryFromBudget);
+    }
+
+    #[test]
+    fn tries_deadline_body_and_bytes_out_each_stop_it() {
+        let at = situation(Cause::HttpResponseTimeout, &Method::GET, true);
+        assert_eq!(policy().decide(&at), Decision::RetryFromBudget);
+        let stopped = |at: Situation<'_>| policy().decide(&at);
+        assert_eq!(stopped(Situation { sent_attempts: 3, ..at }), Decision::Stop(Refusal::Tries));
+        assert_eq!(stopped(Situation { deadline: at.now, ..at }), Decision::Stop(Refusal::Deadline));
+        assert_eq!(stopped(Situation { body_kept: false, ..at }), Decision::Stop(Refusal::BodyTooLarge));
+        assert_eq!(stopped(Situation { response_bytes_out: true, ..at }), Decision::Stop(Refusal::BytesOut));
+    }
+
+    #[test]
+    fn only_the_named_statuses_are_retried() {
+        let get = Method::GET;
+        let at = |status| situation(Cause::Received(status), &get, true);
+        assert_eq!(policy().decide(&at(ReceivedStatus::S503)), Decision::RetryFromBudget);
+        assert_eq!(policy().decide(&at(ReceivedStatus::S500)), Decision::Stop(Refusal::NotConfigured));
+    }
+}

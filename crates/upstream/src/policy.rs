@@ -1,0 +1,141 @@
+//! What an upstream is told to be: plain values, built by `config`, applied by this room and by `watch`.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use goodgate_failure::Words;
+
+/// One upstream as configured.
+#[derive(Clone, Debug)]
+pub struct UpstreamSpec {
+    /// Its name: a metric label.
+    pub name: String,
+    /// The `Host` that a backend is sent.
+    pub host: HostHeader,
+    /// Its backends as written; a name stands for all its addresses.
+    pub backends: Vec<BackendSpec>,
+    /// Active health checks; none if absent.
+    pub probe: Option<ProbePolicy>,
+    /// Its time limits.
+    pub timeouts: Timeouts,
+}
+
+/// One entry of `backends`.
+#[derive(Clone, Debug)]
+pub struct BackendSpec {
+    /// Where it is.
+    pub address: BackendAddress,
+    /// Its share of the requests relative to the others, 1 to [`BackendSpec::WEIGHT_MAX`].
+    pub weight: NonZeroU16,
+    /// Used only when no other is in rotation.
+    pub backup: bool,
+    /// When live failures take it out of rotation.
+    pub ejection: EjectionPolicy,
+}
+
+impl BackendSpec {
+    /// The largest weight. It bounds the length of the precomputed rotation.
+    pub const WEIGHT_MAX: u16 = 1000;
+}
+
+/// An address as written in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BackendAddress {
+    /// An IP address and port.
+    Ip(SocketAddr),
+    /// A name to look up, and a port. Lower case, without a trailing dot.
+    Name {
+        /// The host name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl std::fmt::Display for BackendAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// The `Host` that a backend is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostHeader {
+    /// As the client sent it.
+    Client,
+    /// The backend's own address as written in the configuration.
+    Backend,
+    /// A fixed name.
+    Name(String),
+}
+
+/// When live failures take a backend out of rotation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EjectionPolicy {
+    /// Failures within `fail_timeout` that eject; 0 never ejects.
+    pub max_fails: u32,
+    /// The window that failures are counted in, and the length of the ejection.
+    pub fail_timeout: Duration,
+    /// Which failures count.
+    pub fail_on: Words,
+    /// Failures after the connection stood count only if they are at least this share (0.0 to 1.0) of the
+    /// backend's attempts in the window.
+    pub min_fail_share: f64,
+}
+
+/// Active health checks of an upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbePolicy {
+    /// What is asked.
+    pub kind: ProbeKind,
+    /// Another port than the backend's own.
+    pub port: Option<NonZeroU16>,
+    /// Time between two probes of one backend, jittered by a tenth either way.
+    pub interval: Duration,
+    /// The same while the backend is down.
+    pub interval_down: Duration,
+    /// How long one probe may take.
+    pub timeout: Duration,
+    /// Passes in a row that put a backend back.
+    pub rise: NonZeroU32,
+    /// Failures in a row that take it out.
+    pub fall: NonZeroU32,
+}
+
+/// What a probe asks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProbeKind {
+    /// A connection is enough.
+    Tcp,
+    /// A GET must be answered with an expected status.
+    Http {
+        /// Path and query.
+        path: String,
+        /// The `Host`; the backend's address if absent.
+        host: Option<String>,
+        /// Statuses that pass.
+        expect_status: Vec<RangeInclusive<u16>>,
+    },
+}
+
+/// Time limits towards the backends of an upstream. All finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the connection stands.
+    pub connect: Duration,
+    /// From the request to the response header, each attempt.
+    pub first_byte: Duration,
+    /// Between two reads of the response body.
+    pub read: Duration,
+    /// Until a piece of the request is accepted.
+    pub write: Duration,
+    /// A kept connection is not reused after this long.
+    pub idle: Duration,
+    /// Between two reads of an upgraded connection.
+    pub tunnel: Duration,
+}
