@@ -1,7 +1,22 @@
 //! Who gets the next attempt: backends, rotation, passive and active health.
+//!
+//! An [`Upstream`] is what one configuration says; its backends' [`Vitals`] are what has been seen of
+//! them, keyed by address, and outlive it. This room does no I/O and reads no clock: `watch` brings
+//! addresses and probe results, `proxy` the outcomes of attempts, each with the time.
+//! Transitions are returned, never logged here.
 
+mod backend;
+mod health;
+mod lease;
 mod policy;
+mod rotation;
+mod upstream;
+mod window;
 
+pub use backend::{Backend, BackendView, Vitals};
+pub use health::{Health, State, Transition};
+pub use lease::{How, Lease};
 pub use policy::{
     BackendAddress, BackendSpec, EjectionPolicy, HostHeader, ProbeKind, ProbePolicy, Timeouts, UpstreamSpec,
 };
+pub use upstream::Upstream;

@@ -1,0 +1,217 @@
+//! One address of an upstream: what it is told to be, and what has been seen of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use goodgate_failure::{Blame, Cause};
+use parking_lot::Mutex;
+
+use crate::window::Window;
+use crate::{EjectionPolicy, Health, State, Transition};
+
+/// A backend as one configuration has it. The running state behind it is shared and outlives it.
+#[derive(Debug)]
+pub struct Backend {
+    /// The address that attempts go to.
+    pub address: SocketAddr,
+    /// The address as written: a name where the configuration has one. For `host: backend`.
+    pub written: Arc<str>,
+    /// Its share of the requests relative to the others.
+    pub weight: u16,
+    /// Used only when no other is in rotation.
+    pub backup: bool,
+    /// When live failures eject it.
+    pub ejection: EjectionPolicy,
+    pub(crate) vitals: Arc<Vitals>,
+}
+
+/// What has been seen of one address: health and counters. Survives reloads.
+#[derive(Debug)]
+pub struct Vitals {
+    born: Instant,
+    health: Mutex<Health>,
+    attempts: Window,
+    unreachable: Window,
+    misbehaved: Window,
+    in_flight: AtomicU64,
+    ok: AtomicU64,
+    failed: AtomicU64,
+    /// Milliseconds after `born`, plus one; zero: never.
+    last_failure: AtomicU64,
+}
+
+/// A backend at one moment, for metrics and the admin side.
+#[derive(Clone, Debug)]
+pub struct BackendView {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The address as written in the configuration.
+    pub written: Arc<str>,
+    /// Its state.
+    pub state: State,
+    /// What ejected it, if it is ejected or on trial.
+    pub cause: Option<Cause>,
+    /// Its weight.
+    pub weight: u16,
+    /// Whether it is a backup.
+    pub backup: bool,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Attempts that went well.
+    pub ok: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+}
+
+impl Vitals {
+    /// Nothing seen yet.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            born: now,
+            health: Mutex::new(Health::NEW),
+            attempts: Window::default(),
+            unreachable: Window::default(),
+            misbehaved: Window::default(),
+            in_flight: AtomicU64::new(0),
+            ok: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            last_failure: AtomicU64::new(0),
+        }
+    }
+
+    fn since_birth(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born)
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        *self.health.lock()
+    }
+
+    /// Applies one step of the state machine; the transition if the state's name changed.
+    pub(crate) fn step(&self, step: impl FnOnce(Health) -> Health) -> Option<(State, State)> {
+        let mut health = self.health.lock();
+        let before = health.state();
+        *health = step(*health);
+        let after = health.state();
+        (before != after).then_some((before, after))
+    }
+
+    pub(crate) fn claim_trial(&self, now: Instant) -> bool {
+        let mut health = self.health.lock();
+        let claimed = health.trial(now);
+        if let Some(trial) = claimed {
+            *health = trial;
+        }
+        claimed.is_some()
+    }
+
+    pub(crate) fn last_failure(&self) -> u64 {
+        self.last_failure.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn attempt_started(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn attempt_ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Backend {
+    /// An attempt went well. `out_of_rotation` says that it was made although the backend was ejected,
+    /// on trial or failing open: then it proves the backend, while a straggler from before the ejection
+    /// does not.
+    pub(crate) fn succeeded(&self, out_of_rotation: bool, now: Instant) -> Option<Transition> {
+        let vitals = &self.vitals;
+        vitals.ok.fetch_add(1, Ordering::Relaxed);
+        vitals.attempts.add(vitals.since_birth(now), self.ejection.fail_timeout);
+        if !out_of_rotation {
+            return None;
+        }
+        let change = vitals.step(Health::proven);
+        if change.is_some() {
+            vitals.unreachable.clear();
+            vitals.misbehaved.clear();
+        }
+        self.transition(change, None)
+    }
+
+    /// An attempt failed.
+    pub(crate) fn failed(&self, cause: Cause, now: Instant) -> Option<Transition> {
+        let vitals = &self.vitals;
+        let at = vitals.since_birth(now);
+        vitals.failed.fetch_add(1, Ordering::Relaxed);
+        vitals.attempts.add(at, self.ejection.fail_timeout);
+        if cause.blame() == Blame::Nobody {
+            return self.abandoned(now);
+        }
+        let millis = u64::try_from(at.as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        vitals.last_failure.store(millis, Ordering::Relaxed);
+        if !self.ejection.fail_on.covers(cause) {
+            return self.abandoned(now);
+        }
+        match cause.blame() {
+            Blame::BackendUnreachable => vitals.unreachable.add(at, self.ejection.fail_timeout),
+            Blame::BackendMisbehaved => vitals.misbehaved.add(at, self.ejection.fail_timeout),
+            Blame::Nobody => {}
+        }
+        let enough = self.enough_failures(at);
+        let change = vitals.step(|health| match health {
+            Health::Trial { .. } => health.ejected(cause, &self.ejection, now),
+            Health::Up { .. } if enough => health.ejected(cause, &self.ejection, now),
+            Health::Up { .. } | Health::Ejected { .. } | Health::Down { .. } => health,
+        });
+        self.transition(change, Some(cause))
+    }
+
+    /// An attempt ended without saying anything about the backend.
+    pub(crate) fn abandoned(&self, now: Instant) -> Option<Transition> {
+        let change = self.vitals.step(|health| health.trial_abandoned(now));
+        self.transition(change, None)
+    }
+
+    fn enough_failures(&self, at: Duration) -> bool {
+        let EjectionPolicy { max_fails, fail_timeout, min_fail_share, .. } = self.ejection;
+        if max_fails == 0 {
+            return false;
+        }
+        let vitals = &self.vitals;
+        let attempts = vitals.attempts.sum(at, fail_timeout).max(1);
+        let misbehaved = vitals.misbehaved.sum(at, fail_timeout);
+        #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds are far below 2^52")]
+        let heavy = misbehaved as f64 >= min_fail_share * attempts as f64;
+        let counted = vitals.unreachable.sum(at, fail_timeout) + if heavy { misbehaved } else { 0 };
+        counted >= u64::from(max_fails)
+    }
+
+    pub(crate) fn transition(
+        &self,
+        change: Option<(State, State)>,
+        cause: Option<Cause>,
+    ) -> Option<Transition> {
+        change.map(|(from, to)| Transition { backend: self.address, from, to, cause })
+    }
+
+    /// The backend at this moment.
+    pub fn view(&self) -> BackendView {
+        let health = self.vitals.health();
+        let cause = match health {
+            Health::Ejected { cause, .. } | Health::Trial { cause, .. } => Some(cause),
+            Health::Up { .. } | Health::Down { .. } => None,
+        };
+        BackendView {
+            address: self.address,
+            written: Arc::clone(&self.written),
+            state: health.state(),
+            cause,
+            weight: self.weight,
+            backup: self.backup,
+            in_flight: self.vitals.in_flight.load(Ordering::Relaxed),
+            ok: self.vitals.ok.load(Ordering::Relaxed),
+            failed: self.vitals.failed.load(Ordering::Relaxed),
+        }
+    }
+}
