@@ -1,1 +1,27 @@
+//! The Pingora adapter: one request's story, from the accepted connection to its access record.
+//!
+//! `connection` reads and checks the head, `gateway` is the only implementation of Pingora's trait and
+//! calls the rooms: `begin` (who, which route), `copies` (the cache), `exchange` (attempts, retries, giving
+//! up), `finish` (counters, record). Pingora's words stay in here.
 
+mod answer;
+mod attempt;
+mod begin;
+mod classify;
+mod connection;
+mod context;
+mod copies;
+mod exchange;
+mod finish;
+mod forward;
+mod gateway;
+mod head;
+mod peer;
+mod route;
+mod snapshot;
+mod stores;
+mod stream;
+mod watchdog;
+
+pub use connection::{Door, Proxy};
+pub use snapshot::{Live, Snapshot};

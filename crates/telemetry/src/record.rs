@@ -47,6 +47,8 @@ pub struct AccessRecord<'a> {
     /// From the first request byte to the end.
     #[serde(rename = "duration_ms", serialize_with = "millis")]
     pub duration: Duration,
+    /// The client's software, as it says.
+    pub user_agent: Option<&'a str>,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptRecord>,
 }

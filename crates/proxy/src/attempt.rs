@@ -1,0 +1,265 @@
+//! One request's attempts: which backend is next, what a failure means, whether another try is allowed.
+
+use std::time::{Duration, Instant};
+
+use goodgate_failure::{Attempt, Attempts, Cause, Decision, Phase, Refusal, Situation};
+use goodgate_telemetry::backend_changed;
+use goodgate_upstream::{How, Lease};
+use http::Method;
+use pingora_proxy::Session;
+
+use crate::route::Route;
+
+/// The attempts of one request so far.
+#[derive(Debug)]
+pub(crate) struct Attempting {
+    pub(crate) log: Attempts,
+    /// The hold on the backend of the attempt under way.
+    lease: Option<Lease>,
+    /// A hold that was given to this request beforehand.
+    pub(crate) handed: Option<Lease>,
+    started: Instant,
+    deadline: Instant,
+    sent: u32,
+    race: Race,
+    /// What happened to the attempt under way has been recorded already.
+    pub(crate) settled: bool,
+}
+
+/// Rule 2 of the failure rules: a dead kept connection is replaced once by a fresh one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Race {
+    /// No kept connection has died.
+    None,
+    /// One has: the next attempt goes to the same backend over a fresh connection.
+    Lost,
+    /// That attempt has been made.
+    Replaced,
+}
+
+/// What the next attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Next {
+    /// It must not take a kept connection.
+    pub(crate) fresh: bool,
+    /// It is the request's first.
+    pub(crate) first: bool,
+}
+
+impl Attempting {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            log: Vec::new(),
+            lease: None,
+            handed: None,
+            started: now,
+            deadline: now,
+            sent: 0,
+            race: Race::None,
+            settled: false,
+        }
+    }
+
+    /// The cause of the last failure.
+    pub(crate) fn last_cause(&self) -> Option<Cause> {
+        self.log.iter().rev().find_map(|attempt| attempt.cause)
+    }
+
+    /// Whether the only thing that went wrong was a kept connection that died.
+    pub(crate) fn was_only_race(&self) -> bool {
+        let failures = self.log.iter().filter(|attempt| attempt.cause.is_some()).count();
+        self.race == Race::Replaced && failures == 1
+    }
+
+    /// The backend of the attempt under way.
+    pub(crate) fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// When all attempts must be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// When the attempt under way began.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Takes the next backend; `fail_open` allows one that is out of rotation. False if there is none.
+    pub(crate) fn take(&mut self, route: &Route, method: &Method, fail_open: bool, now: Instant) -> bool {
+        if self.race == Race::Lost {
+            return self.lease.is_some();
+        }
+        let log = &self.log;
+        let tried = |address| log.iter().any(|attempt: &Attempt| attempt.backend == address);
+        let may_be_trial = route.retry.replay.allows(method);
+        let lease = self.handed.take().or_else(|| route.upstream.select(tried, may_be_trial, now));
+        let lease = lease.or_else(|| fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
+        self.lease = lease;
+        self.lease.is_some()
+    }
+
+    /// Begins the attempt on the backend taken.
+    pub(crate) fn begin(&mut self, route: &Route, now: Instant) -> Next {
+        let first = self.log.is_empty();
+        let fresh = self.race == Race::Lost;
+        if first {
+            self.deadline = now + route.timeout;
+            route.upstream.budget().request(now);
+        } else if !fresh {
+            route.upstream_metrics.retry();
+        }
+        if fresh {
+            self.race = Race::Replaced;
+        }
+        if let Some(lease) = &self.lease {
+            self.log.push(Attempt::new(lease.backend().address, lease.how() == How::FailOpen));
+        }
+        self.started = now;
+        self.settled = false;
+        Next { fresh, first }
+    }
+
+    /// The connection stands.
+    pub(crate) fn connected(&mut self, route: &Route, reused: bool, now: Instant) {
+        let after = if reused { Duration::ZERO } else { now.saturating_duration_since(self.started) };
+        if !reused {
+            route.upstream_metrics.connected(after);
+        }
+        if let Some(attempt) = self.log.last_mut() {
+            attempt.phase = Phase::Request;
+            attempt.reused = reused;
+            attempt.connect = Some(after);
+        }
+    }
+
+    /// A final response header has come.
+    pub(crate) fn answered(&mut self, route: &Route, status: u16, now: Instant) {
+        let after = now.saturating_duration_since(self.started);
+        route.upstream_metrics.first_byte(after);
+        if let Some(attempt) = self.log.last_mut() {
+            attempt.phase = Phase::Response;
+            attempt.first_byte = Some(after);
+            attempt.status = Some(status);
+        }
+    }
+
+    /// The answer is good: the backend works.
+    pub(crate) fn succeeded(&mut self, route: &Route, now: Instant) {
+        if let Some(lease) = &mut self.lease {
+            let change = lease.succeeded(now);
+            backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);
+        }
+    }
+
+    /// The attempt ended without telling anything about the backend.
+    pub(crate) fn abandoned(&mut self, route: &Route, now: Instant) {
+        if let Some(lease) = &mut self.lease {
+            let change = lease.abandoned(now);
+            backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);
+        }
+    }
+
+    /// The attempt failed. Whether the request is tried again.
+    pub(crate) fn failed(&mut self, route: &Route, session: &Session, cause: Cause, now: Instant) -> bool {
+        self.settled = true;
+        let (phase, reused) = self.note_failure(cause, now);
+        if self.loses_race(route, session, cause, phase, reused) {
+            return true;
+        }
+        route.upstream_metrics.attempt_failed(cause);
+        if let Some(lease) = &mut self.lease {
+            let change = lease.failed(cause, now);
+            backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);
+        }
+        if phase != Phase::Connect {
+            self.sent += 1;
+        }
+        match self.decide(route, session, cause, phase, now) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.refuse(route, refusal);
+                false
+            }
+        }
+    }
+
+    /// Records why there will be no further attempt.
+    pub(crate) fn refuse(&mut self, route: &Route, refusal: Refusal) {
+        if let Some(attempt) = self.log.last_mut()
+            && attempt.refusal.replace(refusal).is_none()
+        {
+            route.upstream_metrics.retry_refused(refusal);
+        }
+    }
+
+    /// The last attempt is over.
+    pub(crate) fn end(&mut self, now: Instant) {
+        if let Some(attempt) = self.log.last_mut()
+            && attempt.total.is_none()
+        {
+            attempt.total = Some(now.saturating_duration_since(self.started));
+        }
+        self.lease = None;
+    }
+
+    fn note_failure(&mut self, cause: Cause, now: Instant) -> (Phase, bool) {
+        let started = self.started;
+        let Some(attempt) = self.log.last_mut() else {
+            return (Phase::Connect, false);
+        };
+        attempt.cause = Some(cause);
+        attempt.total = Some(now.saturating_duration_since(started));
+        (attempt.phase, attempt.reused)
+    }
+
+    fn loses_race(&mut self, route: &Route, session: &Session, cause: Cause, phase: Phase, reused: bool) -> bool {
+        let lost = self.race == Race::None
+            && reused
+            && phase == Phase::Request
+            && cause == Cause::ConnectionTerminated
+            && route.retry.replay.allows(&session.req_header().method)
+            && !session.as_ref().retry_buffer_truncated();
+        if lost {
+            self.race = Race::Lost;
+        }
+        lost
+    }
+
+    fn decide(
+        &self,
+        route: &Route,
+        session: &Session,
+        cause: Cause,
+        phase: Phase,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let situation = Situation {
+            cause,
+            method: &session.req_header().method,
+            sent_attempts: self.sent,
+            request_bytes_sent: phase != Phase::Connect,
+            body_kept: !session.as_ref().retry_buffer_truncated(),
+            response_bytes_out: has_answered(session),
+            deadline: self.deadline,
+            now,
+        };
+        let decision = route.retry.decide(&situation);
+        if let Decision::Stop(refusal) = decision {
+            return Err(refusal);
+        }
+        if !route.upstream.has_untried(|address| self.log.iter().any(|attempt| attempt.backend == address)) {
+            return Err(Refusal::NoBackendLeft);
+        }
+        if decision == Decision::RetryFromBudget && !route.upstream.budget().take(route.retry.budget, now) {
+            return Err(Refusal::Budget);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a byte of a final response has gone out to the client.
+pub(crate) fn has_answered(session: &Session) -> bool {
+    session.response_written().is_some_and(|response| !response.status.is_informational())
+}

@@ -1,0 +1,115 @@
+//! Pingora's errors as causes: one total match, and the one place that reads error text.
+
+use std::io;
+
+use goodgate_failure::{Cause, Phase, ReceivedStatus};
+use nix::errno::Errno;
+use pingora_error::{Error, ErrorType};
+
+/// The error type of what was decided in a hook and only travels through Pingora as an error.
+pub(crate) const SETTLED: ErrorType = ErrorType::Custom("Settled");
+/// The error type of a request body over the route's limit.
+pub(crate) const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("RequestBodyTooLarge");
+
+/// Why an attempt failed, from the error it ended with and how far it had come.
+pub(crate) fn attempt(error: &Error, phase: Phase) -> Cause {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Cause::ConnectionTimeout,
+        ErrorType::ConnectRefused => Cause::ConnectionRefused,
+        ErrorType::ConnectNoRoute => Cause::DestinationIpUnroutable,
+        ErrorType::InvalidCert => Cause::TlsCertificateError,
+        ErrorType::TLSHandshakeFailure | ErrorType::TLSWantX509Lookup | ErrorType::HandshakeError => {
+            Cause::TlsProtocolError
+        }
+        ErrorType::ConnectError
+        | ErrorType::BindError
+        | ErrorType::AcceptError
+        | ErrorType::SocketError
+        | ErrorType::ConnectProxyFailure => connect(error),
+        ErrorType::InvalidHTTPHeader => invalid_header(error),
+        ErrorType::H1Error | ErrorType::H2Error | ErrorType::H2Downgrade | ErrorType::InvalidH2 => {
+            Cause::HttpProtocolError
+        }
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => broken(phase),
+        ErrorType::ReadTimedout => match phase {
+            Phase::Response => Cause::ConnectionReadTimeout,
+            Phase::Connect | Phase::Request => Cause::HttpResponseTimeout,
+        },
+        ErrorType::WriteTimedout => Cause::ConnectionWriteTimeout,
+        ErrorType::HTTPStatus(status) | ErrorType::CustomCode(_, status) => {
+            ReceivedStatus::from_code(*status).map_or(Cause::ProxyInternalError, Cause::Received)
+        }
+        ErrorType::Custom("InvalidChunk") => Cause::HttpResponseTransferCoding,
+        ErrorType::Custom("PrematureBodyEnd") => Cause::HttpResponseIncomplete,
+        ErrorType::FileOpenError
+        | ErrorType::FileCreateError
+        | ErrorType::FileReadError
+        | ErrorType::FileWriteError
+        | ErrorType::InternalError
+        | ErrorType::UnknownError
+        | ErrorType::Custom(_) => Cause::ProxyInternalError,
+    }
+}
+
+/// What the client did wrong, as a status, or that it left.
+pub(crate) fn client(error: &Error) -> (u16, Cause) {
+    let etype = error.etype();
+    if *etype == BODY_TOO_LARGE {
+        return (413, Cause::HttpRequestError);
+    }
+    if matches!(etype, ErrorType::ReadTimedout) {
+        return (408, Cause::HttpRequestError);
+    }
+    if matches!(etype, ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk")) {
+        return (400, Cause::HttpRequestError);
+    }
+    (499, Cause::ClientDisconnected)
+}
+
+fn broken(phase: Phase) -> Cause {
+    match phase {
+        Phase::Response => Cause::HttpResponseIncomplete,
+        Phase::Connect | Phase::Request => Cause::ConnectionTerminated,
+    }
+}
+
+/// A connect that failed otherwise: by the error number beneath.
+fn connect(error: &Error) -> Cause {
+    let Some(number) = os_error(error) else {
+        return Cause::ConnectionRefused;
+    };
+    match Errno::from_raw(number) {
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EADDRNOTAVAIL => {
+            Cause::ResourceExhausted
+        }
+        Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ENETDOWN | Errno::EHOSTDOWN | Errno::EACCES | Errno::EPERM => {
+            Cause::DestinationIpUnroutable
+        }
+        Errno::ETIMEDOUT => Cause::ConnectionTimeout,
+        _ => Cause::ConnectionRefused,
+    }
+}
+
+fn os_error(error: &Error) -> Option<i32> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.cause.as_deref().map(|cause| cause as _);
+    while let Some(current) = cause {
+        if let Some(io) = current.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        if let Some(inner) = current.downcast_ref::<Box<Error>>() {
+            return os_error(inner);
+        }
+        cause = current.source();
+    }
+    None
+}
+
+/// Pingora has one type for a header that is not HTTP and for one that is too long: only its text tells.
+fn invalid_header(error: &Error) -> Cause {
+    let text = error.context.as_ref().map(pingora_error::ImmutStr::as_str).unwrap_or_default();
+    if text.contains("larger than") {
+        Cause::HttpResponseHeaderSectionSize
+    } else {
+        Cause::HttpProtocolError
+    }
+}

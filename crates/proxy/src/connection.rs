@@ -1,0 +1,292 @@
+//! The connection loop in front of Pingora: accept, wait for a request, read and check its head, hand it
+//! on, and again.
+//!
+//! Pingora has no limit on a whole header, answers bad heads without telling, and keeps large buffers for
+//! idle connections. Here a connection that waits holds no buffer, a head has one deadline and one size
+//! limit, every refusal has its counter and its log record, and a stop is gentle: a request that is on its
+//! way when the stop comes is still answered.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use goodgate_config::Limits;
+use goodgate_failure::Cause;
+use goodgate_telemetry::{AccessRecord, Origin};
+use log::warn;
+use pingora_core::apps::HttpServerApp;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::{HttpProxy, http_proxy};
+use pingora_timeout::fast_timeout::fast_timeout;
+use prometheus::IntGauge;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::answer::{self, ErrorAnswer};
+use crate::context::Client;
+use crate::forward::new_request_id;
+use crate::gateway::Gateway;
+use crate::head::{self, Framing, Malformed};
+use crate::snapshot::Live;
+use crate::stream::{ClientStream, Grant};
+use crate::watchdog::{Alarm, Watchdog};
+
+/// Between two writes to a client.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a kept connection may still bring a request after the stop has begun.
+const STOP_GRACE: Duration = Duration::from_millis(250);
+/// Pause after an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// One listener with all that its connections need.
+#[derive(Debug)]
+pub struct Door {
+    proxy: Arc<Proxy>,
+    live: Arc<Live>,
+    shutdown: ShutdownWatch,
+    active: IntGauge,
+    idle: IntGauge,
+}
+
+/// Pingora's proxy, shared by all listeners: it holds the pool of backend connections.
+pub struct Proxy(Arc<HttpProxy<Gateway>>);
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proxy")
+    }
+}
+
+impl Proxy {
+    /// Pingora's proxy over the running state.
+    pub fn new(live: &Arc<Live>, conf: &Arc<ServerConf>) -> Arc<Self> {
+        Arc::new(Self(Arc::new(http_proxy(conf, Gateway::new(Arc::clone(live))))))
+    }
+}
+
+/// What a wait for the next request ended with.
+enum Wait {
+    Request,
+    Closed,
+}
+
+impl Door {
+    /// The door of a listener that is bound to `address`.
+    pub fn new(proxy: &Arc<Proxy>, live: &Arc<Live>, shutdown: ShutdownWatch, address: SocketAddr) -> Arc<Self> {
+        let (active, idle) = live.metrics().connections(address);
+        Arc::new(Self { proxy: Arc::clone(proxy), live: Arc::clone(live), shutdown, active, idle })
+    }
+
+    /// Accepts until the stop; then takes what has been waiting in the queue, and returns.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let mut shutdown = self.shutdown.clone();
+        while !*shutdown.borrow() {
+            tokio::select! {
+                accepted = listener.accept() => self.enter(accepted).await,
+                // An error means that the sender is gone, and that is the stop as well.
+                _ = shutdown.changed() => {}
+            }
+        }
+        while let Ok(accepted) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+            self.enter(accepted).await;
+        }
+    }
+
+    async fn enter(self: &Arc<Self>, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        match accepted {
+            Ok((tcp, address)) => {
+                let door = Arc::clone(self);
+                pingora_runtime::current_handle().spawn(async move { door.serve(tcp, address).await });
+            }
+            Err(error) if is_of_the_client(&error) => {}
+            Err(error) => {
+                warn!(error:% = error; "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
+    /// Serves one connection to its end.
+    async fn serve(&self, tcp: TcpStream, address: SocketAddr) {
+        // Without it answers are late, not wrong.
+        let _ = tcp.set_nodelay(true);
+        let client = Arc::new(Client { address, watchdog: Watchdog::new(Instant::now()) });
+        let mut stream = ClientStream::new(tcp);
+        let mut alarm = Alarm::None;
+        loop {
+            let limits = Arc::clone(&self.live.snapshot().limits);
+            self.idle.inc();
+            let wait = self.wait(&mut stream, limits.keepalive_timeout).await;
+            self.idle.dec();
+            let Wait::Request = wait else {
+                return;
+            };
+            let _under_way = UnderWay::new(&self.live, &self.active);
+            match read_head(&mut stream, &limits).await {
+                Ok(Some((length, framing))) => grant(&mut stream, length, framing),
+                Ok(None) => return,
+                Err(malformed) => return self.refuse(stream, &client, malformed).await,
+            }
+            match self.request(stream, &client, &limits, &mut alarm).await {
+                Some(next) => stream = next,
+                None => return,
+            }
+        }
+    }
+
+    /// One request, from its head to its end; the stream if the connection is kept.
+    async fn request(
+        &self,
+        stream: ClientStream,
+        client: &Arc<Client>,
+        limits: &Limits,
+        alarm: &mut Alarm,
+    ) -> Option<ClientStream> {
+        let mut session = ServerSession::new_http1(Box::new(stream));
+        session.set_connection_user_context(Some(Box::new(Arc::clone(client))));
+        session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
+        session.set_read_timeout(Some(limits.body_timeout));
+        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        session.set_total_drain_timeout(Some(limits.body_timeout));
+        let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
+        let kept = client.watchdog.watch(alarm, exchange).await?;
+        let (stream, _settings) = kept.consume();
+        stream.into_any().downcast::<ClientStream>().ok().map(|stream| *stream)
+    }
+
+    /// Waits for the first byte of a request.
+    async fn wait(&self, stream: &mut ClientStream, limit: Duration) -> Wait {
+        stream.rest();
+        if !stream.ahead().is_empty() {
+            return Wait::Request;
+        }
+        let mut shutdown = self.shutdown.clone();
+        let limit = if *shutdown.borrow() { STOP_GRACE } else { limit };
+        let read = tokio::select! {
+            biased;
+            read = fast_timeout(limit, stream.read_ahead()) => read,
+            _ = shutdown.changed() => fast_timeout(STOP_GRACE, stream.read_ahead()).await,
+        };
+        match read {
+            Ok(Ok(count)) if count > 0 => Wait::Request,
+            // Closed, broken or out of time: nobody waits for an answer.
+            Ok(_) | Err(_) => Wait::Closed,
+        }
+    }
+
+    /// Answers a head that is no request, with its counter and its record.
+    async fn refuse(&self, mut stream: ClientStream, client: &Client, malformed: Malformed) {
+        let started_at = SystemTime::now();
+        let request_id = new_request_id();
+        let error = ErrorAnswer { status: malformed.status, cause: Cause::HttpRequestError, details: malformed.what };
+        stream.grant(Grant::Everything, true);
+        let bytes = answer::raw(error, &request_id);
+        let write = async {
+            stream.write_all(&bytes).await?;
+            stream.flush().await
+        };
+        // A client that sends garbage and does not read is owed nothing more.
+        let _ = fast_timeout(WRITE_TIMEOUT, write).await;
+        self.live.no_route.response(error.status, Origin::Goodgate, Duration::ZERO);
+        self.live.no_route.gateway_error(error.status, error.cause);
+        self.live.access_log.write(&AccessRecord {
+            time: started_at,
+            request_id: &request_id,
+            client: &client.address.ip().to_canonical().to_string(),
+            method: "",
+            host: "",
+            path: "",
+            version: "",
+            route: "none",
+            upstream: "none",
+            status: error.status,
+            origin: Origin::Goodgate.name(),
+            cause: Some(error.cause.name()),
+            rescue: None,
+            cache: None,
+            age: None,
+            bytes_sent: bytes.len() as u64,
+            bytes_received: 0,
+            duration: Duration::ZERO,
+            user_agent: None,
+            attempts: Vec::new(),
+        });
+    }
+}
+
+/// Reads until the head is complete and checks it: its length and framing; nothing if the client left.
+async fn read_head(stream: &mut ClientStream, limits: &Limits) -> Result<Option<(usize, Framing)>, Malformed> {
+    let deadline = Instant::now() + limits.header_timeout;
+    let mut seen = 0;
+    loop {
+        skip_empty_lines(stream, &mut seen);
+        if let Some(length) = head::find_end(stream.ahead(), seen)? {
+            let bytes = stream.ahead().get(..length).unwrap_or_default();
+            if length > limits.header_bytes_max {
+                return Err(TOO_LONG);
+            }
+            return Ok(Some((length, head::check(bytes, limits)?)));
+        }
+        seen = stream.ahead().len();
+        if seen > limits.header_bytes_max {
+            return Err(TOO_LONG);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        match fast_timeout(left, stream.read_ahead()).await {
+            Ok(Ok(count)) if count > 0 => {}
+            Ok(_) => return Ok(None),
+            Err(_) => return Err(TOO_SLOW),
+        }
+    }
+}
+
+const TOO_LONG: Malformed = Malformed { status: 431, what: "the request header is too long" };
+const TOO_SLOW: Malformed = Malformed { status: 408, what: "the request header did not come in time" };
+
+/// RFC 9112 section 2.2: an empty line or two before a request is ignored.
+fn skip_empty_lines(stream: &mut ClientStream, seen: &mut usize) {
+    while *seen == 0 && stream.ahead().starts_with(b"\r\n") {
+        stream.discard(2);
+    }
+}
+
+fn grant(stream: &mut ClientStream, head: usize, framing: Framing) {
+    let head = head as u64;
+    match framing {
+        Framing::Length(length) => stream.grant(Grant::Bytes(head.saturating_add(length)), length > 0),
+        Framing::Chunked => stream.grant(Grant::Everything, true),
+        Framing::Upgrade => stream.grant(Grant::Everything, false),
+    }
+}
+
+/// Errors of `accept` that concern one client only.
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+/// Counts a request as under way as long as it lives, whatever ends it.
+struct UnderWay<'a> {
+    live: &'a Live,
+    active: &'a IntGauge,
+}
+
+impl<'a> UnderWay<'a> {
+    fn new(live: &'a Live, active: &'a IntGauge) -> Self {
+        live.request_begins();
+        active.inc();
+        Self { live, active }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.active.dec();
+        self.live.request_ends();
+    }
+}

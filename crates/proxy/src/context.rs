@@ -1,0 +1,76 @@
+//! What is known of one request while it is under way: one field per room.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use goodgate_failure::Cause;
+use goodgate_telemetry::{By, CacheResult, Origin};
+
+use crate::attempt::Attempting;
+use crate::copies::Copying;
+use crate::route::Route;
+use crate::watchdog::Watchdog;
+
+/// A client's connection, as its requests see it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    pub(crate) watchdog: Watchdog,
+}
+
+/// The state of one request.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// None for a subrequest of ours.
+    pub(crate) client: Option<Arc<Client>>,
+    /// The client behind trusted proxies.
+    pub(crate) client_ip: Option<IpAddr>,
+    /// Whether the direct peer's `X-Forwarded-*` and `X-Request-Id` are believed.
+    pub(crate) is_trusted: bool,
+    pub(crate) started: Instant,
+    pub(crate) started_at: SystemTime,
+    pub(crate) request_id: String,
+    pub(crate) route: Option<Arc<Route>>,
+    pub(crate) attempting: Attempting,
+    pub(crate) copying: Copying,
+    pub(crate) outcome: Outcome,
+    /// Body bytes that the client has sent so far.
+    pub(crate) body_bytes: u64,
+}
+
+/// How the request was answered.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) origin: Origin,
+    /// Why it failed, if the client saw it fail.
+    pub(crate) cause: Option<Cause>,
+    pub(crate) rescue: Option<(By, Cause)>,
+    pub(crate) cache: Option<CacheResult>,
+    /// The age of the copy that was served.
+    pub(crate) age: Option<Duration>,
+}
+
+impl Context {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            client: None,
+            client_ip: None,
+            is_trusted: false,
+            started: now,
+            started_at: SystemTime::now(),
+            request_id: String::new(),
+            route: None,
+            attempting: Attempting::new(now),
+            copying: Copying::default(),
+            outcome: Outcome { origin: Origin::Backend, cause: None, rescue: None, cache: None, age: None },
+            body_bytes: 0,
+        }
+    }
+
+    /// Whether nobody waits for the answer: it only refreshes a copy or tries a backend.
+    pub(crate) fn is_background(&self) -> bool {
+        self.client.is_none()
+    }
+}

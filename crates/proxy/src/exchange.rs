@@ -1,0 +1,239 @@
+//! The exchange with the backends: from the choice of one to its answer, or to giving up.
+
+use std::os::fd::RawFd;
+use std::time::Instant;
+
+use bytes::Bytes;
+use goodgate_failure::{Cause, Phase, ReceivedStatus, Refusal};
+use http::StatusCode;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorSource, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::answer::{self, ErrorAnswer};
+use crate::attempt::has_answered;
+use crate::begin::TOO_LARGE;
+use crate::classify::{self, BODY_TOO_LARGE, SETTLED};
+use crate::context::Context;
+use crate::peer::peer;
+use crate::route::Route;
+use crate::{copies, forward};
+
+/// Decides early what needs no attempt to be known: an upstream without a single backend. The client's
+/// connection stays usable then, which it does not after an attempt has failed.
+pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) -> Result<bool> {
+    let Some(route) = &context.route else {
+        return Ok(false);
+    };
+    if route.upstream.has_untried(|_| false) {
+        return Ok(true);
+    }
+    let cause = route.upstream.why_empty();
+    if context.is_background() {
+        return Ok(false);
+    }
+    if copies::choose(session, context, cause) {
+        copies::serve(session, context).await?;
+    } else {
+        answer::write(session, context, ErrorAnswer::of(cause)).await?;
+    }
+    Ok(false)
+}
+
+/// The peer of the next attempt. An error ends the attempts; what the client gets is decided after it.
+pub(crate) fn next_peer(session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+    let now = Instant::now();
+    let Some(route) = context.route.clone() else {
+        return Err(settled(false));
+    };
+    take_backend(session, context, &route, now)?;
+    let next = context.attempting.begin(&route, now);
+    let Some(lease) = context.attempting.lease() else {
+        return Err(settled(false));
+    };
+    let is_upgrade = session.as_ref().is_upgrade_req();
+    let timeouts = &route.upstream.spec().timeouts;
+    let deadline = context.attempting.deadline();
+    Ok(Box::new(peer(lease.backend(), timeouts, is_upgrade, next.fresh, deadline, now)))
+}
+
+/// A backend in rotation, else a copy, else (fail open) the one that failed the longest ago.
+fn take_backend(session: &Session, context: &mut Context, route: &Route, now: Instant) -> Result<()> {
+    let method = session.req_header().method.clone();
+    if context.attempting.take(route, &method, false, now) {
+        return Ok(());
+    }
+    let cause = context.attempting.last_cause().unwrap_or(Cause::DestinationUnavailable);
+    if copies::choose(session, context, cause) || context.attempting.take(route, &method, true, now) {
+        return if context.attempting.lease().is_some() { Ok(()) } else { Err(settled(false)) };
+    }
+    context.attempting.refuse(route, Refusal::NoBackendLeft);
+    Err(settled(false))
+}
+
+/// The attempt failed for this cause. Whether another follows.
+pub(crate) fn failed(session: &Session, context: &mut Context, cause: Cause) -> bool {
+    let now = Instant::now();
+    match context.route.clone() {
+        Some(route) => context.attempting.failed(&route, session, cause, now),
+        None => false,
+    }
+}
+
+/// The connection stands; from here the response header has until the request's deadline.
+pub(crate) fn connected(context: &mut Context, reused: bool, socket: RawFd) {
+    let Some(route) = context.route.clone() else {
+        return;
+    };
+    context.attempting.connected(&route, reused, Instant::now());
+    if let Some(client) = &context.client {
+        client.watchdog.arm(socket, context.attempting.deadline());
+    }
+}
+
+/// A piece of the request's body goes out; after the last one the first byte of the answer is due.
+pub(crate) fn request_body(context: &mut Context, body: Option<&Bytes>, is_end: bool) -> Result<()> {
+    let Some(route) = &context.route else {
+        return Ok(());
+    };
+    if let Some(body) = body {
+        context.body_bytes += body.len() as u64;
+        if context.body_bytes > route.body_bytes_max {
+            return Err(Error::create(BODY_TOO_LARGE, ErrorSource::Downstream, None, None));
+        }
+    }
+    if is_end && let Some(client) = &context.client {
+        let due = Instant::now() + route.upstream.spec().timeouts.first_byte;
+        client.watchdog.tighten(due.min(context.attempting.deadline()));
+    }
+    Ok(())
+}
+
+/// A response header has come: is it an answer, and one to pass on?
+pub(crate) fn response_header(
+    session: &mut Session,
+    response: &mut ResponseHeader,
+    context: &mut Context,
+) -> Result<()> {
+    let is_upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    if response.status.is_informational() && !is_upgrade {
+        forward::response(response);
+        return Ok(());
+    }
+    if let Some(client) = &context.client {
+        client.watchdog.disarm();
+    }
+    let Some(route) = context.route.clone() else {
+        return Ok(());
+    };
+    let now = Instant::now();
+    if let Some(cause) = unacceptable(session, response, &route) {
+        return Err(settled(context.attempting.failed(&route, session, cause, now)));
+    }
+    context.attempting.answered(&route, response.status.as_u16(), now);
+    if let Some(status) = ReceivedStatus::from_code(response.status.as_u16()) {
+        judge_status(session, context, &route, Cause::Received(status), now)?;
+    } else {
+        context.attempting.succeeded(&route, now);
+    }
+    forward::response(response);
+    copies::keep_last_good(context, session, response);
+    Ok(())
+}
+
+/// What is no answer at all: a 101 that nobody asked for, a header over the limit.
+fn unacceptable(session: &Session, response: &ResponseHeader, route: &Route) -> Option<Cause> {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.as_ref().is_upgrade_req() {
+        return Some(Cause::HttpProtocolError);
+    }
+    let fields = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    (fields.sum::<usize>() > route.response_header_bytes_max).then_some(Cause::HttpResponseHeaderSectionSize)
+}
+
+/// A status that may count as a failure: another backend first, then a copy, else it is passed on.
+fn judge_status(
+    session: &mut Session,
+    context: &mut Context,
+    route: &Route,
+    cause: Cause,
+    now: Instant,
+) -> Result<()> {
+    let stale_for_it = route.cache.as_ref().is_some_and(|(policy, _)| policy.use_stale.covers(cause));
+    let backend_blamed = context.attempting.lease().is_some_and(|lease| lease.backend().ejection.fail_on.covers(cause));
+    if !backend_blamed {
+        context.attempting.succeeded(route, now);
+    }
+    if !(route.retry.on.covers(cause) || backend_blamed || stale_for_it) {
+        return Ok(());
+    }
+    if context.attempting.failed(route, session, cause, now) {
+        return Err(settled(true));
+    }
+    if stale_for_it && !has_answered(session) && copies::choose(session, context, cause) {
+        return Err(settled(false));
+    }
+    Ok(())
+}
+
+/// The attempt ended in an error after the connection stood. Whether another follows.
+pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &Error) -> bool {
+    let timed_out = context.client.as_ref().is_some_and(|client| client.watchdog.disarm());
+    if *error.etype() == SETTLED {
+        return error.retry();
+    }
+    let Some(route) = context.route.clone() else {
+        return false;
+    };
+    let now = Instant::now();
+    if error.esource() == &ErrorSource::Downstream {
+        context.attempting.abandoned(&route, now);
+        return false;
+    }
+    let phase = context.attempting.log.last().map_or(Phase::Connect, |attempt| attempt.phase);
+    let cause = if timed_out { Cause::HttpResponseTimeout } else { classify::attempt(error, phase) };
+    context.attempting.failed(&route, session, cause, now)
+}
+
+/// The request cannot be answered by a backend: a copy, else the honest error. The status for the log of
+/// Pingora.
+pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error: &Error) -> u16 {
+    let (status, cause) = verdict(context, error);
+    if cause != Cause::ClientDisconnected && !context.attempting.log.is_empty() {
+        copies::note_failed_refresh(session, context, cause, Instant::now());
+    }
+    if context.is_background() {
+        return 0;
+    }
+    context.outcome.cause = Some(cause);
+    if has_answered(session) || cause == Cause::ClientDisconnected {
+        return 0;
+    }
+    // Pingora closes the connection after an error whatever we do: say so.
+    session.set_keepalive(None);
+    let written = if copies::choose(session, context, cause) {
+        copies::serve(session, context).await
+    } else {
+        let answer = if status == TOO_LARGE.status { TOO_LARGE } else { ErrorAnswer { status, ..ErrorAnswer::of(cause) } };
+        answer::write(session, context, answer).await
+    };
+    // If the client cannot be written to, it has left, and the log says what became of the request.
+    written.map_or(0, |()| status)
+}
+
+/// Whose failure it is in the end, and the status for it.
+fn verdict(context: &Context, error: &Error) -> (u16, Cause) {
+    if error.esource() == &ErrorSource::Downstream {
+        return classify::client(error);
+    }
+    let empty = || context.route.as_ref().map_or(Cause::ProxyInternalError, |route| route.upstream.why_empty());
+    let cause = context.attempting.last_cause().unwrap_or_else(empty);
+    (cause.status(), cause)
+}
+
+/// An error for what has been decided and recorded.
+fn settled(retry: bool) -> Box<Error> {
+    let mut error = Error::create(SETTLED, ErrorSource::Upstream, None, None);
+    error.set_retry(retry);
+    error
+}

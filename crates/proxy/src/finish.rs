@@ -1,0 +1,161 @@
+//! The end of a request: the last fields of its answer, the counters, and the one access record.
+
+use std::time::Instant;
+
+use goodgate_failure::Cause;
+use goodgate_telemetry::{AccessRecord, AttemptRecord, By, CacheResult, Origin, RescueRecord};
+use http::{HeaderValue, Version, header};
+use pingora_cache::CachePhase;
+use pingora_error::{Error, ErrorSource, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::attempt::has_answered;
+use crate::context::Context;
+use crate::copies;
+use crate::forward;
+use crate::snapshot::Live;
+
+/// Adds what every answer carries. Errors and copies for the case of failure are dressed where they are made.
+pub(crate) fn dress(session: &Session, response: &mut ResponseHeader, context: &mut Context) -> Result<()> {
+    if response.status.is_informational() {
+        return Ok(());
+    }
+    response.insert_header("X-Request-Id", context.request_id.as_str())?;
+    if let Some(status) = copies::status_header(session, context) {
+        response.insert_header("Cache-Status", status)?;
+    }
+    Ok(())
+}
+
+/// Counts and logs the request.
+pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, error: Option<&Error>) {
+    let now = Instant::now();
+    if let Some(client) = &context.client {
+        client.watchdog.disarm();
+    }
+    context.attempting.end(now);
+    context.copying.end(error.is_none());
+    if context.is_background() {
+        return;
+    }
+    let written = session.response_written().filter(|_| has_answered(session));
+    let status = written.map_or(499, |response| response.status.as_u16());
+    settle(session, context, error);
+    count(live, session, context, error, status, now);
+    if live.access_log.is_on() {
+        record(live, session, context, status, now);
+    }
+}
+
+/// Works out what the outcome is from what happened on the way.
+fn settle(session: &Session, context: &mut Context, error: Option<&Error>) {
+    let phase = session.cache.phase();
+    if context.outcome.cache.is_none() {
+        context.outcome.cache = cache_result(context, phase);
+    }
+    if context.outcome.origin == Origin::Backend && is_from_copy(phase) {
+        context.outcome.origin = Origin::Cache;
+        context.outcome.age = Some(session.cache.cache_meta().age());
+    }
+    if let Some(error) = error {
+        let left = error.esource() == &ErrorSource::Downstream;
+        let cause = if left { Some(Cause::ClientDisconnected) } else { context.attempting.last_cause() };
+        if context.outcome.rescue.is_none() {
+            context.outcome.cause = context.outcome.cause.or(cause);
+        }
+        return;
+    }
+    let ended_well = context.attempting.log.last().is_some_and(|attempt| attempt.cause.is_none());
+    if ended_well
+        && context.outcome.rescue.is_none()
+        && let Some(cause) = context.attempting.last_cause()
+    {
+        let by = if context.attempting.was_only_race() { By::ConnectionRace } else { By::Retry };
+        context.outcome.rescue = Some((by, cause));
+    }
+}
+
+fn is_from_copy(phase: CachePhase) -> bool {
+    matches!(
+        phase,
+        CachePhase::Hit | CachePhase::StaleUpdating | CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_)
+    )
+}
+
+fn cache_result(context: &Context, phase: CachePhase) -> Option<CacheResult> {
+    context.route.as_ref()?.cache.as_ref()?;
+    Some(match phase {
+        CachePhase::Hit => CacheResult::Hit,
+        CachePhase::StaleUpdating => CacheResult::Updating,
+        CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => CacheResult::Revalidated,
+        CachePhase::Miss | CachePhase::Expired | CachePhase::Stale => CacheResult::Miss,
+        CachePhase::Disabled(_) | CachePhase::Uninit | CachePhase::Bypass | CachePhase::CacheKey => {
+            if context.copying.bypassed || context.copying.request.is_none() {
+                CacheResult::Bypass
+            } else if context.copying.refused {
+                CacheResult::Uncacheable
+            } else {
+                CacheResult::Miss
+            }
+        }
+    })
+}
+
+fn count(
+    live: &Live,
+    session: &mut Session,
+    context: &Context,
+    error: Option<&Error>,
+    status: u16,
+    now: Instant,
+) {
+    let outcome = &context.outcome;
+    let metrics = context.route.as_ref().map_or(&live.no_route, |route| &route.metrics);
+    metrics.response(status, outcome.origin, now.saturating_duration_since(context.started));
+    if let (Origin::Goodgate, Some(cause)) = (outcome.origin, outcome.cause) {
+        metrics.gateway_error(status, cause);
+    }
+    if let Some((by, cause)) = outcome.rescue {
+        metrics.rescue(by, cause);
+    }
+    if let Some(result) = outcome.cache {
+        metrics.cache(result);
+    }
+    let left = error.is_some_and(|error| error.esource() == &ErrorSource::Downstream);
+    if left && let Some(route) = &context.route {
+        let request_complete = session.as_downstream_mut().is_body_done();
+        route.upstream_metrics.client_aborted(request_complete, status != 499);
+    }
+}
+
+fn record(live: &Live, session: &Session, context: &Context, status: u16, now: Instant) {
+    let request = session.req_header();
+    let outcome = &context.outcome;
+    let client = context.client_ip.map(|ip| ip.to_string()).unwrap_or_default();
+    let host = forward::asked_host(request).map(String::from_utf8_lossy).unwrap_or_default();
+    let route = context.route.as_ref();
+    let agent = |name| request.headers.get(name).map(HeaderValue::as_bytes).map(String::from_utf8_lossy);
+    live.access_log.write(&AccessRecord {
+        time: context.started_at,
+        request_id: &context.request_id,
+        client: &client,
+        method: request.method.as_str(),
+        host: &host,
+        path: request.uri.path(),
+        version: if request.version == Version::HTTP_10 { "1.0" } else { "1.1" },
+        route: route.map_or("none", |route| &route.name),
+        upstream: route.map_or("none", |route| &route.upstream.spec().name),
+        status,
+        origin: outcome.origin.name(),
+        cause: outcome.cause.map(Cause::name),
+        rescue: outcome.rescue.map(|(by, cause)| RescueRecord { by: by.name(), cause: cause.name() }),
+        cache: outcome.cache.map(CacheResult::name),
+        age: outcome.age,
+        bytes_sent: session.as_downstream().body_bytes_sent() as u64,
+        bytes_received: session.as_downstream().body_bytes_read() as u64,
+        duration: now.saturating_duration_since(context.started),
+        user_agent: agent(header::USER_AGENT).as_deref(),
+        attempts: context.attempting.log.iter().map(AttemptRecord::from).collect(),
+    });
+}

@@ -1,0 +1,193 @@
+//! Header hygiene: what a backend is sent beyond the client's own fields, and what a client is not shown.
+
+use std::net::IpAddr;
+
+use goodgate_upstream::{Backend, HostHeader};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, Version};
+use ipnet::IpNet;
+use pingora_error::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use crate::context::Context;
+
+/// Longest request id taken over from a trusted proxy.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Prepares a request for its backend. Hop-by-hop fields are gone already: Pingora removes them, and what
+/// `Connection` names, before this is called.
+pub(crate) fn request(
+    request: &mut RequestHeader,
+    original: &RequestHeader,
+    context: &Context,
+    host: &HostHeader,
+    backend: &Backend,
+) -> Result<()> {
+    let asked = asked_host(original).and_then(|host| HeaderValue::from_bytes(host).ok());
+    match host {
+        HostHeader::Client => {
+            if asked.is_none() {
+                request.insert_header(header::HOST, &*backend.written)?;
+            }
+        }
+        HostHeader::Backend => request.insert_header(header::HOST, &*backend.written)?,
+        HostHeader::Name(name) => request.insert_header(header::HOST, name.as_str())?,
+    }
+    forwarded(request, context, asked)?;
+    request.insert_header("X-Request-Id", context.request_id.as_str())
+}
+
+fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<HeaderValue>) -> Result<()> {
+    let Some(client) = &context.client else {
+        return Ok(());
+    };
+    let address = client.address.ip().to_canonical().to_string();
+    if context.is_trusted {
+        let chain = request.headers.get_all("x-forwarded-for").iter();
+        let mut chain: Vec<&str> = chain.filter_map(|value| value.to_str().ok()).collect();
+        chain.push(&address);
+        let chain = chain.join(", ");
+        request.insert_header("X-Forwarded-For", chain)?;
+        if !request.headers.contains_key("x-forwarded-proto") {
+            request.insert_header("X-Forwarded-Proto", "http")?;
+        }
+        if request.headers.contains_key("x-forwarded-host") {
+            return Ok(());
+        }
+    } else {
+        request.remove_header(&header::FORWARDED);
+        request.insert_header("X-Forwarded-For", address)?;
+        request.insert_header("X-Forwarded-Proto", "http")?;
+        request.remove_header("x-forwarded-host");
+    }
+    match host {
+        Some(host) => request.insert_header("X-Forwarded-Host", host),
+        None => Ok(()),
+    }
+}
+
+/// The host that the client asked for: of the target in absolute form (RFC 9112 section 3.2.2), else `Host`.
+pub(crate) fn asked_host(request: &RequestHeader) -> Option<&[u8]> {
+    let of_target = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+    of_target.or_else(|| request.headers.get(header::HOST).map(HeaderValue::as_bytes))
+}
+
+/// Removes what concerns only the connection to the backend (RFC 9110 section 7.6.1). The framing stays:
+/// Pingora needs it. A 101 keeps what makes it one.
+pub(crate) fn response(response: &mut ResponseHeader) {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    for name in nominated(&response.headers) {
+        response.remove_header(&name);
+    }
+    for name in [header::CONNECTION, header::UPGRADE, header::PROXY_AUTHENTICATE, header::TE] {
+        response.remove_header(&name);
+    }
+    response.remove_header("keep-alive");
+    response.remove_header("proxy-connection");
+    if response.version != Version::HTTP_11 {
+        response.set_version(Version::HTTP_11);
+    }
+}
+
+/// The fields that `Connection` names, but for those that frame the message.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let framing = |name: &HeaderName| *name == header::TRANSFER_ENCODING || *name == header::CONTENT_LENGTH;
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .filter(|name| !framing(name))
+        .collect()
+}
+
+/// The address that the request came from behind trusted proxies: the last one of the chain that is not
+/// itself trusted.
+pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool) {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
+    let peer = peer.to_canonical();
+    if !is_trusted(peer) {
+        return (peer, false);
+    }
+    let chain = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let mut hops: Vec<IpAddr> =
+        chain.flat_map(|value| value.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
+    let mut client = peer;
+    while let Some(hop) = hops.pop() {
+        client = hop.to_canonical();
+        if !is_trusted(client) {
+            break;
+        }
+    }
+    (client, true)
+}
+
+/// A trusted proxy's request id if it is one that can be shown anywhere, else a new one.
+pub(crate) fn request_id(headers: &HeaderMap, is_trusted: bool) -> String {
+    let given = headers.get("x-request-id").filter(|_| is_trusted).and_then(|value| value.to_str().ok());
+    match given.filter(|id| is_plain(id)) {
+        Some(id) => id.to_owned(),
+        None => new_request_id(),
+    }
+}
+
+/// 128 random bits in hexadecimal.
+pub(crate) fn new_request_id() -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut bits = fastrand::u128(..);
+    let mut id = String::with_capacity(32);
+    for _ in 0..32 {
+        let digit = usize::try_from(bits & 15).unwrap_or_default();
+        id.push(char::from(DIGITS.get(digit).copied().unwrap_or(b'0')));
+        bits >>= 4;
+    }
+    id
+}
+
+fn is_plain(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:=+/".contains(&byte);
+    !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(chain: &str) -> HeaderMap {
+        HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), HeaderValue::from_str(chain).unwrap())])
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let forged = headers("1.2.3.4");
+        assert_eq!(client_ip(ip("9.9.9.9"), &forged, &trusted), (ip("9.9.9.9"), false));
+        assert_eq!(client_ip(ip("10.0.0.1"), &forged, &trusted), (ip("1.2.3.4"), true));
+        let chain = headers("6.6.6.6, 1.2.3.4, 10.0.0.2");
+        assert_eq!(client_ip(ip("10.0.0.1"), &chain, &trusted), (ip("1.2.3.4"), true), "6.6.6.6 is hearsay");
+        assert_eq!(client_ip(ip("::ffff:10.0.0.1"), &forged, &trusted), (ip("1.2.3.4"), true));
+    }
+
+    #[test]
+    fn a_request_id_is_taken_over_only_if_it_is_harmless() {
+        let with = |id: &'static str| HeaderMap::from_iter([(HeaderName::from_static("x-request-id"), HeaderValue::from_static(id))]);
+        assert_eq!(request_id(&with("abc-1"), true), "abc-1");
+        assert_eq!(request_id(&with("abc-1"), false).len(), 32);
+        assert_eq!(request_id(&with("a\"b"), true).len(), 32);
+    }
+
+    #[test]
+    fn a_response_loses_its_hop_by_hop_fields() {
+        let mut answer = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in [("Connection", "close, X-Secret"), ("X-Secret", "1"), ("Keep-Alive", "timeout=5"), ("X-Kept", "1")] {
+            answer.append_header(name, value).unwrap();
+        }
+        response(&mut answer);
+        assert_eq!(answer.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+    }
+}

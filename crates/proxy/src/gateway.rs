@@ -1,0 +1,251 @@
+//! The only implementation of Pingora's proxy trait. Each hook calls a room and maps its answer.
+
+use std::any::Any;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use goodgate_cache::may_serve_fresh;
+use goodgate_failure::{Cause, Phase};
+use goodgate_upstream::Lease;
+use http::header;
+use pingora_cache::key::HashBinary;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorSource, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::answer::{self, ErrorAnswer};
+use crate::context::{Client, Context};
+use crate::{attempt, begin, classify, copies, exchange, finish, forward};
+use crate::snapshot::Live;
+
+/// The gateway as Pingora calls it.
+#[derive(Debug)]
+pub struct Gateway {
+    live: Arc<Live>,
+}
+
+impl Gateway {
+    /// A gateway over the running state.
+    pub fn new(live: Arc<Live>) -> Self {
+        Self { live }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new()
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
+
+    fn on_connection_reuse(&self, _session: &mut Session, context: &mut Context, client: Box<dyn Any + Send + Sync>) {
+        context.client = client.downcast::<Arc<Client>>().ok().map(|client| *client);
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
+        if let Some(parent) = session.subrequest_ctx.as_mut().and_then(|parent| parent.user_ctx_mut()) {
+            context.attempting.handed = parent.downcast_mut::<Option<Lease>>().and_then(Option::take);
+        }
+        begin::begin(&self.live, session, context);
+        Ok(())
+    }
+
+    fn allow_spawning_subrequest(&self, _session: &Session, context: &Context) -> bool {
+        context.copying.request.is_some() && !context.is_background()
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        if let Some(error) = begin::refusal(session, context) {
+            session.set_keepalive(None);
+            answer::write(session, context, error).await?;
+            return Ok(true);
+        }
+        copies::answer_early(session, context).await
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
+        copies::enable_standard(session, context);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, _session: &Session, context: &mut Context) -> Result<CacheKey> {
+        let request = context.copying.request.as_ref();
+        let key = request.ok_or_else(|| Error::explain(pingora_error::ErrorType::InternalError, "no cache key"))?;
+        Ok(key.0.to_pingora())
+    }
+
+    fn cache_vary_filter(&self, meta: &CacheMeta, _context: &mut Context, request: &RequestHeader) -> Option<HashBinary> {
+        goodgate_cache::variance(meta.headers(), &request.headers)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        _hit: &mut HitHandler,
+        is_fresh: bool,
+        context: &mut Context,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(copies::judge_hit(session, context, meta, is_fresh))
+    }
+
+    fn cache_miss(&self, session: &mut Session, context: &mut Context) {
+        if copies::fills_on_miss(session, context) {
+            session.cache.cache_miss();
+        } else {
+            session.cache.disable(NoCacheReason::Deferred);
+        }
+    }
+
+    async fn proxy_upstream_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        exchange::may_proceed(session, context).await
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+        exchange::next_peer(session, context)
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let cause = classify::attempt(&error, Phase::Connect);
+        error.set_retry(exchange::failed(session, context, cause));
+        error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        socket: RawFd,
+        _digest: Option<&Digest>,
+        context: &mut Context,
+    ) -> Result<()> {
+        exchange::connected(context, reused, socket);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        if copies::hides_validators(session, context) {
+            for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
+                request.remove_header(&name);
+            }
+            session.mark_upstream_headers_mutated_for_cache();
+        }
+        let (Some(route), Some(lease)) = (&context.route, context.attempting.lease()) else {
+            return Ok(());
+        };
+        forward::request(request, session.req_header(), context, &route.upstream.spec().host, lease.backend())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        is_end: bool,
+        context: &mut Context,
+    ) -> Result<()> {
+        exchange::request_body(context, body.as_ref(), is_end)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        exchange::response_header(session, response, context)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _is_end: bool,
+        context: &mut Context,
+    ) -> Result<Option<Duration>> {
+        context.copying.push(body.as_ref());
+        Ok(None)
+    }
+
+    fn response_cache_filter(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        context: &mut Context,
+    ) -> Result<RespCacheable> {
+        Ok(copies::admit_standard(context, session, response))
+    }
+
+    fn should_serve_stale(&self, _session: &mut Session, context: &mut Context, error: Option<&Error>) -> bool {
+        // For failures the net of our own answers: see `copies`.
+        error.is_none() && copies::may_update_behind(context)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        if self.live.is_draining() {
+            session.set_keepalive(None);
+        }
+        finish::dress(session, response, context)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        context: &mut Context,
+        _reused: bool,
+    ) -> Box<Error> {
+        let retry = exchange::broke(session, context, &error);
+        error.set_retry(retry);
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        let status = exchange::give_up(session, context, error).await;
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+        finish::finish(&self.live, session, context, error);
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _context: &Context,
+        _error: &Error,
+        _at: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}

@@ -1,0 +1,150 @@
+//! Which route a request takes: exact host before wildcard before none, then the longest path.
+//!
+//! Lookups are a hash of the host and a walk over that host's paths, longest first. Paths are prefixes of
+//! whole segments. A route that does not take the method is passed over, so that a wider one may.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::RandomState;
+use goodgate_cache::CachePolicy;
+use goodgate_config::{HostPattern, RouteSpec};
+use goodgate_failure::RetryPolicy;
+use goodgate_telemetry::{RouteMetrics, UpstreamMetrics};
+use goodgate_upstream::Upstream;
+use http::Method;
+
+use crate::stores::StoreRoom;
+
+/// A route with everything that a request on it needs. A request holds one from its start to its end.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name: a metric label.
+    pub name: String,
+    /// Where its requests go.
+    pub upstream: Arc<Upstream>,
+    pub(crate) upstream_metrics: Arc<UpstreamMetrics>,
+    pub(crate) metrics: RouteMetrics,
+    pub(crate) timeout: Duration,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) cache: Option<(CachePolicy, &'static StoreRoom)>,
+    pub(crate) body_bytes_max: u64,
+    pub(crate) response_header_bytes_max: usize,
+}
+
+/// The routes of one configuration, ordered for lookups.
+#[derive(Debug, Default)]
+pub(crate) struct Router {
+    exact: HashMap<String, Vec<Entry>, RandomState>,
+    /// Suffixes such as `.example.net`, the longest first.
+    wildcard: Vec<(String, Vec<Entry>)>,
+    any: Vec<Entry>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    path: String,
+    methods: Vec<Method>,
+    route: Arc<Route>,
+}
+
+impl Router {
+    /// Orders the routes. `specs` and `routes` are parallel.
+    pub(crate) fn new<'a>(routes: impl Iterator<Item = (&'a RouteSpec, Arc<Route>)>) -> Self {
+        let mut router = Self::default();
+        for (spec, route) in routes {
+            let entry = Entry { path: spec.path.clone(), methods: spec.methods.clone(), route };
+            if spec.hosts.is_empty() {
+                router.any.push(entry.clone());
+            }
+            for host in &spec.hosts {
+                match host {
+                    HostPattern::Exact(name) => router.exact.entry(name.clone()).or_default().push(entry.clone()),
+                    HostPattern::Wildcard(suffix) => router.wildcard_of(suffix).push(entry.clone()),
+                }
+            }
+        }
+        router.wildcard.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        let wildcards = router.wildcard.iter_mut().map(|(_, entries)| entries);
+        for entries in router.exact.values_mut().chain(wildcards).chain([&mut router.any]) {
+            // Stable: the order of the file breaks ties.
+            entries.sort_by_key(|entry| std::cmp::Reverse(entry.path.len()));
+        }
+        router
+    }
+
+    /// The route for a request. `host` may carry a port and capitals.
+    pub(crate) fn find(&self, host: &str, path: &str, method: &Method) -> Option<&Arc<Route>> {
+        let host = bare(host);
+        let takes = |entries: &'_ Vec<Entry>| entries.iter().position(|entry| entry.takes(path, method));
+        let pick = |entries: &'_ Vec<Entry>| takes(entries);
+        if let Some(entries) = self.exact.get(host.as_ref())
+            && let Some(at) = pick(entries)
+        {
+            return entries.get(at).map(|entry| &entry.route);
+        }
+        let wildcards = self.wildcard.iter().filter(|(suffix, _)| has_suffix(&host, suffix));
+        let candidates = wildcards.map(|(_, entries)| entries).chain([&self.any]);
+        candidates.flatten().find(|entry| entry.takes(path, method)).map(|entry| &entry.route)
+    }
+
+    fn wildcard_of(&mut self, suffix: &str) -> &mut Vec<Entry> {
+        let at = self.wildcard.iter().position(|(known, _)| known == suffix).unwrap_or_else(|| {
+            self.wildcard.push((suffix.to_owned(), Vec::new()));
+            self.wildcard.len() - 1
+        });
+        #[expect(clippy::indexing_slicing, reason = "found or just pushed")]
+        &mut self.wildcard[at].1
+    }
+}
+
+impl Entry {
+    fn takes(&self, path: &str, method: &Method) -> bool {
+        let under = path.strip_prefix(self.path.as_str());
+        let whole = under.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'));
+        whole && (self.methods.is_empty() || self.methods.contains(method))
+    }
+}
+
+/// The host without port and trailing dot, in lower case.
+fn bare(host: &str) -> Cow<'_, str> {
+    let end = match host.strip_prefix('[').and_then(|rest| rest.find(']')) {
+        Some(bracket) => bracket + 2,
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    let name = host.get(..end).unwrap_or(host);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// Whether the host is a name below the suffix (which begins with a dot).
+fn has_suffix(host: &str, suffix: &str) -> bool {
+    host.len() > suffix.len() && host.ends_with(suffix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_port_dot_and_capitals() {
+        assert_eq!(bare("WWW.Example.com:8080"), "www.example.com");
+        assert_eq!(bare("example.com."), "example.com");
+        assert_eq!(bare("[::1]:80"), "[::1]");
+        assert_eq!(bare(""), "");
+    }
+
+    #[test]
+    fn a_wildcard_needs_a_label_before_it() {
+        assert!(has_suffix("a.example.net", ".example.net"));
+        assert!(has_suffix("a.b.example.net", ".example.net"));
+        assert!(!has_suffix("example.net", ".example.net"));
+        assert!(!has_suffix(".example.net", ".example.net"));
+    }
+}

@@ -1,0 +1,161 @@
+//! The rooms built from one configuration, and what outlives them all.
+//!
+//! A reload builds a new [`Snapshot`] beside the old one and swaps it in; a request that has begun keeps
+//! its route of the old. Stores, metrics, the log and the backends' vitals live on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Guard};
+use goodgate_config::{Config, Limits};
+use goodgate_telemetry::{AccessLog, Metrics, RouteMetrics, StoreUsage, UpstreamMetrics};
+use goodgate_upstream::Upstream;
+use ipnet::IpNet;
+
+use crate::route::{Route, Router};
+use crate::stores::Stores;
+
+/// What one configuration says, ready for use. Immutable.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub(crate) router: Router,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    upstreams: Vec<Arc<Upstream>>,
+}
+
+/// The running gateway: the snapshot in force, and what no reload touches.
+#[derive(Debug)]
+pub struct Live {
+    snapshot: ArcSwap<Snapshot>,
+    stores: Stores,
+    metrics: Arc<Metrics>,
+    pub(crate) no_route: RouteMetrics,
+    pub(crate) access_log: AccessLog,
+    draining: AtomicBool,
+    requests: AtomicUsize,
+}
+
+impl Live {
+    /// Starts with a first configuration.
+    pub fn new(config: &Config, metrics: Arc<Metrics>, access_log: AccessLog, now: Instant) -> Self {
+        let stores = Stores::default();
+        let snapshot = build(config, None, &stores, &metrics, now);
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            no_route: RouteMetrics::new(&metrics, "none", "none"),
+            stores,
+            metrics,
+            access_log,
+            draining: AtomicBool::new(false),
+            requests: AtomicUsize::new(0),
+        }
+    }
+
+    /// Builds the snapshot of a new configuration; running state comes from the one in force.
+    pub fn prepare(&self, config: &Config, now: Instant) -> Snapshot {
+        build(config, Some(&self.snapshot.load()), &self.stores, &self.metrics, now)
+    }
+
+    /// Puts a prepared snapshot in force for all requests that begin from now on.
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// The upstreams in force.
+    pub fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        self.snapshot.load().upstreams.clone()
+    }
+
+    /// What each store holds.
+    pub fn store_usage(&self) -> Vec<(&'static str, StoreUsage)> {
+        self.stores.usage()
+    }
+
+    /// From now on every answer announces that its connection closes.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the gateway is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Requests under way, with those that are being read.
+    pub fn requests_in_flight(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Writes out what the access log still holds.
+    pub fn close_log(&self) {
+        self.access_log.close();
+    }
+
+    /// The metrics of the process.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub(crate) fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    pub(crate) fn request_begins(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn request_ends(&self) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Snapshot {
+    /// Its upstreams, in the order of the configuration.
+    pub fn upstreams(&self) -> &[Arc<Upstream>] {
+        &self.upstreams
+    }
+}
+
+fn build(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    stores: &Stores,
+    metrics: &Arc<Metrics>,
+    now: Instant,
+) -> Snapshot {
+    let known = |name: &str| {
+        previous.and_then(|old| old.upstreams.iter().find(|upstream| upstream.spec().name == name))
+    };
+    let upstreams: Vec<Arc<Upstream>> = config
+        .upstreams
+        .iter()
+        .map(|spec| Upstream::new(spec.clone(), known(&spec.name).map(AsRef::as_ref), now))
+        .collect();
+    let series: Vec<Arc<UpstreamMetrics>> =
+        config.upstreams.iter().map(|spec| Arc::new(UpstreamMetrics::new(metrics, &spec.name))).collect();
+    let rooms = stores.open(&config.stores);
+    let routes = config.routes.iter().filter_map(|spec| {
+        let upstream = upstreams.get(spec.upstream)?;
+        let cache = spec.cache.as_ref().and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
+        let route = Route {
+            name: spec.name.clone(),
+            upstream: Arc::clone(upstream),
+            upstream_metrics: Arc::clone(series.get(spec.upstream)?),
+            metrics: RouteMetrics::new(metrics, &spec.name, &upstream.spec().name),
+            timeout: spec.timeout,
+            retry: spec.retry.clone(),
+            cache,
+            body_bytes_max: spec.body_bytes_max,
+            response_header_bytes_max: config.limits.response_header_bytes_max,
+        };
+        Some((spec, Arc::new(route)))
+    });
+    Snapshot {
+        router: Router::new(routes),
+        limits: Arc::new(config.limits.clone()),
+        trusted_proxies: config.trusted_proxies.clone(),
+        upstreams,
+    }
+}

@@ -1,0 +1,268 @@
+//! The client's connection as Pingora sees it: exactly the bytes of one request, then silence.
+//!
+//! The connection loop reads the head itself, checks it, and grants it to Pingora together with the body
+//! that its framing announces. Bytes beyond the grant are the next request: they stay here and never
+//! reach the parser of this one. While Pingora waits for the backend it polls for a client that leaves;
+//! such a poll reads ahead into a small buffer, so that a pipelined request is not mistaken for garbage.
+//! Writes are gathered, so that a small response leaves in one piece.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How much of following requests is read while one is under way.
+const AHEAD_BYTES_MAX: usize = 16 << 10;
+/// Reads of a head ask for this much.
+const READ_BYTES: usize = 4 << 10;
+/// Writes up to this size are gathered until a flush.
+const GATHER_BYTES_MAX: usize = 16 << 10;
+/// How long and how much is read of a request that was answered before it was complete, so that the
+/// client can read the answer before the connection goes away (a reset would destroy it).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// What of the incoming bytes belongs to the request under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// This many bytes.
+    Bytes(u64),
+    /// All: the end is not known beforehand (chunked, upgraded).
+    Everything,
+}
+
+/// A client's TCP connection with its buffers.
+#[derive(Debug)]
+pub(crate) struct ClientStream {
+    tcp: Option<TcpStream>,
+    ahead: BytesMut,
+    grant: Grant,
+    out: BytesMut,
+    lingers: bool,
+}
+
+impl ClientStream {
+    pub(crate) fn new(tcp: TcpStream) -> Self {
+        Self { tcp: Some(tcp), ahead: BytesMut::new(), grant: Grant::Bytes(0), out: BytesMut::new(), lingers: false }
+    }
+
+    /// Bytes that have been read and not handed on.
+    pub(crate) fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Drops the first bytes of what has been read.
+    pub(crate) fn discard(&mut self, count: usize) {
+        self.ahead.advance(count.min(self.ahead.len()));
+    }
+
+    /// Reads more ahead; zero is the end.
+    pub(crate) async fn read_ahead(&mut self) -> io::Result<usize> {
+        let Some(tcp) = &mut self.tcp else { return Ok(0) };
+        self.ahead.reserve(READ_BYTES);
+        tcp.read_buf(&mut self.ahead).await
+    }
+
+    /// Gives back the memory of an empty buffer before a wait that may be long.
+    pub(crate) fn rest(&mut self) {
+        self.grant = Grant::Bytes(0);
+        self.lingers = false;
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+        if self.out.is_empty() {
+            self.out = BytesMut::new();
+        }
+    }
+
+    /// Hands the request on. `lingers` says that a close must wait for what the client still sends.
+    pub(crate) fn grant(&mut self, grant: Grant, lingers: bool) {
+        self.grant = grant;
+        self.lingers = lingers;
+    }
+
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(tcp) = &mut self.tcp else { return Poll::Ready(Ok(0)) };
+        self.ahead.reserve(READ_BYTES.min(AHEAD_BYTES_MAX));
+        let future = std::pin::pin!(tcp.read_buf(&mut self.ahead));
+        future.poll(context)
+    }
+
+    /// Nothing of this request is left: only a close is news.
+    fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.ahead.len() < AHEAD_BYTES_MAX {
+            if ready!(self.poll_fill(context))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        // The buffer is full and the request goes on without us: whoever finishes it wakes the task.
+        Poll::Pending
+    }
+
+    fn poll_tcp_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let Some(tcp) = &mut self.tcp else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+            let written = ready!(Pin::new(tcp).poll_write(context, &self.out))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn owes_nothing(&self) -> bool {
+        !self.lingers || self.grant == Grant::Bytes(0)
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if self.owes_nothing() {
+            return;
+        }
+        if let (Some(tcp), Ok(runtime)) = (self.tcp.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(linger(tcp));
+        }
+    }
+}
+
+/// Closes our side and reads on for a while.
+async fn linger(mut tcp: TcpStream) {
+    let drain = async {
+        tcp.shutdown().await?;
+        let mut waste = [0; 4096];
+        let mut total = 0;
+        while total < LINGER_BYTES_MAX {
+            match tcp.read(&mut waste).await? {
+                0 => break,
+                count => total += count,
+            }
+        }
+        io::Result::Ok(())
+    };
+    // However it ends, the connection is gone.
+    let _ = tokio::time::timeout(LINGER, drain).await;
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let room = buffer.remaining();
+        let limit = match this.grant {
+            Grant::Bytes(0) => return this.poll_closed(context),
+            Grant::Bytes(left) => room.min(usize::try_from(left).unwrap_or(usize::MAX)),
+            Grant::Everything => room,
+        };
+        let count = if this.ahead.is_empty() {
+            let Some(tcp) = &mut this.tcp else { return Poll::Ready(Ok(())) };
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(limit));
+            ready!(Pin::new(tcp).poll_read(context, &mut part))?;
+            let count = part.filled().len();
+            buffer.advance(count);
+            count
+        } else {
+            let part = this.ahead.split_to(limit.min(this.ahead.len()));
+            buffer.put_slice(&part);
+            part.len()
+        };
+        if let Grant::Bytes(left) = &mut this.grant {
+            *left = left.saturating_sub(count as u64);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.out.len() + data.len() <= GATHER_BYTES_MAX {
+            this.out.extend_from_slice(data);
+            return Poll::Ready(Ok(data.len()));
+        }
+        let Some(tcp) = &mut this.tcp else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        if this.out.is_empty() {
+            return Pin::new(tcp).poll_write(context, data);
+        }
+        let gathered = this.out.len();
+        let parts = [IoSlice::new(&this.out), IoSlice::new(data)];
+        let written = ready!(Pin::new(tcp).poll_write_vectored(context, &parts))?;
+        this.out.advance(written.min(gathered));
+        match written.checked_sub(gathered) {
+            Some(of_data) if of_data > 0 => Poll::Ready(Ok(of_data)),
+            Some(_) | None if written == 0 => Poll::Ready(Ok(0)),
+            Some(_) | None => {
+                // Only what was gathered went out: the data is next, at once.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_tcp_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_tcp_flush(context))?;
+        match &mut self.tcp {
+            Some(tcp) => Pin::new(tcp).poll_shutdown(context),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for ClientStream {
+    async fn shutdown(&mut self) {
+        // The connection is being given up: that it is gone already is no news.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for ClientStream {
+    fn id(&self) -> i32 {
+        self.tcp.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+}
+
+impl Ssl for ClientStream {}
+
+impl Peek for ClientStream {}
+
+impl GetTimingDigest for ClientStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for ClientStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for ClientStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}

@@ -1,0 +1,104 @@
+//! Deadlines of attempts that Pingora has no timer for: the response header as a whole.
+//!
+//! Pingora's read timeout is per read and fixed for an attempt, so a backend that trickles its header, or
+//! whose first byte may take longer than a pause in its body, escapes it. Here the deadline and the
+//! attempt's socket are noted, and when it passes the socket is shut down, which the attempt sees as a
+//! closed connection. The request's future and the alarm are polled by one task, so when the alarm acts,
+//! the request is suspended and its socket still open: no descriptor can have been reused.
+//! Nothing is scheduled per request; the alarm of a connection is set anew only when it rings.
+
+use std::future::{Future, poll_fn};
+use std::os::fd::RawFd;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{Shutdown, shutdown};
+use tokio::time::{Sleep, sleep_until};
+
+/// The deadline of the attempt that one client connection has under way.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    born: Instant,
+    /// Microseconds after `born`; zero: none.
+    deadline: AtomicU64,
+    socket: AtomicI32,
+    fired: AtomicBool,
+}
+
+/// The timer of one client connection, kept from request to request.
+pub(crate) type Alarm = Option<Pin<Box<Sleep>>>;
+
+impl Watchdog {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            born: now,
+            deadline: AtomicU64::new(0),
+            socket: AtomicI32::new(-1),
+            fired: AtomicBool::new(false),
+        }
+    }
+
+    /// Brings the deadline of the attempt under way forward; nothing if there is none.
+    pub(crate) fn tighten(&self, deadline: Instant) {
+        if self.deadline.load(Ordering::Relaxed) != 0 {
+            self.deadline.store(self.micros(deadline), Ordering::Relaxed);
+        }
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.born).as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// From now on the attempt on `socket` must have its response header by `deadline`.
+    pub(crate) fn arm(&self, socket: RawFd, deadline: Instant) {
+        self.fired.store(false, Ordering::Relaxed);
+        self.socket.store(socket, Ordering::Relaxed);
+        self.deadline.store(self.micros(deadline), Ordering::Relaxed);
+    }
+
+    /// The header has come, or the attempt is over. Whether the deadline had passed before.
+    pub(crate) fn disarm(&self) -> bool {
+        self.deadline.store(0, Ordering::Relaxed);
+        self.fired.swap(false, Ordering::Relaxed)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.deadline.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(self.born + Duration::from_micros(micros)),
+        }
+    }
+
+    fn fire(&self) {
+        self.deadline.store(0, Ordering::Relaxed);
+        self.fired.store(true, Ordering::Relaxed);
+        // It fails only if the backend has closed already, and then the attempt is over as well.
+        let _ = shutdown(self.socket.load(Ordering::Relaxed), Shutdown::Both);
+    }
+
+    /// Runs the request and watches its attempts.
+    pub(crate) async fn watch<F: Future>(&self, alarm: &mut Alarm, request: F) -> F::Output {
+        let mut request = pin!(request);
+        poll_fn(|context| {
+            if let Poll::Ready(output) = request.as_mut().poll(context) {
+                return Poll::Ready(output);
+            }
+            while let Some(deadline) = self.deadline() {
+                let timer = alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
+                if timer.deadline() > deadline.into() || timer.is_elapsed() {
+                    timer.as_mut().reset(deadline.into());
+                }
+                if timer.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                if Instant::now() >= deadline {
+                    self.fire();
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
