@@ -1,0 +1,155 @@
+//! What the cache must know of a request, read once.
+
+use std::time::Duration;
+
+use http::header::{self, HeaderMap};
+use http::{HeaderValue, Method};
+
+use crate::directives::{Directives, Elements, Flag};
+use crate::{CachePolicy, CookiePattern};
+
+/// The facts of one request that bear on storing and serving.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read by name in a different decision")]
+pub struct RequestFacts {
+    /// GET: its answer may be stored.
+    pub is_get: bool,
+    /// GET or HEAD: it may be answered from a copy.
+    pub is_readable: bool,
+    /// It has a cookie that the route does not ignore.
+    pub is_personal: bool,
+    /// It has an `Authorization`.
+    pub is_authorized: bool,
+    /// It has a precondition (`If-*`).
+    pub is_conditional: bool,
+    /// It asks for a part (`Range`).
+    pub is_range: bool,
+    /// `no-cache`, or `Pragma: no-cache` without a `Cache-Control`: ask before serving a copy.
+    pub no_cache: bool,
+    /// `only-if-cached`: answer from a copy or with 504.
+    pub only_if_cached: bool,
+    /// `max-age`: the oldest answer that is wanted.
+    pub max_age: Option<Duration>,
+    /// `min-fresh`: how much longer the answer must stay fresh.
+    pub min_fresh: Option<Duration>,
+    bypasses: bool,
+}
+
+impl RequestFacts {
+    /// Reads a request.
+    pub fn new(method: &Method, headers: &HeaderMap, policy: &CachePolicy) -> Self {
+        let directives = Directives::of(headers);
+        let is_get = method == Method::GET;
+        Self {
+            is_get,
+            is_readable: is_get || method == Method::HEAD,
+            is_personal: is_personal(headers, &policy.cookies_ignored),
+            is_authorized: headers.contains_key(header::AUTHORIZATION),
+            is_conditional: PRECONDITIONS.iter().any(|name| headers.contains_key(name)),
+            is_range: headers.contains_key(header::RANGE),
+            no_cache: directives.has(Flag::NoCache) || pragma_no_cache(headers),
+            only_if_cached: directives.has(Flag::OnlyIfCached),
+            max_age: directives.max_age,
+            min_fresh: directives.min_fresh,
+            bypasses: directives.has(Flag::NoStore)
+                || policy.bypass_headers.iter().any(|name| headers.contains_key(name)),
+        }
+    }
+
+    /// Whether the request neither reads nor fills the cache: `no-store`, or a field of `bypass_headers`.
+    pub fn bypasses(&self) -> bool {
+        self.bypasses
+    }
+}
+
+const PRECONDITIONS: [header::HeaderName; 5] = [
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_MATCH,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+];
+
+/// RFC 9111 section 5.4: `Pragma` counts only where there is no `Cache-Control`.
+fn pragma_no_cache(headers: &HeaderMap) -> bool {
+    !headers.contains_key(header::CACHE_CONTROL)
+        && headers
+            .get_all(header::PRAGMA)
+            .iter()
+            .flat_map(Elements::of)
+            .any(|directive| directive.eq_ignore_ascii_case(b"no-cache"))
+}
+
+fn is_personal(headers: &HeaderMap, ignored: &[CookiePattern]) -> bool {
+    headers.get_all(header::COOKIE).iter().any(|line| has_personal_cookie(line, ignored))
+}
+
+/// A cookie whose name cannot be read is personal.
+fn has_personal_cookie(line: &HeaderValue, ignored: &[CookiePattern]) -> bool {
+    let is_ignored = |name: &[u8]| {
+        std::str::from_utf8(name).is_ok_and(|name| ignored.iter().any(|pattern| pattern.matches(name)))
+    };
+    line.as_bytes()
+        .split(|byte| *byte == b';')
+        .map(<[u8]>::trim_ascii)
+        .filter(|cookie| !cookie.is_empty())
+        .any(|cookie| {
+            let name = cookie.iter().position(|byte| *byte == b'=').and_then(|equals| cookie.get(..equals));
+            !name.is_some_and(|name| is_ignored(name.trim_ascii()))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{headers, policy};
+
+    fn facts(fields: &[(&str, &str)]) -> RequestFacts {
+        let mut policy = policy();
+        policy.cookies_ignored = vec![CookiePattern::parse("_ga*"), CookiePattern::parse("lang")];
+        policy.bypass_headers = vec![http::HeaderName::from_static("x-preview")];
+        RequestFacts::new(&Method::GET, &headers(fields), &policy)
+    }
+
+    #[test]
+    fn only_a_cookie_that_is_not_ignored_is_personal() {
+        for (cookie, is_personal) in [
+            ("", false),
+            (" ; ;", false),
+            ("lang=de", false),
+            ("_ga=1; _ga_X=2;lang=de", false),
+            ("lang=de; session=1", true),
+            ("LANG=de", true),
+            ("lang", true),
+            ("=lang", true),
+            ("lang2=x", true),
+            ("session=lang=de", true),
+        ] {
+            assert_eq!(facts(&[("cookie", cookie)]).is_personal, is_personal, "{cookie:?}");
+        }
+        assert!(facts(&[("cookie", "lang=de"), ("cookie", "session=1")]).is_personal);
+        assert!(!facts(&[]).is_personal);
+    }
+
+    /// RFC 9111 section 5.4.
+    #[test]
+    fn section_5_4_pragma_counts_only_without_cache_control() {
+        assert!(facts(&[("pragma", "x, No-Cache")]).no_cache);
+        assert!(!facts(&[("pragma", "no-cache"), ("cache-control", "max-age=60")]).no_cache);
+    }
+
+    #[test]
+    fn no_store_and_the_named_fields_bypass() {
+        assert!(facts(&[("cache-control", "no-store")]).bypasses());
+        assert!(facts(&[("x-preview", "")]).bypasses());
+        assert!(!facts(&[("cache-control", "no-cache"), ("cookie", "session=1")]).bypasses());
+    }
+
+    #[test]
+    fn only_get_fills_but_head_reads_too() {
+        let of = |method: &Method| RequestFacts::new(method, &HeaderMap::new(), &policy());
+        assert!(of(&Method::GET).is_get && of(&Method::GET).is_readable);
+        assert!(!of(&Method::HEAD).is_get && of(&Method::HEAD).is_readable);
+        assert!(!of(&Method::POST).is_get && !of(&Method::POST).is_readable);
+    }
+}

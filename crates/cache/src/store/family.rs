@@ -1,0 +1,162 @@
+//! All that is kept under one key: the primary slot, the variants, and the fills in progress.
+//!
+//! The primary slot's `Vary` says how to find the others, so without it there are none: whoever comes first is
+//! primary, and when the primary goes all go. A new primary that varies by other fields takes the variants away.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::HeaderMap;
+use pingora_cache::key::HashBinary;
+
+use super::fill::Fill;
+use super::object::Object;
+use super::sieve::Place;
+use crate::vary;
+
+/// How many variants are kept under one key besides the primary.
+pub(super) const VARIANTS_MAX: usize = 64;
+
+pub(super) struct Family {
+    pub(super) key: Arc<[u8]>,
+    /// The primary first, then the variants, the oldest first.
+    slots: Vec<Slot>,
+    fills: Vec<Arc<Fill>>,
+}
+
+pub(super) struct Slot {
+    /// None for the primary.
+    variance: Option<HashBinary>,
+    pub(super) place: Place,
+    pub(super) object: Arc<Object>,
+}
+
+impl Family {
+    pub(super) fn new(key: Arc<[u8]>) -> Self {
+        Self { key, slots: Vec::new(), fills: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.fills.is_empty()
+    }
+
+    pub(super) fn primary(&self) -> Option<&Slot> {
+        self.slots.first()
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    pub(super) fn slot(&self, variance: Option<HashBinary>) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.variance == variance)
+    }
+
+    pub(super) fn slot_mut(&mut self, variance: Option<HashBinary>) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.variance == variance)
+    }
+
+    pub(super) fn slots_mut(&mut self) -> &mut [Slot] {
+        &mut self.slots
+    }
+
+    /// The copy for a request: the primary if it varies not or as the request does, else the variant.
+    pub(super) fn resolve(&self, request: &HeaderMap) -> Option<&Slot> {
+        let primary = self.primary()?;
+        match vary::variance(primary.object.meta.headers(), request) {
+            None => Some(primary),
+            variance if variance == primary.object.meta.variance() => Some(primary),
+            variance => self.slot(variance),
+        }
+    }
+
+    /// Where a copy written outside Pingora belongs; none if it would displace one that is still fresh.
+    pub(super) fn slot_for(&self, object: &Object) -> Option<Option<HashBinary>> {
+        let Some(primary) = self.primary() else {
+            return Some(None);
+        };
+        let variance = object.meta.variance();
+        let is_variant = vary::is_same(primary.object.meta.headers(), object.meta.headers())
+            && variance != primary.object.meta.variance();
+        let variance = variance.filter(|_| is_variant);
+        let now = object.info.stored;
+        let is_displacing =
+            self.slot(variance).is_some_and(|slot| !object.is_standard() && is_fresh(&slot.object, now));
+        (!is_displacing).then_some(variance)
+    }
+
+    /// Files an object and returns what it displaces.
+    pub(super) fn insert(&mut self, variance: Option<HashBinary>, place: Place, object: Arc<Object>) -> Vec<Slot> {
+        let variance = variance.filter(|_| !self.slots.is_empty());
+        let slot = Slot { variance, place, object };
+        if variance.is_some() { self.insert_variant(slot) } else { self.insert_primary(slot) }
+    }
+
+    fn insert_variant(&mut self, slot: Slot) -> Vec<Slot> {
+        let mut displaced = self.take(|other| other.variance == slot.variance);
+        if self.slots.len() > VARIANTS_MAX {
+            displaced.push(self.slots.remove(1));
+        }
+        self.slots.push(slot);
+        displaced
+    }
+
+    /// A former primary that answers other requests under the same `Vary` becomes a variant.
+    fn insert_primary(&mut self, slot: Slot) -> Vec<Slot> {
+        let own = slot.object.meta.variance();
+        let varies_alike = self
+            .primary()
+            .is_some_and(|former| vary::is_same(former.object.meta.headers(), slot.object.meta.headers()));
+        if let Some(former) = self.slots.first_mut() {
+            former.variance = former.object.meta.variance();
+        }
+        let mut displaced = self.take(|other| !varies_alike || other.variance.is_none() || other.variance == own);
+        if self.slots.len() > VARIANTS_MAX {
+            displaced.push(self.slots.remove(0));
+        }
+        self.slots.insert(0, slot);
+        displaced
+    }
+
+    /// Removes an object, and with a primary all variants.
+    pub(super) fn remove(&mut self, object: &Arc<Object>) -> Vec<Slot> {
+        match self.slots.iter().position(|slot| Arc::ptr_eq(&slot.object, object)) {
+            Some(0) => std::mem::take(&mut self.slots),
+            Some(at) => vec![self.slots.remove(at)],
+            None => Vec::new(),
+        }
+    }
+
+    /// Removes what is complete, and keeps the fills in progress from being stored or joined.
+    pub(super) fn purge(&mut self) -> Vec<Slot> {
+        self.fills.iter().for_each(|fill| fill.forbid_storing());
+        std::mem::take(&mut self.slots)
+    }
+
+    pub(super) fn add_fill(&mut self, fill: Arc<Fill>) {
+        self.fills.push(fill);
+    }
+
+    pub(super) fn remove_fill(&mut self, tag: u64) {
+        self.fills.retain(|fill| fill.tag() != tag);
+    }
+
+    pub(super) fn fill_tagged(&self, tag: u64) -> Option<&Arc<Fill>> {
+        self.fills.iter().find(|fill| fill.tag() == tag)
+    }
+
+    /// The youngest fill of a slot that may be joined.
+    pub(super) fn fill_to_join(&self, variance: Option<HashBinary>) -> Option<&Arc<Fill>> {
+        self.fills.iter().rev().find(|fill| fill.slot() == variance && fill.may_be_joined())
+    }
+
+    fn take(&mut self, is_taken: impl Fn(&Slot) -> bool) -> Vec<Slot> {
+        let (taken, kept) = std::mem::take(&mut self.slots).into_iter().partition(is_taken);
+        self.slots = kept;
+        taken
+    }
+}
+
+fn is_fresh(object: &Object, now: SystemTime) -> bool {
+    object.is_standard() && object.meta.is_fresh(now)
+}

@@ -1,0 +1,52 @@
+//! Copying and weighing meta data. Pingora's [`CacheMeta`] cannot be cloned, so a second one is built from the first.
+
+use std::time::Duration;
+
+use http::header;
+use pingora_cache::CacheMeta;
+use pingora_http::ResponseHeader;
+
+/// Which copy a meta data belongs to, so that a confirmation by 304 never lands on a body that has come since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CopyId(pub(super) u64);
+
+/// The same meta data once more. Of the three times that Pingora keeps, provenance becomes `created` (it is set
+/// from it and from nothing else), and the time of the last confirmation lives on in the epoch.
+pub(super) fn duplicate(meta: &CacheMeta) -> CacheMeta {
+    let mut copy = CacheMeta::new(
+        meta.fresh_until(),
+        meta.provenance(),
+        meta.stale_while_revalidate_sec(),
+        meta.stale_if_error_sec(),
+        meta.response_header_copy(),
+    );
+    copy.set_epoch_override(meta.epoch());
+    if let Some(variance) = meta.variance() {
+        copy.set_variance(variance);
+    }
+    *copy.extensions_mut() = meta.extensions().clone();
+    copy
+}
+
+/// Meta data to be kept: its `Age` is dropped, because the epoch already counts it.
+pub(super) fn to_keep(meta: &CacheMeta) -> CacheMeta {
+    let mut kept = duplicate(meta);
+    kept.response_header_mut().remove_header(&header::AGE);
+    kept
+}
+
+/// Bytes that a header occupies, with the map's own bookkeeping for each field.
+pub(super) fn header_weight(response: &ResponseHeader) -> u64 {
+    let fields = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+    fields.sum::<usize>() as u64
+}
+
+/// Meta data whose freshness has been used up by a soft purge at the epoch of `now`.
+pub(super) fn expired(meta: &CacheMeta, now: std::time::SystemTime) -> CacheMeta {
+    let mut expired = duplicate(meta);
+    expired.expire_at(now.checked_sub(Duration::from_millis(1)).unwrap_or(now));
+    expired
+}
+
+/// A field's place in the header map and in the map of original spellings.
+const FIELD_BYTES: usize = 160;

@@ -1,0 +1,187 @@
+//! The memory store: sharded, bounded by bytes, behind Pingora's storage trait.
+//!
+//! A family is all that is kept under one key: the primary slot, the variants that its `Vary` leads to, and the
+//! fills in progress. Families are found by a keyed 128-bit hash, and then the whole key is compared. One budget of
+//! bytes covers copies and fills; room is made before it is used, shard after shard, by SIEVE. Readers of a copy
+//! that was evicted or replaced keep it to their end: what they hold is bounded by the requests in flight.
+//!
+//! A copy whose size turns out too large in mid-stream is no reason to abort anybody. The fill then only passes
+//! the body through: nobody new may join, what all readers have read is released, and the key is remembered, so
+//! that [`Store::takes`] refuses it next time and Pingora streams with its usual back-pressure. What one slow
+//! reader may hold up is bounded too (one more object of the largest size); beyond that the stream is aborted,
+//! because Pingora reads a backend into the cache as fast as it can, and waiting here would wait for ourselves.
+//! Do not set Pingora's `set_max_file_size_bytes`: it aborts every chunked response that is too large.
+
+mod budget;
+mod family;
+mod fill;
+mod hit;
+mod meta;
+mod object;
+mod shard;
+mod sieve;
+mod storage;
+mod writer;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use http::{HeaderMap, header};
+use parking_lot::RwLock;
+use pingora_cache::CacheMeta;
+use pingora_cache::key::HashBinary;
+use pingora_http::ResponseHeader;
+
+use crate::{Key, StoreSpec, vary};
+use budget::Budget;
+use shard::Shard;
+
+pub use object::{REFRESH_BACKOFF, StoredCopy};
+pub use writer::CopyWriter;
+
+/// Shards, a power of two: enough that writers seldom meet.
+const SHARDS: usize = 64;
+
+/// One store. Made once and leaked: Pingora wants it `'static`, and its copies outlive reloads.
+pub struct Store {
+    shards: Box<[RwLock<Shard>]>,
+    budget: Budget,
+    object_bytes_max: AtomicU64,
+    /// The shard that gives up a copy next.
+    next_victim: AtomicUsize,
+    /// The next identity of a copy or fill.
+    next_id: AtomicU64,
+    evictions: AtomicU64,
+    objects: AtomicU64,
+}
+
+/// What a store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Complete copies.
+    pub objects: u64,
+    /// Bytes of copies and of fills in progress, bookkeeping included.
+    pub bytes: u64,
+    /// Copies given up for room since the start.
+    pub evictions: u64,
+}
+
+impl Store {
+    /// An empty store with these limits.
+    pub fn new(spec: &StoreSpec) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::new(Shard::default())).collect(),
+            budget: Budget::new(spec.memory_bytes),
+            object_bytes_max: AtomicU64::new(spec.object_bytes_max),
+            next_victim: AtomicUsize::new(0),
+            next_id: AtomicU64::new(1),
+            evictions: AtomicU64::new(0),
+            objects: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes over the limits of a reload and gives up what no longer fits.
+    pub fn set_limits(&self, spec: &StoreSpec) {
+        let grew = spec.object_bytes_max > self.object_bytes_max.swap(spec.object_bytes_max, Ordering::Relaxed);
+        if grew {
+            self.shards.iter().for_each(|shard| shard.write().forget_too_large());
+        }
+        self.budget.set_limit(spec.memory_bytes);
+        while self.budget.is_exceeded() && self.evict_one() {}
+    }
+
+    /// What the store holds.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            objects: self.objects.load(Ordering::Relaxed),
+            bytes: self.budget.used(),
+            evictions: self.evictions.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The complete copy for this request, of either kind, however old. `Vary` is resolved as Pingora does: by
+    /// the copy in the primary slot, which may itself be the one.
+    pub fn find(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+        self.shard(&key.bin()).read().find(key, request)
+    }
+
+    /// Whether a response is worth starting to store: not known to be too large, by its `Content-Length` or because
+    /// an earlier answer for the key was.
+    pub fn takes(&self, key: &Key, response: &ResponseHeader) -> bool {
+        self.is_small_enough(response) && !self.shard(&key.bin()).read().is_too_large(&key.bin())
+    }
+
+    /// Starts a copy outside Pingora's cache phases. The slot is chosen when it is finished.
+    pub fn write(&'static self, key: &Key, request: &HeaderMap, mut meta: CacheMeta) -> CopyWriter {
+        match vary::variance(meta.headers(), request) {
+            Some(variance) => meta.set_variance(variance),
+            None => meta.remove_variance(),
+        }
+        CopyWriter::new(self, key, meta)
+    }
+
+    /// Drops every copy under the key; says whether there was one. A fill in progress will not be stored.
+    pub fn purge(&self, key: &Key) -> bool {
+        self.remove_family(&key.bin())
+    }
+
+    /// Makes every copy under the key stale as of now, but keeps it for an outage; says whether there was one.
+    pub fn soft_purge(&self, key: &Key) -> bool {
+        self.expire_family(&key.bin())
+    }
+
+    fn shard(&self, bin: &HashBinary) -> &RwLock<Shard> {
+        let at = usize::from(bin[0]) % SHARDS;
+        #[expect(clippy::indexing_slicing, reason = "there are SHARDS shards, and the index is below that")]
+        &self.shards[at]
+    }
+
+    fn is_small_enough(&self, response: &ResponseHeader) -> bool {
+        content_length(&response.headers)
+            .is_none_or(|length| length + meta::header_weight(response) <= self.object_bytes_max())
+    }
+
+    fn object_bytes_max(&self) -> u64 {
+        self.object_bytes_max.load(Ordering::Relaxed)
+    }
+
+    fn new_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes room for so many bytes and takes them; `false` if even an empty store has no room.
+    fn reserve(&self, bytes: u64) -> bool {
+        while !self.budget.take(bytes) {
+            if !self.evict_one() {
+                return self.budget.take(bytes);
+            }
+        }
+        true
+    }
+
+    /// Gives up one copy of the next shard that has any.
+    fn evict_one(&self) -> bool {
+        (0..SHARDS).any(|_| {
+            let at = self.next_victim.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            let removed = self.shards.get(at).map(|shard| shard.write().evict()).unwrap_or_default();
+            self.evictions.fetch_add(removed.objects, Ordering::Relaxed);
+            self.release(removed)
+        })
+    }
+
+    /// Gives back what a shard no longer holds; says whether that was anything.
+    fn release(&self, removed: shard::Removed) -> bool {
+        self.objects.fetch_sub(removed.objects, Ordering::Relaxed);
+        self.budget.give_back(removed.bytes);
+        removed.objects > 0
+    }
+
+    fn remove_family(&self, bin: &HashBinary) -> bool {
+        let removed = self.shard(bin).write().remove(bin);
+        self.release(removed)
+    }
+}
+
+/// The length of a response's body, if it is announced.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}

@@ -1,0 +1,180 @@
+//! One complete copy: immutable but for the mark of use and the note of a failed refresh.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use goodgate_failure::Cause;
+use parking_lot::Mutex;
+use pingora_cache::CacheMeta;
+
+use super::meta::{self, CopyId};
+use crate::{CopyInfo, CopyKind};
+
+/// How long after a failed refresh a copy is served without asking again.
+pub const REFRESH_BACKOFF: Duration = Duration::from_secs(1);
+
+pub(super) struct Object {
+    pub(super) meta: CacheMeta,
+    pub(super) info: CopyInfo,
+    pub(super) body: Body,
+    pub(super) weight: u64,
+    visited: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+#[derive(Clone, Copy)]
+struct Failure {
+    cause: Cause,
+    at: Instant,
+}
+
+impl Object {
+    /// `weight` is what has been reserved for it.
+    pub(super) fn new(mut meta: CacheMeta, id: u64, body: Body, weight: u64) -> Self {
+        meta.extensions_mut().insert(CopyId(id));
+        let info = CopyInfo::of(&meta);
+        Self { meta, info, body, weight, visited: AtomicBool::new(false), failure: Mutex::new(None) }
+    }
+
+    /// The same copy with other meta data: a confirmed or an expired one.
+    pub(super) fn with_meta(&self, mut meta: CacheMeta, weight: u64) -> Self {
+        if let Some(id) = self.id() {
+            meta.extensions_mut().insert(id);
+        }
+        let info = CopyInfo::of(&meta);
+        let visited = AtomicBool::new(self.visited.load(Ordering::Relaxed));
+        Self { meta, info, body: self.body.clone(), weight, visited, failure: Mutex::new(None) }
+    }
+
+    pub(super) fn is_standard(&self) -> bool {
+        self.info.kind == CopyKind::Standard
+    }
+
+    pub(super) fn id(&self) -> Option<CopyId> {
+        self.meta.extensions().get().copied()
+    }
+
+    pub(super) fn visit(&self) {
+        if !self.visited.load(Ordering::Relaxed) {
+            self.visited.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was used since the last call.
+    pub(super) fn take_visit(&self) -> bool {
+        self.visited.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// A complete body: chunks that all readers share.
+#[derive(Clone, Default)]
+pub(super) struct Body {
+    pub(super) chunks: Arc<[Bytes]>,
+    pub(super) len: usize,
+}
+
+impl Body {
+    /// Joins what came in small pieces, so that a hit is few writes. Large pieces stay as they are.
+    pub(super) fn of(pieces: Vec<Bytes>) -> Self {
+        let len = pieces.iter().map(Bytes::len).sum();
+        let is_fine = pieces.len() <= 1 || len / pieces.len() >= BLOCK_BYTES / 4;
+        let chunks = if is_fine && len > BLOCK_BYTES || pieces.len() <= 1 { pieces } else { join(&pieces, len) };
+        Self { chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect(), len }
+    }
+}
+
+/// The size of a joined piece, and up to which a body is one piece.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+fn join(pieces: &[Bytes], len: usize) -> Vec<Bytes> {
+    let mut blocks = Vec::with_capacity(len.div_ceil(BLOCK_BYTES));
+    let mut block = Vec::with_capacity(len.min(BLOCK_BYTES));
+    let mut left = len;
+    for piece in pieces {
+        let mut rest = piece.as_ref();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(BLOCK_BYTES - block.len()));
+            block.extend_from_slice(now);
+            rest = later;
+            left -= now.len();
+            if block.len() == BLOCK_BYTES || left == 0 {
+                let next = Vec::with_capacity(left.min(BLOCK_BYTES));
+                blocks.push(Bytes::from(std::mem::replace(&mut block, next)));
+            }
+        }
+    }
+    blocks
+}
+
+/// A complete copy found in a store. A clone is cheap, and stays whole whatever becomes of the store.
+#[derive(Clone)]
+pub struct StoredCopy(pub(super) Arc<Object>);
+
+impl StoredCopy {
+    /// Header and times.
+    pub fn meta(&self) -> &CacheMeta {
+        &self.0.meta
+    }
+
+    /// The same as a value of its own, as Pingora wants it.
+    pub fn meta_copy(&self) -> CacheMeta {
+        meta::duplicate(&self.0.meta)
+    }
+
+    /// Why it is kept, and for whom.
+    pub fn info(&self) -> CopyInfo {
+        self.0.info
+    }
+
+    /// The body's chunks, none of them empty.
+    pub fn body(&self) -> &[Bytes] {
+        &self.0.body.chunks
+    }
+
+    /// The body's length in bytes.
+    pub fn body_len(&self) -> usize {
+        self.0.body.len
+    }
+
+    /// Notes that asking for a newer answer failed.
+    pub fn refresh_failed(&self, cause: Cause, now: Instant) {
+        *self.0.failure.lock() = Some(Failure { cause, at: now });
+    }
+
+    /// Notes that the backend answers again, though this copy was not replaced.
+    pub fn refresh_succeeded(&self) {
+        *self.0.failure.lock() = None;
+    }
+
+    /// Why the last refresh failed, within [`REFRESH_BACKOFF`] of it.
+    pub fn refresh_failure(&self, now: Instant) -> Option<Cause> {
+        self.0.failure.lock().filter(|failure| failure.is_recent(now)).map(|failure| failure.cause)
+    }
+
+    /// As [`StoredCopy::refresh_failure`], but when the back-off is over only the first caller is told so: it is
+    /// the one to ask, and the others have another back-off to wait.
+    pub fn claim_refresh(&self, now: Instant) -> Option<Cause> {
+        let mut slot = self.0.failure.lock();
+        let failure = (*slot)?;
+        if failure.is_recent(now) {
+            return Some(failure.cause);
+        }
+        *slot = Some(Failure { at: now, ..failure });
+        None
+    }
+}
+
+impl Failure {
+    fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < REFRESH_BACKOFF
+    }
+}
+
+impl fmt::Debug for StoredCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredCopy").field("info", &self.0.info).field("body_len", &self.0.body.len).finish()
+    }
+}

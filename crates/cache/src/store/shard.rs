@@ -1,0 +1,207 @@
+//! One shard: the families whose hash leads here, and the order in which their copies are given up.
+//!
+//! Every method that takes copies out says how many and how many bytes: the store gives those back. A lock of a
+//! fill may be taken under a shard's lock, never the other way round.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::HeaderMap;
+use pingora_cache::CacheMeta;
+use pingora_cache::key::HashBinary;
+
+use super::family::{Family, Slot};
+use super::fill::Fill;
+use super::meta::{self, CopyId};
+use super::object::{Object, StoredCopy};
+use super::sieve::{Entry, Sieve};
+use crate::Key;
+
+#[derive(Default)]
+pub(super) struct Shard {
+    families: HashMap<HashBinary, Family, ahash::RandomState>,
+    sieve: Sieve,
+    /// Keys whose last answer was too large, the oldest first.
+    too_large: VecDeque<HashBinary>,
+}
+
+/// What was taken out of a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Removed {
+    pub(super) objects: u64,
+    pub(super) bytes: u64,
+}
+
+/// A key as a shard needs it: the hash to find, the bytes to be sure.
+#[derive(Clone, Copy)]
+pub(super) struct KeyRef<'a> {
+    pub(super) bin: HashBinary,
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> From<&'a Key> for KeyRef<'a> {
+    fn from(key: &'a Key) -> Self {
+        Self { bin: key.bin(), bytes: key.bytes() }
+    }
+}
+
+impl Shard {
+    pub(super) fn find(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+        let slot = self.family(key.into())?.resolve(request)?;
+        slot.object.visit();
+        Some(StoredCopy(slot.object.clone()))
+    }
+
+    /// The family of a key; none also if another key has the same hash.
+    pub(super) fn family(&self, key: KeyRef<'_>) -> Option<&Family> {
+        self.families.get(&key.bin).filter(|family| family.key.as_ref() == key.bytes)
+    }
+
+    fn family_mut(&mut self, key: KeyRef<'_>) -> Option<&mut Family> {
+        self.families.get_mut(&key.bin).filter(|family| family.key.as_ref() == key.bytes)
+    }
+
+    /// The family of a key, made if need be; none if another key has the same hash.
+    fn family_or_new(&mut self, key: KeyRef<'_>) -> Option<&mut Family> {
+        let family = self.families.entry(key.bin).or_insert_with(|| Family::new(key.bytes.into()));
+        (family.key.as_ref() == key.bytes).then_some(family)
+    }
+
+    /// Files an object in the slot that Pingora named.
+    pub(super) fn insert(&mut self, key: KeyRef<'_>, variance: Option<HashBinary>, object: Arc<Object>) -> Removed {
+        let place = self.sieve.push(Entry { bin: key.bin, object: object.clone() });
+        if let Some(family) = self.family_or_new(key) {
+            let displaced = family.insert(variance, place, object);
+            self.drop_slots(displaced)
+        } else {
+            self.sieve.remove(place);
+            Removed { objects: 1, bytes: object.weight }
+        }
+    }
+
+    /// Files an object in the slot where it belongs, unless it would displace a fresh one.
+    pub(super) fn insert_last_good(&mut self, key: KeyRef<'_>, object: Arc<Object>) -> Removed {
+        let slot = self.family(key).map_or(Some(None), |family| family.slot_for(&object));
+        match slot {
+            Some(variance) => self.insert(key, variance, object),
+            None => Removed { objects: 1, bytes: object.weight },
+        }
+    }
+
+    /// Gives up one copy, and with a primary its variants.
+    pub(super) fn evict(&mut self) -> Removed {
+        let Some(entry) = self.sieve.victim() else {
+            return Removed::default();
+        };
+        let Some(family) = self.families.get_mut(&entry.bin) else {
+            return Removed::default();
+        };
+        let slots = family.remove(&entry.object);
+        self.drop_empty(&entry.bin);
+        self.drop_slots(slots)
+    }
+
+    /// Drops all copies of a family.
+    pub(super) fn remove(&mut self, bin: &HashBinary) -> Removed {
+        let slots = self.families.get_mut(bin).map(Family::purge).unwrap_or_default();
+        self.drop_empty(bin);
+        self.drop_slots(slots)
+    }
+
+    /// Drops one variant.
+    pub(super) fn remove_variant(&mut self, bin: &HashBinary, variance: HashBinary) -> Removed {
+        let Some(family) = self.families.get_mut(bin) else {
+            return Removed::default();
+        };
+        let object = family.slot(Some(variance)).map(|slot| slot.object.clone());
+        let slots = object.map(|object| family.remove(&object)).unwrap_or_default();
+        self.drop_empty(bin);
+        self.drop_slots(slots)
+    }
+
+    /// Makes the family's copies stale; says whether there are any.
+    pub(super) fn expire(&mut self, bin: &HashBinary, now: SystemTime) -> bool {
+        let Some(family) = self.families.get_mut(bin) else {
+            return false;
+        };
+        for slot in family.slots_mut() {
+            exchange(slot, &mut self.sieve, meta::expired(&slot.object.meta, now), slot.object.weight);
+        }
+        !family.slots().is_empty()
+    }
+
+    /// Gives a standard copy new meta data if it is still the one with this identity. `weigh` is asked for the
+    /// weight that it then has, and may refuse.
+    pub(super) fn update_meta(
+        &mut self,
+        key: KeyRef<'_>,
+        variance: Option<HashBinary>,
+        meta: CacheMeta,
+        weight: impl FnOnce(&Object) -> u64,
+    ) -> bool {
+        let id = meta.extensions().get::<CopyId>().copied();
+        let Some(family) = self.families.get_mut(&key.bin).filter(|family| family.key.as_ref() == key.bytes) else {
+            return false;
+        };
+        let is_the_one = |slot: &&mut Slot| slot.object.is_standard() && slot.object.id() == id && id.is_some();
+        let Some(slot) = family.slot_mut(variance).filter(is_the_one) else {
+            return false;
+        };
+        let weight = weight(&slot.object);
+        exchange(slot, &mut self.sieve, meta, weight);
+        true
+    }
+
+    /// Adds a fill; `false` if another key has the same hash.
+    pub(super) fn add_fill(&mut self, key: KeyRef<'_>, fill: Arc<Fill>) -> bool {
+        self.family_or_new(key).map(|family| family.add_fill(fill)).is_some()
+    }
+
+    pub(super) fn remove_fill(&mut self, key: KeyRef<'_>, tag: u64) {
+        if let Some(family) = self.family_mut(key) {
+            family.remove_fill(tag);
+        }
+        self.drop_empty(&key.bin);
+    }
+
+    pub(super) fn is_too_large(&self, bin: &HashBinary) -> bool {
+        self.too_large.contains(bin)
+    }
+
+    pub(super) fn remember_too_large(&mut self, bin: HashBinary) {
+        self.too_large.retain(|other| *other != bin);
+        if self.too_large.len() >= TOO_LARGE_MAX {
+            self.too_large.pop_front();
+        }
+        self.too_large.push_back(bin);
+    }
+
+    pub(super) fn forget_too_large(&mut self) {
+        self.too_large.clear();
+    }
+
+    fn drop_slots(&mut self, slots: Vec<Slot>) -> Removed {
+        let mut removed = Removed::default();
+        for slot in slots {
+            self.sieve.remove(slot.place);
+            removed.objects += 1;
+            removed.bytes += slot.object.weight;
+        }
+        removed
+    }
+
+    fn drop_empty(&mut self, bin: &HashBinary) {
+        if self.families.get(bin).is_some_and(Family::is_empty) {
+            self.families.remove(bin);
+        }
+    }
+}
+
+/// How many keys a shard remembers as too large.
+const TOO_LARGE_MAX: usize = 32;
+
+fn exchange(slot: &mut Slot, sieve: &mut Sieve, meta: CacheMeta, weight: u64) {
+    slot.object = Arc::new(slot.object.with_meta(meta, weight));
+    sieve.replace(slot.place, slot.object.clone());
+}

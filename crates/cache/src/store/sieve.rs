@@ -1,0 +1,100 @@
+//! SIEVE: which copy of a shard to give up (Zhang et al., NSDI 2024).
+//!
+//! New ones join at the young end. A hand walks from the old end to the young one; what was used since it last
+//! passed is spared and loses its mark, the first that was not goes. A scan through many pages used once passes
+//! through without pushing out what is in use, and a hit only sets a bit.
+
+use std::sync::Arc;
+
+use pingora_cache::key::HashBinary;
+
+use super::object::Object;
+
+/// Where an object is in the queue.
+pub(super) type Place = usize;
+
+/// A doubly linked list over a vector: places are stable, freed ones are used again.
+#[derive(Default)]
+pub(super) struct Sieve {
+    nodes: Vec<Node>,
+    free: Vec<Place>,
+    youngest: Option<Place>,
+    oldest: Option<Place>,
+    hand: Option<Place>,
+    len: usize,
+}
+
+struct Node {
+    /// None in a free place.
+    entry: Option<Entry>,
+    younger: Option<Place>,
+    older: Option<Place>,
+}
+
+/// What is in the queue: an object, and where its shard files it.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) bin: HashBinary,
+    pub(super) object: Arc<Object>,
+}
+
+impl Sieve {
+    pub(super) fn push(&mut self, entry: Entry) -> Place {
+        let node = Node { entry: Some(entry), younger: None, older: self.youngest };
+        let place = self.free.pop().unwrap_or(self.nodes.len());
+        match self.nodes.get_mut(place) {
+            Some(free) => *free = node,
+            None => self.nodes.push(node),
+        }
+        match self.youngest.and_then(|youngest| self.nodes.get_mut(youngest)) {
+            Some(youngest) => youngest.younger = Some(place),
+            None => self.oldest = Some(place),
+        }
+        self.youngest = Some(place);
+        self.len += 1;
+        place
+    }
+
+    /// Exchanges the object at a place; the queue's order stays.
+    pub(super) fn replace(&mut self, place: Place, object: Arc<Object>) {
+        if let Some(entry) = self.nodes.get_mut(place).and_then(|node| node.entry.as_mut()) {
+            entry.object = object;
+        }
+    }
+
+    pub(super) fn remove(&mut self, place: Place) {
+        let Some(node) = self.nodes.get_mut(place).filter(|node| node.entry.is_some()) else {
+            return;
+        };
+        node.entry = None;
+        let (younger, older) = (node.younger, node.older);
+        match younger.and_then(|place| self.nodes.get_mut(place)) {
+            Some(node) => node.older = older,
+            None => self.youngest = older,
+        }
+        match older.and_then(|place| self.nodes.get_mut(place)) {
+            Some(node) => node.younger = younger,
+            None => self.oldest = younger,
+        }
+        if self.hand == Some(place) {
+            self.hand = younger;
+        }
+        self.free.push(place);
+        self.len -= 1;
+    }
+
+    /// The one to give up next; it stays in the queue until it is removed. Two rounds clear every mark.
+    pub(super) fn victim(&mut self) -> Option<Entry> {
+        for _ in 0..=2 * self.len {
+            let place = self.hand.or(self.oldest)?;
+            let node = self.nodes.get(place)?;
+            let entry = node.entry.as_ref()?;
+            if !entry.object.take_visit() {
+                self.hand = Some(place);
+                return Some(entry.clone());
+            }
+            self.hand = node.younger;
+        }
+        self.oldest.and_then(|place| self.nodes.get(place)).and_then(|node| node.entry.clone())
+    }
+}

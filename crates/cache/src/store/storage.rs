@@ -1,0 +1,170 @@
+//! Pingora's storage trait over the store. Only standard copies are seen here: a last-good copy must not become a
+//! hit, but the fill that follows the miss takes its place.
+
+use std::any::Any;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use pingora_cache::key::{CacheHashKey, HashBinary};
+use pingora_cache::storage::streaming_write::U64WriteId;
+use pingora_cache::storage::{HitHandler, MissHandler, PurgeOutcome, PurgeTarget, PurgeType, Storage};
+use pingora_cache::trace::SpanHandle;
+use pingora_cache::{CacheEntryKey, CacheKey, CacheMeta};
+use pingora_error::Result;
+use std::sync::Arc;
+
+use super::Store;
+use super::fill::Fill;
+use super::hit::{CopyReader, Hit};
+use super::meta;
+use super::object::Object;
+use super::shard::{KeyRef, Removed};
+use super::writer::{FillWriter, base_weight};
+use crate::Key;
+
+impl Store {
+    /// Files a finished fill.
+    pub(super) fn file(&self, key: KeyRef<'_>, slot: Option<HashBinary>, object: Object) {
+        let removed = self.shard(&key.bin).write().insert(key, slot, Arc::new(object));
+        self.filed(removed);
+    }
+
+    /// Files a copy that was written outside Pingora's phases.
+    pub(super) fn file_last_good(&self, key: &Key, object: Object) {
+        let removed = self.shard(&key.bin()).write().insert_last_good(key.into(), Arc::new(object));
+        self.filed(removed);
+    }
+
+    fn filed(&self, displaced: Removed) {
+        self.objects.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.release(displaced);
+    }
+
+    pub(super) fn expire_family(&self, bin: &HashBinary) -> bool {
+        self.shard(bin).write().expire(bin, SystemTime::now())
+    }
+
+    /// A fresh copy, else the fill that will bring one, else the stale copy.
+    fn look_up(&self, key: &CacheKey) -> Option<(CacheMeta, HitHandler)> {
+        let slot = key.variance_bin();
+        let key = key_ref(key);
+        let shard = self.shard(&key.bin).read();
+        let family = shard.family(key)?;
+        let copy = family.slot(slot).map(|slot| &slot.object).filter(|object| object.is_standard());
+        match (copy, family.fill_to_join(slot)) {
+            (Some(copy), Some(fill)) if !copy.meta.is_fresh(SystemTime::now()) => {
+                join(fill).or_else(|| Some(open(copy)))
+            }
+            (Some(copy), _) => Some(open(copy)),
+            (None, fill) => fill.and_then(join),
+        }
+    }
+}
+
+fn open(object: &Arc<Object>) -> (CacheMeta, HitHandler) {
+    object.visit();
+    (meta::duplicate(&object.meta), Box::new(Hit::Complete(CopyReader::new(object.clone()))))
+}
+
+fn join(fill: &Arc<Fill>) -> Option<(CacheMeta, HitHandler)> {
+    let reader = fill.join()?;
+    Some((meta::duplicate(&fill.meta), Box::new(Hit::Partial(reader))))
+}
+
+fn key_ref(key: &CacheKey) -> KeyRef<'_> {
+    KeyRef { bin: key.primary_bin(), bytes: key.primary_key() }
+}
+
+#[async_trait]
+impl Storage for Store {
+    async fn lookup(
+        &'static self,
+        key: &CacheKey,
+        _trace: &SpanHandle,
+    ) -> Result<Option<(CacheMeta, HitHandler)>> {
+        Ok(self.look_up(key))
+    }
+
+    async fn lookup_streaming_write(
+        &'static self,
+        key: &CacheKey,
+        streaming_write_tag: Option<&[u8]>,
+        _trace: &SpanHandle,
+    ) -> Result<Option<(CacheMeta, HitHandler)>> {
+        let tag = streaming_write_tag.and_then(|tag| U64WriteId::try_from(tag).ok()).map(u64::from);
+        let key = key_ref(key);
+        let shard = self.shard(&key.bin).read();
+        Ok(tag.and_then(|tag| join(shard.family(key)?.fill_tagged(tag)?)))
+    }
+
+    async fn get_miss_handler(
+        &'static self,
+        key: &CacheKey,
+        meta: &CacheMeta,
+        _trace: &SpanHandle,
+    ) -> Result<MissHandler> {
+        Ok(Box::new(FillWriter::start(self, key_ref(key), key.variance_bin(), meta)?))
+    }
+
+    /// A target without a variance stands for the whole family: without its primary no variant can be found.
+    async fn purge(
+        &'static self,
+        target: PurgeTarget<'_>,
+        _purge_type: PurgeType,
+        _trace: &SpanHandle,
+    ) -> Result<PurgeOutcome> {
+        if is_foreign(&target) {
+            return Ok(PurgeOutcome::NotFound);
+        }
+        let bin = target.key().primary_bin();
+        let is_found = match target.key().variance_bin() {
+            Some(variance) => {
+                let removed = self.shard(&bin).write().remove_variant(&bin, variance);
+                self.release(removed)
+            }
+            None => self.remove_family(&bin),
+        };
+        Ok(if is_found { PurgeOutcome::Purged(None) } else { PurgeOutcome::NotFound })
+    }
+
+    async fn expire(&'static self, target: PurgeTarget<'_>, _trace: &SpanHandle) -> Result<PurgeOutcome> {
+        let is_found = !is_foreign(&target) && self.expire_family(&target.key().primary_bin());
+        Ok(if is_found { PurgeOutcome::Expired } else { PurgeOutcome::NotFound })
+    }
+
+    async fn update_meta(
+        &'static self,
+        key: &CacheKey,
+        meta: &CacheMeta,
+        _trace: &SpanHandle,
+    ) -> Result<bool> {
+        let slot = key.variance_bin();
+        let key = key_ref(key);
+        let kept = meta::to_keep(meta);
+        let base = base_weight(key.bytes, &kept);
+        if !self.reserve(base) {
+            return Ok(false);
+        }
+        let mut replaced = None;
+        let is_updated = self.shard(&key.bin).write().update_meta(key, slot, kept, |object| {
+            let former = base_weight(key.bytes, &object.meta);
+            replaced = Some(former);
+            object.weight - former + base
+        });
+        self.budget.give_back(replaced.unwrap_or(base));
+        Ok(is_updated)
+    }
+
+    fn support_streaming_partial_write(&self) -> bool {
+        true
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync + 'static) {
+        self
+    }
+}
+
+/// Copies here have no generations of their own, so a target that names one cannot be meant.
+fn is_foreign(target: &PurgeTarget<'_>) -> bool {
+    matches!(target, PurgeTarget::Exact(CacheEntryKey::Identified { .. }))
+}

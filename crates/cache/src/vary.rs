@@ -1,0 +1,128 @@
+//! Which of several answers under one key a request is for (RFC 9111 section 4.1).
+//!
+//! The fields that `Vary` names are taken from the request in a fixed order and hashed with a cryptographic hash: a
+//! client chooses these values, and must not be able to meet somebody else's. Values are normalised only where
+//! their syntax says that it changes nothing: white space in lists, and case and order of `Accept-Encoding`.
+
+use std::collections::BTreeSet;
+
+use http::header::{self, HeaderMap, HeaderName};
+use pingora_cache::VarianceBuilder;
+use pingora_cache::key::HashBinary;
+
+use crate::directives::Elements;
+
+/// The hash of the request's fields that the stored response's `Vary` names; none without `Vary`.
+pub fn variance(stored_response: &HeaderMap, request: &HeaderMap) -> Option<HashBinary> {
+    if !stored_response.contains_key(header::VARY) {
+        return None;
+    }
+    let mut builder = VarianceBuilder::new();
+    for name in fields(stored_response) {
+        let value = value(&name, request);
+        builder.add_owned_name_value(name, value);
+    }
+    builder.finalize()
+}
+
+/// Whether two responses vary by the same fields.
+pub(crate) fn is_same(one: &HeaderMap, other: &HeaderMap) -> bool {
+    fields(one) == fields(other)
+}
+
+/// The names in `Vary`, in lower case, each once, in alphabetical order.
+pub(crate) fn fields(response: &HeaderMap) -> BTreeSet<String> {
+    response
+        .get_all(header::VARY)
+        .iter()
+        .flat_map(Elements::of)
+        .map(|name| String::from_utf8_lossy(name).to_ascii_lowercase())
+        .collect()
+}
+
+/// The request's value of a field: `-` if absent, else `=` and its lines.
+fn value(name: &str, request: &HeaderMap) -> Vec<u8> {
+    let lines = request.get_all(name);
+    if lines.iter().next().is_none() {
+        return b"-".to_vec();
+    }
+    let elements: Vec<Vec<u8>> = if name == header::ACCEPT_ENCODING {
+        let elements: BTreeSet<_> = lines.iter().flat_map(Elements::of).map(compact_lower).collect();
+        elements.into_iter().collect()
+    } else if is_list(name) {
+        lines.iter().flat_map(Elements::of).map(compact_lower).collect()
+    } else {
+        lines.iter().map(|line| line.as_bytes().trim_ascii().to_vec()).collect()
+    };
+    [b"=".to_vec(), elements.join(b",".as_slice())].concat()
+}
+
+/// Fields that are lists of case-insensitive elements in which white space means nothing.
+fn is_list(name: &str) -> bool {
+    const LISTS: [HeaderName; 2] = [header::ACCEPT_LANGUAGE, header::ACCEPT_CHARSET];
+    LISTS.iter().any(|list| list == name)
+}
+
+fn compact_lower(element: &[u8]) -> Vec<u8> {
+    element.iter().filter(|byte| !matches!(byte, b' ' | b'\t')).map(u8::to_ascii_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::headers;
+
+    fn of(vary: &[&str], request: &[(&str, &str)]) -> Option<HashBinary> {
+        let response: Vec<_> = vary.iter().map(|line| ("vary", *line)).collect();
+        variance(&headers(&response), &headers(request))
+    }
+
+    #[test]
+    fn without_vary_there_is_no_variance() {
+        assert_eq!(of(&[], &[("accept", "x")]), None);
+        assert_eq!(of(&[""], &[("accept", "x")]), None);
+    }
+
+    /// RFC 9111 section 4.1: white space, order and case may be normalised where they mean nothing.
+    #[test]
+    fn section_4_1_equal_requests_meet() {
+        let one = of(&["Accept-Encoding"], &[("accept-encoding", "gzip, br;q=0.5")]);
+        for same in ["gzip,br;q=0.5", "BR ; q=0.5 ,gzip", " br;q=0.5,, gzip"] {
+            assert_eq!(one, of(&["accept-encoding"], &[("accept-encoding", same)]), "{same}");
+        }
+        assert_eq!(
+            of(&["accept, origin"], &[("accept", "x"), ("origin", "y")]),
+            of(&["Origin", "Accept"], &[("origin", "y"), ("accept", "x")]),
+        );
+        assert_eq!(
+            of(&["accept-language"], &[("accept-language", "de, en;q=0.5")]),
+            of(&["accept-language"], &[("accept-language", "de"), ("accept-language", "EN; q=0.5")]),
+        );
+    }
+
+    /// RFC 9111 section 4.1: all nominated fields must match, and absence matches only absence.
+    #[test]
+    fn section_4_1_different_requests_do_not_meet() {
+        let vary = ["accept-language, x-a"];
+        let all = [
+            of(&vary, &[]),
+            of(&vary, &[("accept-language", "")]),
+            of(&vary, &[("accept-language", "de")]),
+            of(&vary, &[("accept-language", "de, en")]),
+            of(&vary, &[("accept-language", "en, de")]),
+            of(&vary, &[("x-a", "de")]),
+            of(&vary, &[("x-a", "DE")]),
+            of(&vary, &[("x-a", "d e")]),
+            of(&vary, &[("x-a", "-")]),
+        ];
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn the_same_fields_are_recognised_in_any_order() {
+        assert!(is_same(&headers(&[("vary", "A, b")]), &headers(&[("vary", "B"), ("vary", "a")])));
+        assert!(!is_same(&headers(&[("vary", "a")]), &headers(&[])));
+        assert!(is_same(&headers(&[]), &headers(&[])));
+    }
+}
