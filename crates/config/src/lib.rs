@@ -1,1 +1,87 @@
+//! YAML text to a checked [`Config`]; the only room that knows YAML.
+//!
+//! Text is read twice: an event-level pass notes where everything stands ([`scan`]), then `serde_yaml`
+//! reads the values ([`tree`]). Merges and `${NAME}` are resolved on the tree, and one reader per section
+//! ([`read`]) returns typed values and collects every problem it meets instead of stopping at the first.
+//! Nothing downstream sees a string that still has to be understood. See `docs/decisions/0002-config-positions.md`.
 
+mod address;
+pub mod defaults;
+mod expand;
+mod keys;
+mod kind;
+mod nearest;
+mod problem;
+mod quantity;
+mod read;
+mod resolve;
+mod scan;
+mod settings;
+mod token;
+mod tree;
+mod view;
+
+use std::io::Read;
+use std::path::Path;
+
+pub use problem::{Problem, Problems};
+pub use settings::{Admin, Config, HostPattern, Limits, Listener, LogTarget, RouteSpec, Server};
+pub use token::Token;
+
+use problem::{Mark, Report};
+
+/// The largest configuration file, in bytes. A longer one is refused before it is read as YAML.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// Reads and checks a configuration file. Environment variables are the process's own.
+///
+/// Fails with every problem that can be found in one go; a file that cannot be read is one problem.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let file = path.display().to_string();
+    match read_file(path) {
+        Ok(text) => parse(&file, &text, &|name| std::env::var(name).ok()),
+        Err(message) => Err(Problems::one(&file, message)),
+    }
+}
+
+/// Checks the text of a configuration. `file` names it in problems, and its folder is where relative
+/// paths start (a `token_file` is read from there); `env` answers for `${NAME}`.
+pub fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let report = Report::new(file);
+    let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+    let config = read_text(text, env, folder, &report);
+    report.finish(config)
+}
+
+fn read_text(
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    folder: &Path,
+    report: &Report,
+) -> Option<Config> {
+    if text.len() > FILE_BYTES_MAX {
+        report.add(Mark::FILE, "", format!("the file has {} bytes; allowed: 1MiB", text.len()));
+        return None;
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let places = scan::scan(text, report)?;
+    let mut root = tree::read(text, &places, report)?;
+    resolve::resolve(&mut root, env, report);
+    read::config(&root, folder, report)
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too long from one that just fits.
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err("the file is larger than 1MiB".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("is not UTF-8: line {line} has a byte that belongs to no character")
+    })
+}

@@ -1,0 +1,123 @@
+//! Every default, once. The readers, the reference in `docs/configuration.md` and `conf/goodgate.yaml` are
+//! held to these by tests; what each one means is said in the reference.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use goodgate_cache::Mode;
+use goodgate_failure::{Replay, Word};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// `listeners[].address`, when there are no `listeners`.
+pub const LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+/// `admin.address`.
+pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
+
+/// `server.shutdown.delay`.
+pub const SHUTDOWN_DELAY: Duration = Duration::ZERO;
+/// `server.shutdown.drain`.
+pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(30);
+/// `server.upstream_keepalive`.
+pub const UPSTREAM_KEEPALIVE: usize = 512;
+/// The port of an entry of `server.resolver` that names none.
+pub const RESOLVER_PORT: u16 = 53;
+
+/// `limits.header_timeout`.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// `limits.body_timeout`.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// `limits.keepalive_timeout`.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+/// `limits.max_header_bytes`.
+pub const HEADER_BYTES_MAX: usize = 32 * 1024;
+/// `limits.max_headers`.
+pub const HEADERS_MAX: usize = 100;
+/// `limits.max_uri_bytes`.
+pub const URI_BYTES_MAX: usize = 8 * 1024;
+/// `limits.max_body_bytes`.
+pub const BODY_BYTES_MAX: u64 = 100 * MIB;
+/// `limits.max_response_header_bytes`.
+pub const RESPONSE_HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// `upstreams.*.max_fails`.
+pub const MAX_FAILS: u32 = 3;
+/// `upstreams.*.fail_timeout`.
+pub const FAIL_TIMEOUT: Duration = Duration::from_secs(10);
+/// `upstreams.*.fail_on`.
+pub const FAIL_ON: &[Word] = &[Word::Error, Word::Timeout, Word::InvalidHeader];
+/// `upstreams.*.min_fail_share`, in percent.
+pub const MIN_FAIL_SHARE_PERCENT: u8 = 20;
+/// `upstreams.*.backends[].weight`.
+pub const WEIGHT: u16 = 1;
+/// The port of a backend written as `http://name`.
+pub const HTTP_PORT: u16 = 80;
+
+/// `upstreams.*.health_check.http.expect_status`: first and last status that pass.
+pub const EXPECT_STATUS: (u16, u16) = (200, 299);
+/// `upstreams.*.health_check.interval`.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// `upstreams.*.health_check.interval_down`.
+pub const PROBE_INTERVAL_DOWN: Duration = Duration::from_secs(1);
+/// `upstreams.*.health_check.timeout`.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// `upstreams.*.health_check.rise`.
+pub const RISE: u32 = 2;
+/// `upstreams.*.health_check.fall`.
+pub const FALL: u32 = 3;
+
+/// `upstreams.*.timeouts.connect`.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// `upstreams.*.timeouts.first_byte`.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+/// `upstreams.*.timeouts.read`.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// `upstreams.*.timeouts.write`.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// `upstreams.*.timeouts.idle`.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// `upstreams.*.timeouts.tunnel`.
+pub const TUNNEL_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// The name of the store that routes use, and of the only one when there are no `caches`.
+pub const STORE: &str = "main";
+/// `caches.*.memory`.
+pub const MEMORY_BYTES: u64 = 256 * MIB;
+/// `caches.*.max_object`.
+pub const OBJECT_BYTES_MAX: u64 = 64 * MIB;
+/// The smallest `caches.*.memory`.
+pub const MEMORY_BYTES_MIN: u64 = MIB;
+/// The smallest limit of a header, in bytes.
+pub const HEADER_BYTES_MIN: u64 = KIB;
+
+/// `routes[].match.path`.
+pub const PATH: &str = "/";
+/// `routes[].timeout`.
+pub const ROUTE_TIMEOUT: Duration = Duration::from_secs(120);
+/// `routes[].retry.tries`.
+pub const TRIES: u32 = 3;
+/// `routes[].retry.on`.
+pub const RETRY_ON: &[Word] =
+    &[Word::Error, Word::Timeout, Word::InvalidHeader, Word::Http502, Word::Http503];
+/// `routes[].retry.replay`.
+pub const REPLAY: Replay = Replay::Idempotent;
+/// `routes[].retry.budget`, in percent.
+pub const BUDGET_PERCENT: u8 = 20;
+
+/// `routes[].cache.mode`.
+pub const MODE: Mode = Mode::Standard;
+/// `routes[].cache.use_stale`; in fallback mode the same without `updating`.
+pub const USE_STALE: &[Word] = &[
+    Word::Error,
+    Word::Timeout,
+    Word::InvalidHeader,
+    Word::Updating,
+    Word::Http502,
+    Word::Http503,
+    Word::Http504,
+];
+/// `routes[].cache.stale_for`.
+pub const STALE_FOR: Duration = Duration::from_secs(24 * 3600);
+/// `routes[].cache.status_header`.
+pub const STATUS_HEADER: bool = true;

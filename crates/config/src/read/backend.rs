@@ -1,0 +1,71 @@
+//! `backends` of one upstream: an address as a plain string, or a map.
+
+use std::collections::HashMap;
+use std::num::NonZeroU16;
+
+use goodgate_upstream::{BackendAddress, BackendSpec, EjectionPolicy};
+
+use super::TIMEOUT;
+use super::upstream::MAX_FAILS_MAX;
+use crate::address::{BadBackend, parse_backend};
+use crate::kind::{boolean, duration, integer, text, wrong};
+use crate::tree::{Kind, Node};
+use crate::view::View;
+use crate::{defaults, keys};
+
+/// At least one, no address twice. `ejection` is the upstream's, which a backend may override in part.
+pub(super) fn backends(view: &View<'_>, ejection: &EjectionPolicy) -> Vec<BackendSpec> {
+    let items = view.list().unwrap_or_default();
+    if view.items().is_some_and(|items| items.is_empty()) {
+        view.problem("found an empty list; allowed: at least one backend");
+    }
+    let mut taken = HashMap::new();
+    items.iter().filter_map(|item| backend(item, ejection, &mut taken)).collect()
+}
+
+fn backend(
+    item: &View<'_>,
+    ejection: &EjectionPolicy,
+    taken: &mut HashMap<BackendAddress, String>,
+) -> Option<BackendSpec> {
+    let (view, spec) = if matches!(item.node().kind, Kind::Map(_)) {
+        long(item, ejection)?
+    } else {
+        (item.clone(), plain(item.read(address)?, ejection))
+    };
+    if let Some(other) = taken.get(&spec.address) {
+        view.problem(format!("{} is the same address as `{other}`", spec.address));
+    } else {
+        taken.insert(spec.address.clone(), item.path().to_owned());
+    }
+    Some(spec)
+}
+
+fn long<'a>(item: &View<'a>, ejection: &EjectionPolicy) -> Option<(View<'a>, BackendSpec)> {
+    let map = item.map(&keys::BACKEND)?;
+    let weight = map.read("weight", integer(1..=BackendSpec::WEIGHT_MAX));
+    let max_fails = map.read("max_fails", integer(0..=MAX_FAILS_MAX));
+    let fail_timeout = map.read("fail_timeout", duration(TIMEOUT));
+    let backup = map.read("backup", boolean);
+    let view = map.required("address")?;
+    let plain = plain(view.read(address)?, ejection);
+    let ejection = EjectionPolicy {
+        max_fails: max_fails.unwrap_or(ejection.max_fails),
+        fail_timeout: fail_timeout.unwrap_or(ejection.fail_timeout),
+        ..*ejection
+    };
+    let weight = weight.and_then(NonZeroU16::new).unwrap_or(plain.weight);
+    Some((view, BackendSpec { weight, backup: backup.unwrap_or_default(), ejection, ..plain }))
+}
+
+fn plain(address: BackendAddress, ejection: &EjectionPolicy) -> BackendSpec {
+    let weight = NonZeroU16::new(defaults::WEIGHT).unwrap_or(NonZeroU16::MIN);
+    BackendSpec { address, weight, backup: false, ejection: *ejection }
+}
+
+fn address(node: &Node) -> Result<BackendAddress, String> {
+    parse_backend(&text(node)?).map_err(|bad| match bad {
+        BadBackend::Later(message) => message.to_owned(),
+        BadBackend::Wrong(allowed) => wrong(node, &allowed),
+    })
+}

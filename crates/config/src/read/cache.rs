@@ -1,0 +1,174 @@
+//! `caches`, and `cache` of a route.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use goodgate_cache::{CachePolicy, CookiePattern, Mode, StoreSpec};
+use goodgate_failure::{Word, Words};
+use http::HeaderName;
+
+use super::check_name;
+use crate::kind::{
+    boolean, duration, failure_word, not_among, one_of, size, stale_word, text, text_as, wrong,
+};
+use crate::quantity::parse_status;
+use crate::tree::Kind;
+use crate::view::{Map, View};
+use crate::{defaults, keys};
+
+/// The largest memory that can be given to a store: finite, and more than a machine has.
+const MEMORY_BYTES_MAX: u64 = 1 << 44;
+/// A copy may be kept, or a lifetime last, at most a year (RFC 9111 section 1.2.2 asks for no more).
+const AGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(365 * 24 * 3600);
+
+/// The stores as configured, or the one that is there if a route asks for it.
+pub(super) struct Stores {
+    specs: Vec<StoreSpec>,
+    names: Vec<String>,
+    is_given: bool,
+}
+
+impl Stores {
+    /// The names, also of stores that could not be read.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.names.iter().map(String::as_str).collect()
+    }
+
+    /// The stores to be made.
+    pub(super) fn used(self, a_route_caches: bool) -> Vec<StoreSpec> {
+        if self.is_given || a_route_caches { self.specs } else { Vec::new() }
+    }
+}
+
+pub(super) fn stores(top: &Map<'_>) -> Stores {
+    let Some(view) = top.get("caches") else {
+        let main = StoreSpec {
+            name: defaults::STORE.to_owned(),
+            memory_bytes: defaults::MEMORY_BYTES,
+            object_bytes_max: defaults::OBJECT_BYTES_MAX,
+        };
+        return Stores { specs: vec![main], names: vec![defaults::STORE.to_owned()], is_given: false };
+    };
+    let Some(map) = view.entries() else {
+        return Stores { specs: Vec::new(), names: vec![defaults::STORE.to_owned()], is_given: true };
+    };
+    let names = map.each().map(|(name, _)| name.to_owned()).collect();
+    let specs = map.each().filter_map(|(name, view)| store(name, &view)).collect();
+    Stores { specs, names, is_given: true }
+}
+
+fn store(name: &str, view: &View<'_>) -> Option<StoreSpec> {
+    if let Err(allowed) = check_name(name, "") {
+        view.key_problem(format!("the name of a cache; allowed: {allowed}"));
+    }
+    let map = view.map(&keys::STORE)?;
+    let memory = size(defaults::MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX);
+    let memory_bytes = map.read("memory", memory).unwrap_or(defaults::MEMORY_BYTES);
+    let object = map.read("max_object", size(1..=MEMORY_BYTES_MAX));
+    if let Some(view) = map.get("max_object").filter(|_| object.is_some_and(|bytes| bytes > memory_bytes)) {
+        view.problem(wrong(view.node(), "at most the `memory` of the cache"));
+    }
+    let object_bytes_max = object.unwrap_or(defaults::OBJECT_BYTES_MAX.min(memory_bytes));
+    Some(StoreSpec { name: name.to_owned(), memory_bytes, object_bytes_max })
+}
+
+const MODES: [(&str, Mode); 2] = [("standard", Mode::Standard), ("fallback", Mode::Fallback)];
+/// The short forms: a mode, or nothing at all (against what `defaults` say).
+const SHORT: [(&str, Option<Mode>); 3] =
+    [("standard", Some(Mode::Standard)), ("fallback", Some(Mode::Fallback)), ("off", None)];
+
+pub(super) fn policy(view: &View<'_>, stores: &[&str]) -> Option<CachePolicy> {
+    if let Kind::Text(_) = view.node().kind {
+        let mode = view.read(one_of(&SHORT))??;
+        return policy_of(&view.clone().over(None).only_under(), mode, stores);
+    }
+    let map = view.map(&keys::CACHE)?;
+    // A short form under a map is the map `{ mode: … }`.
+    let under = view.under().and_then(|node| one_of(&MODES)(node).ok());
+    let mode = map.read("mode", one_of(&MODES)).or(under).unwrap_or(defaults::MODE);
+    policy_of(&map, mode, stores)
+}
+
+fn policy_of(map: &Map<'_>, mode: Mode, stores: &[&str]) -> Option<CachePolicy> {
+    let cookies = map.section("cookies", &keys::COOKIES);
+    let cookies_ignored = cookies.get("ignore").and_then(|view| view.list_of(text_as(cookie)));
+    let bypass = map.section("bypass", &keys::BYPASS);
+    let bypass_headers = bypass.get("headers").and_then(|view| view.list_of(text_as(header)));
+    let policy = CachePolicy {
+        store: 0,
+        mode,
+        last_good: map.read("last_good", boolean).unwrap_or(mode == Mode::Fallback),
+        use_stale: use_stale(map, mode),
+        stale_for: map.read("stale_for", duration(AGE)).unwrap_or(defaults::STALE_FOR),
+        ttl: map.get("ttl").map(|view| ttl(&view)).unwrap_or_default(),
+        cookies_ignored: cookies_ignored.unwrap_or_default(),
+        serve_anonymous: cookies.read("serve_anonymous", boolean).unwrap_or_default(),
+        bypass_headers: bypass_headers.unwrap_or_default(),
+        status_header: map.read("status_header", boolean).unwrap_or(defaults::STATUS_HEADER),
+    };
+    Some(CachePolicy { store: store_index(map, stores)?, ..policy })
+}
+
+fn store_index(map: &Map<'_>, stores: &[&str]) -> Option<usize> {
+    let index = |name: &str| stores.iter().position(|store| *store == name);
+    let Some(view) = map.get("store") else {
+        let main = index(defaults::STORE);
+        if main.is_none() {
+            map.view().key_problem(format!(
+                "`store` is missing, and no cache is called `{}`; allowed: {}",
+                defaults::STORE,
+                stores.join(", ")
+            ));
+        }
+        return main;
+    };
+    view.read(|node| {
+        let name = text(node)?;
+        index(&name).ok_or_else(|| not_among(node, &name, stores))
+    })
+}
+
+/// In fallback mode every copy is only for failures, and `updating` is none.
+fn use_stale(map: &Map<'_>, mode: Mode) -> Words {
+    let Some(view) = map.get("use_stale") else {
+        let is_kept = |word: &Word| mode == Mode::Standard || *word != Word::Updating;
+        return defaults::USE_STALE.iter().copied().filter(is_kept).collect();
+    };
+    let words = match mode {
+        Mode::Standard => view.list_of(stale_word),
+        Mode::Fallback => view.list_of(|node| {
+            if text(node).is_ok_and(|word| word == Word::Updating.name()) {
+                return Err("`updating` has no meaning in `mode: fallback`: leave it out".to_owned());
+            }
+            failure_word(node)
+        }),
+    };
+    words.unwrap_or_default().into_iter().collect()
+}
+
+fn ttl(view: &View<'_>) -> Vec<(u16, Duration)> {
+    let Some(map) = view.entries() else { return Vec::new() };
+    let entry = |(key, view): (&str, View<'_>)| {
+        let status = parse_status(key).filter(|status| *status >= 200);
+        if status.is_none() {
+            view.key_problem("the key is no status; allowed: a status from 200 to 599");
+        }
+        Some((status?, view.read(duration(AGE))?))
+    };
+    map.each().filter_map(entry).collect()
+}
+
+fn cookie(text: &str) -> Result<CookiePattern, String> {
+    // The characters of a token, RFC 6265 section 4.1.1; `*` only as the wildcard at the end.
+    let name = text.strip_suffix('*').unwrap_or(text);
+    let is_good = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte));
+    if is_good {
+        Ok(CookiePattern::parse(text))
+    } else {
+        Err("a cookie's name, or how names begin, like `_ga*`".to_owned())
+    }
+}
+
+fn header(text: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| "a header's name, like `x-preview`".to_owned())
+}

@@ -1,0 +1,88 @@
+//! `health_check`: what is asked of each backend, and how often.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use goodgate_upstream::{ProbeKind, ProbePolicy};
+
+use super::TIMEOUT;
+use crate::address::parse_host_header;
+use crate::kind::{duration, integer, text_as, wrong};
+use crate::quantity::parse_statuses;
+use crate::tree::{Kind, Node};
+use crate::view::{Map, View};
+use crate::{defaults, keys};
+
+/// Probes are for finding out, not for load.
+const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+const IN_A_ROW_MAX: u32 = 1000;
+
+pub(super) fn probe(view: &View<'_>) -> Option<ProbePolicy> {
+    let map = view.map(&keys::HEALTH_CHECK)?;
+    let port = map.read("port", integer(1..=u16::MAX));
+    let interval = |key, default| map.read(key, duration(INTERVAL)).unwrap_or(default);
+    let in_a_row = |key, default| {
+        let read = map.read(key, integer(1..=IN_A_ROW_MAX)).unwrap_or(default);
+        NonZeroU32::new(read).unwrap_or(NonZeroU32::MIN)
+    };
+    let policy = ProbePolicy {
+        kind: ProbeKind::Tcp,
+        port: port.and_then(NonZeroU16::new),
+        interval: interval("interval", defaults::PROBE_INTERVAL),
+        interval_down: interval("interval_down", defaults::PROBE_INTERVAL_DOWN),
+        timeout: map.read("timeout", duration(TIMEOUT)).unwrap_or(defaults::PROBE_TIMEOUT),
+        rise: in_a_row("rise", defaults::RISE),
+        fall: in_a_row("fall", defaults::FALL),
+    };
+    Some(ProbePolicy { kind: kind(&map)?, ..policy })
+}
+
+fn kind(map: &Map<'_>) -> Option<ProbeKind> {
+    match (map.has("http"), map.has("tcp")) {
+        (true, false) => http(&map.get("http")?),
+        (false, true) => {
+            map.section("tcp", &keys::PROBE_TCP);
+            Some(ProbeKind::Tcp)
+        }
+        (true, true) => {
+            map.view().key_problem("found `http` and `tcp`; allowed: one of them");
+            None
+        }
+        (false, false) => {
+            map.view().key_problem("one of `http` and `tcp` is missing, like `http: { path: /health }`");
+            None
+        }
+    }
+}
+
+fn http(view: &View<'_>) -> Option<ProbeKind> {
+    let map = view.map(&keys::PROBE_HTTP)?;
+    let host = map.read("host", text_as(parse_host_header));
+    let expect_status = map.get("expect_status").map(|view| statuses(&view));
+    let path = map.required("path")?.read(text_as(path))?;
+    let (first, last) = defaults::EXPECT_STATUS;
+    Some(ProbeKind::Http { path, host, expect_status: expect_status.unwrap_or_else(|| vec![first..=last]) })
+}
+
+fn path(text: &str) -> Result<String, String> {
+    let is_good = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if is_good { Ok(text.to_owned()) } else { Err("a path that begins with `/`, like `/health`".to_owned()) }
+}
+
+fn statuses(view: &View<'_>) -> Vec<RangeInclusive<u16>> {
+    if view.items().is_some_and(|items| items.is_empty()) {
+        view.problem("found an empty list; allowed: at least one status");
+    }
+    view.list_of(status).unwrap_or_default()
+}
+
+/// A status as a number, or a range as text.
+fn status(node: &Node) -> Result<RangeInclusive<u16>, String> {
+    let read = match &node.kind {
+        Kind::Int(number) => parse_statuses(&number.to_string()),
+        Kind::Text(text) => parse_statuses(text),
+        Kind::Null | Kind::Bool(_) | Kind::Float(_) | Kind::List(_) | Kind::Map(_) => None,
+    };
+    read.ok_or_else(|| wrong(node, "a status from 100 to 599 or a range, like `200` or `200-299`"))
+}

@@ -1,0 +1,196 @@
+//! `routes`: which requests go where, and under which policies.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+use goodgate_cache::CachePolicy;
+use goodgate_failure::{BudgetPolicy, Replay, RetryPolicy, Words};
+use http::Method;
+
+use super::server::BODY_BYTES_MAX;
+use super::{TIMEOUT, cache, check_name};
+use crate::address::parse_host_pattern;
+use crate::kind::{duration, failure_word, integer, not_among, one_of, percent, size, text, text_as};
+use crate::tree::Node;
+use crate::view::{Map, View};
+use crate::{HostPattern, RouteSpec, defaults, keys};
+
+/// The engine tries no more often than this.
+const TRIES_MAX: u32 = 16;
+
+const REPLAY: [(&str, Replay); 4] = [
+    ("none", Replay::None),
+    ("safe", Replay::Safe),
+    ("idempotent", Replay::Idempotent),
+    ("all", Replay::All),
+];
+
+/// What routes may refer to.
+pub(super) struct Names<'a> {
+    pub(super) upstreams: Vec<&'a str>,
+    pub(super) stores: Vec<&'a str>,
+}
+
+/// At least one; no name twice, and no two that match the same.
+pub(super) fn routes<'a>(
+    top: &Map<'a>,
+    under: Option<&'a Node>,
+    names: &Names<'_>,
+    body_bytes_max: u64,
+) -> Vec<RouteSpec> {
+    let Some(view) = top.required("routes") else { return Vec::new() };
+    let items = view.list().unwrap_or_default();
+    if view.items().is_some_and(|items| items.is_empty()) {
+        view.problem("found an empty list; allowed: at least one route");
+    }
+    let mut seen = Seen::default();
+    let read = |item: View<'a>| {
+        let route = route(&item.clone().over(under), names, body_bytes_max)?;
+        seen.check(&item, &route);
+        Some(route)
+    };
+    items.into_iter().filter_map(read).collect()
+}
+
+fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<RouteSpec> {
+    let map = view.map(&keys::ROUTE)?;
+    let target = map.section("match", &keys::MATCH);
+    let hosts = target.get("host").map(|view| some(&view, text_as(parse_host_pattern))).unwrap_or_default();
+    let methods = target.get("methods").map(|view| some(&view, text_as(method))).unwrap_or_default();
+    let path = target.read("path", text_as(path)).unwrap_or_else(|| defaults::PATH.to_owned());
+    let name = map.read("name", text_as(|text| check_name(text, "/*").map(|()| text.to_owned())));
+    let policies = policies(&map, &names.stores, body_bytes_max);
+    let upstream = map.required("upstream")?.read(|node| {
+        let name = text(node)?;
+        let index = names.upstreams.iter().position(|upstream| *upstream == name);
+        index.ok_or_else(|| not_among(node, &name, &names.upstreams))
+    })?;
+    let name = name.unwrap_or_else(|| default_name(&hosts, &path, &methods));
+    Some(RouteSpec {
+        name,
+        hosts,
+        path,
+        methods,
+        upstream,
+        timeout: policies.timeout,
+        retry: policies.retry,
+        cache: policies.cache,
+        body_bytes_max: policies.body_bytes_max,
+    })
+}
+
+/// One or many, but some: none at all would match nothing.
+fn some<T>(view: &View<'_>, kind: impl Fn(&Node) -> Result<T, String>) -> Vec<T> {
+    if view.items().is_some_and(|items| items.is_empty()) {
+        view.problem("found an empty list; leave it out to match all");
+    }
+    view.one_or_many(kind)
+}
+
+/// What may also stand in `defaults.route`.
+pub(super) struct Policies {
+    timeout: std::time::Duration,
+    retry: RetryPolicy,
+    cache: Option<CachePolicy>,
+    body_bytes_max: u64,
+}
+
+pub(super) fn policies(map: &Map<'_>, stores: &[&str], body_bytes_max: u64) -> Policies {
+    Policies {
+        timeout: map.read("timeout", duration(TIMEOUT)).unwrap_or(defaults::ROUTE_TIMEOUT),
+        retry: retry(&map.section("retry", &keys::RETRY)),
+        cache: map.get("cache").and_then(|view| cache::policy(&view, stores)),
+        body_bytes_max: map.read("max_body_bytes", size(1..=BODY_BYTES_MAX)).unwrap_or(body_bytes_max),
+    }
+}
+
+fn retry(map: &Map<'_>) -> RetryPolicy {
+    let tries = map.read("tries", integer(1..=TRIES_MAX)).unwrap_or(defaults::TRIES);
+    let on = map.get("on").and_then(|view| view.list_of(failure_word));
+    RetryPolicy {
+        tries: NonZeroU32::new(tries).unwrap_or(NonZeroU32::MIN),
+        on: on.map_or(Words::of(defaults::RETRY_ON), Words::from_iter),
+        replay: map.read("replay", one_of(&REPLAY)).unwrap_or(defaults::REPLAY),
+        budget: BudgetPolicy::percent(map.read("budget", percent).unwrap_or(defaults::BUDGET_PERCENT)),
+    }
+}
+
+/// A path that a request can have after the gateway has normalised it.
+fn path(text: &str) -> Result<String, String> {
+    let allowed = |allowed: &str| Err(allowed.to_owned());
+    let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !text.starts_with('/') || !is_visible || text.contains(['?', '#']) {
+        return allowed("a path that begins with `/`, without `?`, `#` and spaces");
+    }
+    let bare = text.trim_end_matches('/');
+    if text != "/" && bare.len() < text.len() {
+        let bare = if bare.is_empty() { "/" } else { bare };
+        return Err(format!("`{bare}`, which also matches everything below it"));
+    }
+    if text != "/" && text.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
+        return allowed("a path without empty, `.` and `..` segments");
+    }
+    Ok(text.to_owned())
+}
+
+/// A method's token, RFC 9110 section 9.1. They are case-sensitive, and all that anyone uses are upper case.
+fn method(text: &str) -> Result<Method, String> {
+    let upper = text.to_ascii_uppercase();
+    if upper != text {
+        return Err(format!("`{upper}`: methods are upper case"));
+    }
+    Method::from_bytes(text.as_bytes()).map_err(|_| "a method, like `GET`".to_owned())
+}
+
+/// First host (`*` for none) and path, then the methods if there are any: `www.example.com/api GET,HEAD`.
+fn default_name(hosts: &[HostPattern], path: &str, methods: &[Method]) -> String {
+    let host = match hosts.first() {
+        None => "*".to_owned(),
+        Some(HostPattern::Exact(host)) => host.clone(),
+        Some(HostPattern::Wildcard(parent)) => format!("*{parent}"),
+    };
+    let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
+    if methods.is_empty() { format!("{host}{path}") } else { format!("{host}{path} {}", methods.join(",")) }
+}
+
+/// What the routes so far are called and match.
+#[derive(Default)]
+struct Seen {
+    names: HashMap<String, String>,
+    matches: HashMap<(Option<HostPattern>, String, Vec<String>), (String, String)>,
+}
+
+impl Seen {
+    fn check(&mut self, view: &View<'_>, route: &RouteSpec) {
+        let same = self.first_with_same_match(view, route);
+        if let Some((name, path)) = &same {
+            let message = format!(
+                "route `{}` matches the same host, path and methods as route `{name}` (`{path}`), so it would never be used",
+                route.name
+            );
+            view.problem(message);
+        }
+        let other = self.names.entry(route.name.clone()).or_insert_with(|| view.path().to_owned());
+        if same.is_none() && other != view.path() {
+            view.problem(format!("the name `{}` is taken by `{other}` already", route.name));
+        }
+    }
+
+    fn first_with_same_match(&mut self, view: &View<'_>, route: &RouteSpec) -> Option<(String, String)> {
+        let mut methods: Vec<_> = route.methods.iter().map(ToString::to_string).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        let hosts =
+            if route.hosts.is_empty() { vec![None] } else { route.hosts.iter().cloned().map(Some).collect() };
+        let this = (route.name.clone(), view.path().to_owned());
+        let mut same = None;
+        for host in hosts {
+            let key = (host, route.path.clone(), methods.clone());
+            let first = self.matches.entry(key).or_insert_with(|| this.clone());
+            if *first != this {
+                same.get_or_insert_with(|| first.clone());
+            }
+        }
+        same
+    }
+}

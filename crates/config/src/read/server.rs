@@ -1,0 +1,148 @@
+//! `server`, `listeners`, `admin`, `limits`, `trusted_proxies` and `access_log`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::TIMEOUT;
+use crate::address::{parse_listen, parse_resolver};
+use crate::kind::{duration, integer, one_of, size, text, text_as, wrong};
+use crate::tree::Node;
+use crate::view::{Map, View};
+use crate::{Admin, Limits, Listener, LogTarget, Server, Token, defaults, keys};
+
+const THREADS_MAX: usize = 1024;
+const UPSTREAM_KEEPALIVE_MAX: usize = 65_536;
+/// The engine reads a header into a buffer of this size at most, with this many fields at most.
+const HEADER_BYTES_MAX: u64 = 1 << 20;
+const HEADERS_MAX: usize = 256;
+/// The largest body that can be allowed: finite, and more than anybody sends.
+pub(super) const BODY_BYTES_MAX: u64 = 1 << 40;
+
+pub(super) fn server(top: &Map<'_>) -> Server {
+    let map = top.section("server", &keys::SERVER);
+    let shutdown = map.section("shutdown", &keys::SHUTDOWN);
+    let pause = || duration(Duration::ZERO..=*TIMEOUT.end());
+    Server {
+        threads: map.read("threads", threads).flatten(),
+        shutdown_delay: shutdown.read("delay", pause()).unwrap_or(defaults::SHUTDOWN_DELAY),
+        shutdown_drain: shutdown.read("drain", pause()).unwrap_or(defaults::SHUTDOWN_DRAIN),
+        upstream_keepalive: map
+            .read("upstream_keepalive", integer(1..=UPSTREAM_KEEPALIVE_MAX))
+            .unwrap_or(defaults::UPSTREAM_KEEPALIVE),
+        resolvers: map.get("resolver").map(|view| resolvers(&view)).unwrap_or_default(),
+    }
+}
+
+fn threads(node: &Node) -> Result<Option<NonZeroUsize>, String> {
+    if text(node).is_ok_and(|text| text == "auto") {
+        return Ok(None);
+    }
+    integer(1..=THREADS_MAX)(node)
+        .map(NonZeroUsize::new)
+        .map_err(|_| wrong(node, &format!("auto, or a whole number from 1 to {THREADS_MAX}")))
+}
+
+fn resolvers(view: &View<'_>) -> Vec<SocketAddr> {
+    let resolvers = view.list_of(text_as(parse_resolver)).unwrap_or_default();
+    if view.items().is_some_and(|items| items.is_empty()) {
+        view.problem("found an empty list; leave it out to use /etc/resolv.conf");
+    }
+    resolvers
+}
+
+/// At least one; no address twice, that of `admin` included. Port 0 is another port each time.
+pub(super) fn listeners(top: &Map<'_>) -> Vec<Listener> {
+    let Some(view) = top.get("listeners") else {
+        return vec![Listener { address: defaults::LISTENER }];
+    };
+    let items = view.list().unwrap_or_default();
+    if view.items().is_some_and(|items| items.is_empty()) {
+        view.problem("found an empty list; allowed: at least one listener");
+    }
+    let mut taken: HashMap<SocketAddr, String> = HashMap::new();
+    if let Some(address) = admin_address(top) {
+        taken.insert(address, "admin.address".to_owned());
+    }
+    items.iter().filter_map(|item| listener(item, &mut taken)).collect()
+}
+
+fn listener(item: &View<'_>, taken: &mut HashMap<SocketAddr, String>) -> Option<Listener> {
+    let view = item.map(&keys::LISTENER)?.required("address")?;
+    let address = view.read(text_as(parse_listen))?;
+    if let Some(other) = taken.get(&address).filter(|_| address.port() > 0) {
+        view.problem(format!("{address} is taken by `{other}` already"));
+    }
+    taken.entry(address).or_insert_with(|| view.path().to_owned());
+    Some(Listener { address })
+}
+
+fn admin_address(top: &Map<'_>) -> Option<SocketAddr> {
+    let map = top.section("admin", &keys::ADMIN);
+    if map.has("address") { map.read("address", text_as(parse_listen)) } else { Some(defaults::ADMIN) }
+}
+
+pub(super) fn admin(top: &Map<'_>, folder: &Path) -> Admin {
+    let token = top.section("admin", &keys::ADMIN).get("token_file").and_then(|view| {
+        let path = folder.join(view.read(text)?);
+        Token::read(&path).map_err(|message| view.problem(message)).ok()
+    });
+    Admin { address: admin_address(top).unwrap_or(defaults::ADMIN), token }
+}
+
+pub(super) fn limits(top: &Map<'_>) -> Limits {
+    let map = top.section("limits", &keys::LIMITS);
+    let time = |key, default| map.read(key, duration(TIMEOUT)).unwrap_or(default);
+    let header = |key, default| bytes(&map, key, defaults::HEADER_BYTES_MIN, default);
+    let header_bytes_max = header("max_header_bytes", defaults::HEADER_BYTES_MAX);
+    let limits = Limits {
+        header_timeout: time("header_timeout", defaults::HEADER_TIMEOUT),
+        body_timeout: time("body_timeout", defaults::BODY_TIMEOUT),
+        keepalive_timeout: time("keepalive_timeout", defaults::KEEPALIVE_TIMEOUT),
+        header_bytes_max,
+        headers_max: map.read("max_headers", integer(1..=HEADERS_MAX)).unwrap_or(defaults::HEADERS_MAX),
+        uri_bytes_max: bytes(&map, "max_uri_bytes", 1, defaults::URI_BYTES_MAX.min(header_bytes_max)),
+        body_bytes_max: map
+            .read("max_body_bytes", size(1..=BODY_BYTES_MAX))
+            .unwrap_or(defaults::BODY_BYTES_MAX),
+        response_header_bytes_max: header("max_response_header_bytes", defaults::RESPONSE_HEADER_BYTES_MAX),
+    };
+    if let Some(view) = map.get("max_uri_bytes").filter(|_| limits.uri_bytes_max > header_bytes_max) {
+        view.problem(wrong(view.node(), "at most `limits.max_header_bytes`, which holds the target too"));
+    }
+    limits
+}
+
+/// A size that fits in memory, up to the engine's largest header.
+fn bytes(map: &Map<'_>, key: &str, least: u64, default: usize) -> usize {
+    let read = map.read(key, size(least..=HEADER_BYTES_MAX));
+    read.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default)
+}
+
+pub(super) fn trusted_proxies(top: &Map<'_>) -> Vec<IpNet> {
+    let network = text_as(|text| {
+        let one = || text.parse::<IpAddr>().map(IpNet::from);
+        let network = text.parse::<IpNet>().or_else(|_| one());
+        network.map(|net| net.trunc()).map_err(|_| "an IP address or a network, like `10.0.0.0/8`".to_owned())
+    });
+    top.get("trusted_proxies").and_then(|view| view.list_of(network)).unwrap_or_default()
+}
+
+pub(super) fn access_log(top: &Map<'_>, folder: &Path) -> LogTarget {
+    let map = top.section("access_log", &keys::ACCESS_LOG);
+    if let Some(view) = map.get("format")
+        && view.read(one_of(&[("json", true), ("text", false)])) == Some(false)
+    {
+        view.problem("`text` is not supported by this build yet; allowed: json");
+    }
+    match map.read("path", text).as_deref() {
+        None | Some("stdout") => LogTarget::Stdout,
+        Some("stderr") => LogTarget::Stderr,
+        Some("off") => LogTarget::Off,
+        Some(file) => LogTarget::File(folder.join(file)),
+    }
+}

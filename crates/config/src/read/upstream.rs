@@ -1,0 +1,107 @@
+//! `upstreams`: who may answer, and what an upstream is told about failures and time.
+
+use std::time::Duration;
+
+use goodgate_failure::Words;
+use goodgate_upstream::{EjectionPolicy, HostHeader, Timeouts, UpstreamSpec};
+
+use super::{TIMEOUT, backend, check_name, health};
+use crate::address::parse_host_header;
+use crate::kind::{duration, failure_word, integer, not_among, percent, text, wrong};
+use crate::tree::Node;
+use crate::view::{Map, View};
+use crate::{defaults, keys};
+
+/// More failures than this in a window cannot be counted one by one.
+pub(super) const MAX_FAILS_MAX: u32 = 10_000;
+const TUNNEL_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
+/// The ways to balance that are documented; the first is built.
+const BALANCE: [&str; 4] = ["round_robin", "least_conn", "random_two", "consistent_hash"];
+
+/// The names, also of upstreams that could not be read: a route may refer to them without another problem.
+pub(super) fn names<'a>(top: &Map<'a>) -> Vec<&'a str> {
+    let map = top.get("upstreams").and_then(|view| view.entries());
+    map.map(|map| map.each().map(|(name, _)| name).collect()).unwrap_or_default()
+}
+
+pub(super) fn upstreams<'a>(top: &Map<'a>, under: Option<&'a Node>) -> Vec<UpstreamSpec> {
+    let Some(map) = top.required("upstreams").and_then(|view| view.entries()) else {
+        return Vec::new();
+    };
+    map.each().filter_map(|(name, view)| upstream(name, &view.over(under))).collect()
+}
+
+/// The long form is a map, the short form a list of backends.
+fn upstream(name: &str, view: &View<'_>) -> Option<UpstreamSpec> {
+    if let Err(allowed) = check_name(name, "") {
+        view.key_problem(format!("the name of an upstream; allowed: {allowed}"));
+    }
+    let (map, backends) = if view.items().is_some() {
+        (view.only_under(), Some(view.clone()))
+    } else {
+        let map = view.map(&keys::UPSTREAM)?;
+        let backends = map.required("backends");
+        (map, backends)
+    };
+    let mut spec = policies(name, &map);
+    spec.backends = backend::backends(&backends?, &ejection(&map));
+    Some(spec)
+}
+
+/// Everything but the backends.
+pub(super) fn policies(name: &str, map: &Map<'_>) -> UpstreamSpec {
+    map.read("balance", balance);
+    ejection(map);
+    UpstreamSpec {
+        name: name.to_owned(),
+        host: map.read("host", host).unwrap_or(HostHeader::Client),
+        backends: Vec::new(),
+        probe: map.get("health_check").and_then(|view| health::probe(&view.over(None))),
+        timeouts: timeouts(map),
+    }
+}
+
+fn balance(node: &Node) -> Result<(), String> {
+    let word = text(node)?;
+    match BALANCE.iter().position(|known| *known == word) {
+        Some(0) => Ok(()),
+        Some(_) => Err(format!("`{word}` is not supported by this build yet; allowed: round_robin")),
+        None => Err(not_among(node, &word, &BALANCE)),
+    }
+}
+
+fn host(node: &Node) -> Result<HostHeader, String> {
+    match text(node)?.as_str() {
+        "client" => Ok(HostHeader::Client),
+        "backend" => Ok(HostHeader::Backend),
+        name => parse_host_header(name)
+            .map(HostHeader::Name)
+            .map_err(|_| wrong(node, "client, backend, or a host name like `app.internal`")),
+    }
+}
+
+fn ejection(map: &Map<'_>) -> EjectionPolicy {
+    let share = map.read("min_fail_share", percent).unwrap_or(defaults::MIN_FAIL_SHARE_PERCENT);
+    let fail_on = map.get("fail_on").and_then(|view| view.list_of(failure_word));
+    EjectionPolicy {
+        max_fails: map.read("max_fails", integer(0..=MAX_FAILS_MAX)).unwrap_or(defaults::MAX_FAILS),
+        fail_timeout: map.read("fail_timeout", duration(TIMEOUT)).unwrap_or(defaults::FAIL_TIMEOUT),
+        fail_on: fail_on.map_or(Words::of(defaults::FAIL_ON), Words::from_iter),
+        min_fail_share: f64::from(share) / 100.0,
+    }
+}
+
+fn timeouts(map: &Map<'_>) -> Timeouts {
+    let map = map.section("timeouts", &keys::TIMEOUTS);
+    let time = |key, default| map.read(key, duration(TIMEOUT)).unwrap_or(default);
+    let tunnel = *TIMEOUT.start()..=Duration::from_secs(TUNNEL_SECONDS_MAX);
+    Timeouts {
+        connect: time("connect", defaults::CONNECT_TIMEOUT),
+        first_byte: time("first_byte", defaults::FIRST_BYTE_TIMEOUT),
+        read: time("read", defaults::READ_TIMEOUT),
+        write: time("write", defaults::WRITE_TIMEOUT),
+        idle: time("idle", defaults::IDLE_TIMEOUT),
+        tunnel: map.read("tunnel", duration(tunnel)).unwrap_or(defaults::TUNNEL_TIMEOUT),
+    }
+}

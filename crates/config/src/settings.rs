@@ -1,0 +1,135 @@
+//! The checked configuration: what the other rooms are built from. Immutable; policies are the types of
+//! the rooms that apply them, and names have become indexes.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use goodgate_cache::{CachePolicy, StoreSpec};
+use goodgate_failure::RetryPolicy;
+use goodgate_upstream::UpstreamSpec;
+use ipnet::IpNet;
+
+use crate::Token;
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `server`: the process.
+    pub server: Server,
+    /// `listeners`: where clients are accepted; at least one, no address twice.
+    pub listeners: Vec<Listener>,
+    /// `admin`: the operator's side.
+    pub admin: Admin,
+    /// `limits`: what one client connection or request may take.
+    pub limits: Limits,
+    /// `trusted_proxies`: whose word about the client's address is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `upstreams`, in the order of the file; names are unique.
+    pub upstreams: Vec<UpstreamSpec>,
+    /// `caches`, in the order of the file; names are unique; `main` if a route caches and none is given.
+    pub stores: Vec<StoreSpec>,
+    /// `routes`, in the order of the file; at least one; names are unique.
+    pub routes: Vec<RouteSpec>,
+    /// `access_log.path`.
+    pub access_log: LogTarget,
+}
+
+/// The process.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Worker threads; none: as many as the cores that the container may use.
+    pub threads: Option<NonZeroUsize>,
+    /// After a request to stop: how long not to be ready before new connections are refused.
+    pub shutdown_delay: Duration,
+    /// How long requests in flight may take to end after that.
+    pub shutdown_drain: Duration,
+    /// Idle backend connections kept per worker, all upstreams together.
+    pub upstream_keepalive: usize,
+    /// Name servers; empty: those of `/etc/resolv.conf`.
+    pub resolvers: Vec<SocketAddr>,
+}
+
+/// An address that clients are accepted on.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// IP address and port; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+}
+
+/// The operator's side.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// IP address and port; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// What a changing request must carry; none: no changes from elsewhere than loopback.
+    pub token: Option<Token>,
+}
+
+/// What one client connection or request may take. All finite, none zero.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// For the whole request header.
+    pub header_timeout: Duration,
+    /// Between two reads of the request body.
+    pub body_timeout: Duration,
+    /// Between two requests of one connection.
+    pub keepalive_timeout: Duration,
+    /// Bytes of a request header, request line included.
+    pub header_bytes_max: usize,
+    /// Fields of a request header.
+    pub headers_max: usize,
+    /// Bytes of a request target; at most `header_bytes_max`.
+    pub uri_bytes_max: usize,
+    /// Bytes of a request body, where the route does not say otherwise.
+    pub body_bytes_max: u64,
+    /// Bytes of a backend's response header.
+    pub response_header_bytes_max: usize,
+}
+
+/// One route as configured.
+#[derive(Clone, Debug)]
+pub struct RouteSpec {
+    /// Its name, a metric label: as given, else first host (`*` for none), path and methods, like
+    /// `www.example.com/api` or `*/api GET,HEAD`.
+    pub name: String,
+    /// Hosts; empty: every host.
+    pub hosts: Vec<HostPattern>,
+    /// A prefix of whole segments: `/api` is `/api` and `/api/x`, never `/apis`. No slash at its end but in `/`.
+    pub path: String,
+    /// Methods; empty: every method.
+    pub methods: Vec<http::Method>,
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// From the first attempt to the final response header, all attempts together.
+    pub timeout: Duration,
+    /// When a failed attempt is followed by another.
+    pub retry: RetryPolicy,
+    /// What is cached; none: nothing.
+    pub cache: Option<CachePolicy>,
+    /// Bytes of a request body.
+    pub body_bytes_max: u64,
+}
+
+/// A host that a route answers for. Lower case, no port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This name alone.
+    Exact(String),
+    /// Every name that ends so, with at least one label before it: holds `.example.net` for `*.example.net`.
+    Wildcard(String),
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Nowhere.
+    Off,
+    /// A file; a relative path starts at the configuration file's folder.
+    File(PathBuf),
+}
