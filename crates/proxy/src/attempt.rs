@@ -81,11 +81,6 @@ impl Attempting {
         self.deadline
     }
 
-    /// When the attempt under way began.
-    pub(crate) fn started(&self) -> Instant {
-        self.started
-    }
-
     /// Takes the next backend; `fail_open` allows one that is out of rotation. False if there is none.
     pub(crate) fn take(&mut self, route: &Route, method: &Method, fail_open: bool, now: Instant) -> bool {
         if self.race == Race::Lost {

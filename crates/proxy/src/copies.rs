@@ -152,9 +152,8 @@ pub(crate) fn enable_standard(session: &mut Session, context: &Context) {
         return;
     }
     let alone = facts.is_personal || facts.is_authorized || facts.is_range || !facts.is_get;
-    let lock: Option<&'static CacheKeyLockImpl> = if alone { None } else { Some(&room.lock.0) };
+    let lock: Option<&'static CacheKeyLockImpl> = if alone { None } else { Some(&room.lock) };
     session.cache.enable(&room.store, None, None, lock, None);
-    session.cache.set_max_file_size_bytes(room.store.object_bytes_max());
 }
 
 /// What Pingora is to think of the copy it found.
@@ -317,7 +316,7 @@ pub(crate) fn admit_standard(
         return refuse;
     };
     match admit(policy, facts, response, SystemTime::now()) {
-        Admission::Store(meta) => {
+        Admission::Store(meta) if room.store.takes(key, response) => {
             context.copying.stored = true;
             RespCacheable::Cacheable(meta)
         }
@@ -328,7 +327,7 @@ pub(crate) fn admit_standard(
             context.copying.refused = true;
             refuse
         }
-        Admission::Refuse(_) => {
+        Admission::Store(_) | Admission::Refuse(_) => {
             context.copying.refused = true;
             refuse
         }

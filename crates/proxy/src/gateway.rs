@@ -3,36 +3,35 @@
 use std::any::Any;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use goodgate_cache::may_serve_fresh;
-use goodgate_failure::{Cause, Phase};
+use goodgate_failure::Phase;
 use goodgate_upstream::Lease;
 use http::header;
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{Error, ErrorSource, Result};
+use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use crate::answer::{self, ErrorAnswer};
+use crate::answer;
 use crate::context::{Client, Context};
-use crate::{attempt, begin, classify, copies, exchange, finish, forward};
+use crate::{begin, classify, copies, exchange, finish, forward};
 use crate::snapshot::Live;
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     live: Arc<Live>,
 }
 
 impl Gateway {
     /// A gateway over the running state.
-    pub fn new(live: Arc<Live>) -> Self {
+    pub(crate) fn new(live: Arc<Live>) -> Self {
         Self { live }
     }
 }

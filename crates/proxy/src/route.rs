@@ -20,11 +20,11 @@ use crate::stores::StoreRoom;
 
 /// A route with everything that a request on it needs. A request holds one from its start to its end.
 #[derive(Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// Its name: a metric label.
-    pub name: String,
+    pub(crate) name: String,
     /// Where its requests go.
-    pub upstream: Arc<Upstream>,
+    pub(crate) upstream: Arc<Upstream>,
     pub(crate) upstream_metrics: Arc<UpstreamMetrics>,
     pub(crate) metrics: RouteMetrics,
     pub(crate) timeout: Duration,
@@ -78,15 +78,9 @@ impl Router {
     /// The route for a request. `host` may carry a port and capitals.
     pub(crate) fn find(&self, host: &str, path: &str, method: &Method) -> Option<&Arc<Route>> {
         let host = bare(host);
-        let takes = |entries: &'_ Vec<Entry>| entries.iter().position(|entry| entry.takes(path, method));
-        let pick = |entries: &'_ Vec<Entry>| takes(entries);
-        if let Some(entries) = self.exact.get(host.as_ref())
-            && let Some(at) = pick(entries)
-        {
-            return entries.get(at).map(|entry| &entry.route);
-        }
+        let exact = self.exact.get(host.as_ref());
         let wildcards = self.wildcard.iter().filter(|(suffix, _)| has_suffix(&host, suffix));
-        let candidates = wildcards.map(|(_, entries)| entries).chain([&self.any]);
+        let candidates = exact.into_iter().chain(wildcards.map(|(_, entries)| entries)).chain([&self.any]);
         candidates.flatten().find(|entry| entry.takes(path, method)).map(|entry| &entry.route)
     }
 

@@ -14,19 +14,15 @@ use pingora_cache::lock::CacheLock;
 const FILL_WAIT: Duration = Duration::from_secs(5);
 
 /// A store with the lock that makes identical misses wait for one fetch.
-#[derive(Debug)]
 pub(crate) struct StoreRoom {
     pub(crate) name: String,
     pub(crate) store: Store,
-    pub(crate) lock: FillLock,
+    pub(crate) lock: CacheLock,
 }
 
-/// Pingora's lock, which says nothing when asked for its debug form.
-pub(crate) struct FillLock(pub(crate) CacheLock);
-
-impl std::fmt::Debug for FillLock {
+impl std::fmt::Debug for StoreRoom {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("FillLock")
+        f.debug_struct("StoreRoom").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -62,8 +58,7 @@ fn open(known: &mut Vec<&'static StoreRoom>, spec: &StoreSpec) -> &'static Store
         room.store.set_limits(spec);
         return room;
     }
-    let lock = FillLock(CacheLock::new(FILL_WAIT));
-    let room = StoreRoom { name: spec.name.clone(), store: Store::new(spec), lock };
+    let room = StoreRoom { name: spec.name.clone(), store: Store::new(spec), lock: CacheLock::new(FILL_WAIT) };
     let room: &'static StoreRoom = Box::leak(Box::new(room));
     known.push(room);
     room

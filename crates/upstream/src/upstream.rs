@@ -148,6 +148,11 @@ impl Upstream {
         self.spec.backends.iter().filter(is_name).map(|entry| entry.address.clone()).collect()
     }
 
+    /// Whether a name has no address.
+    pub fn has_unresolved_names(&self) -> bool {
+        self.members.lock().iter().any(|member| member.unresolved.is_some())
+    }
+
     /// A lookup of `name` gave these addresses. Those that stay keep what was seen of them; requests under
     /// way on those that leave finish undisturbed. Whether anything changed.
     pub fn resolved(&self, name: &BackendAddress, addresses: &[SocketAddr], now: Instant) -> bool {

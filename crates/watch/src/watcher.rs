@@ -1,0 +1,98 @@
+//! The tasks that watch: one pair for each upstream name, as long as the name is configured.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use goodgate_telemetry::{Metrics, UpstreamMetrics};
+use goodgate_upstream::Upstream;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use crate::names::Names;
+use crate::probes::Probes;
+use crate::resolver::Resolver;
+
+/// How often at least a task looks whether its upstream has become another one.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Keeps DNS and probes of all upstreams going.
+#[derive(Debug)]
+pub struct Watcher {
+    resolver: Resolver,
+    metrics: Arc<Metrics>,
+    upstreams: Arc<Mutex<Vec<Arc<Upstream>>>>,
+    tasks: Mutex<HashMap<String, [JoinHandle<()>; 2]>>,
+}
+
+impl Watcher {
+    /// A watcher that watches nothing yet.
+    pub fn new(resolver: Resolver, metrics: Arc<Metrics>) -> Self {
+        Self { resolver, metrics, upstreams: Arc::default(), tasks: Mutex::default() }
+    }
+
+    /// Looks up every name of the upstreams that has no address yet, for at most `limit`: before they are
+    /// put in force, so that the first requests find backends.
+    pub async fn prime(&self, upstreams: &[Arc<Upstream>], limit: Duration) {
+        let unresolved = upstreams.iter().filter(|upstream| !upstream.names().is_empty());
+        let mut lookups = tokio::task::JoinSet::new();
+        for upstream in unresolved.filter(|upstream| upstream.has_unresolved_names()) {
+            let mut names = Names::new(self.resolver.clone(), self.series(upstream));
+            let upstream = Arc::clone(upstream);
+            lookups.spawn(async move {
+                names.round(&upstream).await;
+            });
+        }
+        let all = async { while lookups.join_next().await.is_some() {} };
+        // A name that takes longer is looked up again by its task.
+        let _ = tokio::time::timeout(limit, all).await;
+    }
+
+    /// From now on these upstreams are in force. Must be called within a runtime.
+    pub fn watch(&self, upstreams: Vec<Arc<Upstream>>) {
+        let mut tasks = self.tasks.lock();
+        tasks.retain(|name, handles| {
+            let stays = upstreams.iter().any(|upstream| upstream.spec().name == *name);
+            if !stays {
+                handles.iter().for_each(JoinHandle::abort);
+            }
+            stays
+        });
+        self.upstreams.lock().clone_from(&upstreams);
+        for upstream in &upstreams {
+            let name = upstream.spec().name.clone();
+            tasks.entry(name).or_insert_with_key(|name| self.start(name, upstream));
+        }
+    }
+
+    fn start(&self, name: &str, upstream: &Upstream) -> [JoinHandle<()>; 2] {
+        let current = {
+            let upstreams = Arc::clone(&self.upstreams);
+            let name = name.to_owned();
+            move || upstreams.lock().iter().find(|upstream| upstream.spec().name == name).map(Arc::clone)
+        };
+        let mut names = Names::new(self.resolver.clone(), self.series(upstream));
+        let mut probes = Probes::new(self.series(upstream));
+        let look_up = current.clone();
+        let resolving = tokio::spawn(async move {
+            while let Some(upstream) = look_up() {
+                rest_until(names.round(&upstream).await).await;
+            }
+        });
+        let probing = tokio::spawn(async move {
+            while let Some(upstream) = current() {
+                rest_until(probes.round(&upstream).await).await;
+            }
+        });
+        [resolving, probing]
+    }
+
+    fn series(&self, upstream: &Upstream) -> Arc<UpstreamMetrics> {
+        Arc::new(UpstreamMetrics::new(&self.metrics, &upstream.spec().name))
+    }
+}
+
+async fn rest_until(due: Instant) {
+    let rest = due.saturating_duration_since(Instant::now()).min(LOOK_AGAIN);
+    tokio::time::sleep(rest.max(Duration::from_millis(5))).await;
+}
