@@ -70,15 +70,15 @@ pub const FALL: u32 = 3;
 /// `upstreams.*.timeouts.connect`.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// `upstreams.*.timeouts.first_byte`.
-pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_mins(1);
 /// `upstreams.*.timeouts.read`.
-pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+pub const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// `upstreams.*.timeouts.write`.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+pub const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// `upstreams.*.timeouts.idle`.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// `upstreams.*.timeouts.tunnel`.
-pub const TUNNEL_TIMEOUT: Duration = Duration::from_secs(3600);
+pub const TUNNEL_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// The name of the store that routes use, and of the only one when there are no `caches`.
 pub const STORE: &str = "main";
@@ -94,7 +94,7 @@ pub const HEADER_BYTES_MIN: u64 = KIB;
 /// `routes[].match.path`.
 pub const PATH: &str = "/";
 /// `routes[].timeout`.
-pub const ROUTE_TIMEOUT: Duration = Duration::from_secs(120);
+pub const ROUTE_TIMEOUT: Duration = Duration::from_mins(2);
 /// `routes[].retry.tries`.
 pub const TRIES: u32 = 3;
 /// `routes[].retry.on`.
@@ -118,6 +118,6 @@ pub const USE_STALE: &[Word] = &[
     Word::Http504,
 ];
 /// `routes[].cache.stale_for`.
-pub const STALE_FOR: Duration = Duration::from_secs(24 * 3600);
+pub const STALE_FOR: Duration = Duration::from_hours(24);
 /// `routes[].cache.status_header`.
 pub const STATUS_HEADER: bool = true;

@@ -150,3 +150,108 @@ pub(crate) const ALL: [(&str, &Keys); 21] = [
     ("routes[].cache.bypass", &BYPASS),
     ("access_log", &ACCESS_LOG),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped(name: &str) -> String {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        std::fs::read_to_string(root.join(name)).unwrap()
+    }
+
+    fn paths(section: &str, keys: &[&str]) -> Vec<String> {
+        let dot = if section.is_empty() { "" } else { "." };
+        keys.iter().map(|key| format!("`{section}{dot}{key}`")).collect()
+    }
+
+    #[test]
+    fn the_reference_has_every_key_in_its_own_list() {
+        let text = shipped("docs/configuration.md");
+        let (built, later) = text.split_once("## Documented for later").unwrap();
+        for (section, keys) in ALL {
+            for path in paths(section, keys.built) {
+                assert!(built.contains(&path), "{path} is not in docs/configuration.md");
+            }
+            for path in paths(section, keys.later) {
+                assert!(later.contains(&path), "{path} is not in the list of what is for later");
+                assert!(!built.contains(&format!("| {path} |")), "{path} is not built");
+            }
+        }
+    }
+
+    #[test]
+    fn the_complete_file_has_every_key() {
+        let text = shipped("conf/goodgate.yaml");
+        for (section, keys) in ALL {
+            for key in keys.built {
+                let is_there = text
+                    .lines()
+                    .any(|line| line.trim_start_matches([' ', '#', '-']).starts_with(&format!("{key}:")));
+                assert!(is_there, "{section}.{key} is not in conf/goodgate.yaml");
+            }
+        }
+    }
+
+    /// Each default as the reference must show it, from the constant that the reader uses.
+    fn defaults() -> Vec<(&'static str, String)> {
+        use crate::defaults::*;
+        use crate::quantity::{show_duration as time, show_size as size};
+        let bytes = |bytes: usize| size(bytes as u64);
+        let words = |words: &[goodgate_failure::Word]| {
+            let names: Vec<_> = words.iter().map(|word| word.name()).collect();
+            format!("[{}]", names.join(", "))
+        };
+        vec![
+            ("server.shutdown.delay", time(SHUTDOWN_DELAY)),
+            ("server.shutdown.drain", time(SHUTDOWN_DRAIN)),
+            ("server.upstream_keepalive", UPSTREAM_KEEPALIVE.to_string()),
+            ("listeners[].address", LISTENER.to_string()),
+            ("admin.address", ADMIN.to_string()),
+            ("limits.header_timeout", time(HEADER_TIMEOUT)),
+            ("limits.body_timeout", time(BODY_TIMEOUT)),
+            ("limits.keepalive_timeout", time(KEEPALIVE_TIMEOUT)),
+            ("limits.max_header_bytes", bytes(HEADER_BYTES_MAX)),
+            ("limits.max_headers", HEADERS_MAX.to_string()),
+            ("limits.max_uri_bytes", bytes(URI_BYTES_MAX)),
+            ("limits.max_body_bytes", size(BODY_BYTES_MAX)),
+            ("limits.max_response_header_bytes", bytes(RESPONSE_HEADER_BYTES_MAX)),
+            ("upstreams.*.max_fails", MAX_FAILS.to_string()),
+            ("upstreams.*.fail_timeout", time(FAIL_TIMEOUT)),
+            ("upstreams.*.fail_on", words(FAIL_ON)),
+            ("upstreams.*.min_fail_share", format!("{MIN_FAIL_SHARE_PERCENT}%")),
+            ("upstreams.*.backends[].weight", WEIGHT.to_string()),
+            ("upstreams.*.health_check.interval", time(PROBE_INTERVAL)),
+            ("upstreams.*.health_check.interval_down", time(PROBE_INTERVAL_DOWN)),
+            ("upstreams.*.health_check.timeout", time(PROBE_TIMEOUT)),
+            ("upstreams.*.health_check.rise", RISE.to_string()),
+            ("upstreams.*.health_check.fall", FALL.to_string()),
+            ("upstreams.*.timeouts.connect", time(CONNECT_TIMEOUT)),
+            ("upstreams.*.timeouts.first_byte", time(FIRST_BYTE_TIMEOUT)),
+            ("upstreams.*.timeouts.read", time(READ_TIMEOUT)),
+            ("upstreams.*.timeouts.write", time(WRITE_TIMEOUT)),
+            ("upstreams.*.timeouts.idle", time(IDLE_TIMEOUT)),
+            ("upstreams.*.timeouts.tunnel", time(TUNNEL_TIMEOUT)),
+            ("caches.*.memory", size(MEMORY_BYTES)),
+            ("caches.*.max_object", size(OBJECT_BYTES_MAX)),
+            ("routes[].match.path", PATH.to_owned()),
+            ("routes[].timeout", time(ROUTE_TIMEOUT)),
+            ("routes[].retry.tries", TRIES.to_string()),
+            ("routes[].retry.on", words(RETRY_ON)),
+            ("routes[].retry.budget", format!("{BUDGET_PERCENT}%")),
+            ("routes[].cache.store", STORE.to_owned()),
+            ("routes[].cache.use_stale", words(USE_STALE)),
+            ("routes[].cache.stale_for", time(STALE_FOR)),
+            ("routes[].cache.status_header", STATUS_HEADER.to_string()),
+        ]
+    }
+
+    #[test]
+    fn the_reference_shows_the_defaults_that_are_used() {
+        let text = shipped("docs/configuration.md");
+        for (path, default) in defaults() {
+            let row = format!("| `{path}` | `{default}` |");
+            assert!(text.contains(&row), "{row} is not in docs/configuration.md");
+        }
+    }
+}

@@ -1,6 +1,5 @@
 //! Durations, sizes, percentages and ranges of statuses as they are written, read and shown.
 
-use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -73,19 +72,18 @@ pub(crate) fn parse_status(text: &str) -> Option<u16> {
     (rest.is_empty() && text.len() == 3 && (100..=599).contains(&status)).then_some(status)
 }
 
-/// A duration as it would be written.
+/// A duration as it would be written: whole hours, days from two on, else seconds or milliseconds.
 pub(crate) fn show_duration(duration: Duration) -> String {
-    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let mut shown = String::new();
-    for (unit, milliseconds) in TIME_UNITS {
-        // 24h reads better than 1d, and is what the reference says.
-        if rest >= milliseconds && (unit != "d" || rest > milliseconds) {
-            // Writing to a String cannot fail.
-            let _ = write!(shown, "{}{unit}", rest / milliseconds);
-            rest %= milliseconds;
-        }
-    }
-    if shown.is_empty() { "0s".to_owned() } else { shown }
+    const HOUR: u128 = 3_600_000;
+    let milliseconds = duration.as_millis();
+    let (unit, size) = match milliseconds {
+        0 => ("s", 1000),
+        _ if milliseconds.is_multiple_of(24 * HOUR) && milliseconds > 24 * HOUR => ("d", 24 * HOUR),
+        _ if milliseconds.is_multiple_of(HOUR) => ("h", HOUR),
+        _ if milliseconds.is_multiple_of(1000) => ("s", 1000),
+        _ => ("ms", 1),
+    };
+    format!("{}{unit}", milliseconds / size)
 }
 
 /// A size as it would be written.
@@ -184,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_can_be_read_back() {
-        for text in ["500ms", "30s", "1m30s", "24h", "7d", "1d1h", "0s"] {
+        for text in ["500ms", "30s", "90s", "24h", "7d", "25h", "0s"] {
             assert_eq!(parse_duration(text).map(show_duration).as_deref(), Some(text));
         }
         for text in ["17", "64KiB", "100MiB", "10GiB", "0"] {

@@ -52,27 +52,27 @@ struct Place {
 
 /// Notes all places; none if the text cannot be read on. Problems go to the report either way.
 pub(crate) fn scan(text: &str, report: &Report) -> Option<Places> {
-    let mut scan =
+    let mut pass =
         Scan { places: Vec::new(), open: Vec::new(), anchors: HashMap::new(), documents: 0, report };
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let step = match event {
-            Ok((event, span)) => scan.event(event, mark(&span)),
+            Ok((event, span)) => pass.event(event, mark(&span)),
             Err(error) => {
                 let at = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
                 Err((at, format!("not valid YAML: {}", shown(error.info()))))
             }
         };
         if let Err((at, message)) = step {
-            report.add(at, &scan.path(), message);
+            report.add(at, &pass.path(), message);
             return None;
         }
     }
-    if scan.places.is_empty() {
+    if pass.places.is_empty() {
         report.add(Mark::FILE, "", "the file is empty; `upstreams` and `routes` are needed");
         return None;
     }
-    Some(Places(scan.places))
+    Some(Places(pass.places))
 }
 
 fn mark(span: &Span) -> Mark {
@@ -108,7 +108,12 @@ impl Scan<'_> {
             Event::Scalar(text, _, anchor, tag) => {
                 refuse_tag(tag.as_deref(), at)?;
                 let id = self.place(at, anchor);
-                if self.wants_key() { self.key(&text, at) } else { self.attach(id, at) }
+                if self.wants_key() {
+                    self.key(&text, at);
+                    Ok(())
+                } else {
+                    self.attach(id, at)
+                }
             }
             Event::SequenceStart(anchor, tag) => self.start(false, anchor, tag.as_deref(), at),
             Event::MappingStart(anchor, tag) => self.start(true, anchor, tag.as_deref(), at),
@@ -172,7 +177,7 @@ impl Scan<'_> {
         self.open.last().is_some_and(|open| open.is_map && open.key.is_none())
     }
 
-    fn key(&mut self, text: &str, at: Mark) -> Result<(), Stop> {
+    fn key(&mut self, text: &str, at: Mark) {
         let parent = self.path();
         if let Some(open) = self.open.last_mut() {
             if !open.seen.insert(text.to_owned()) {
@@ -183,7 +188,6 @@ impl Scan<'_> {
                 place.keys.push(at);
             }
         }
-        Ok(())
     }
 
     /// Makes a finished value the next child of the list or map around it.
@@ -222,6 +226,8 @@ fn refuse_tag(tag: Option<&Tag>, at: Mark) -> Result<(), Stop> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     fn problem(text: &str) -> String {
@@ -255,7 +261,8 @@ mod tests {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..9 {
             let below = format!("*a{}", level - 1);
-            text += &format!("a{level}: &a{level} [{}]\n", vec![below.as_str(); 10].join(", "));
+            let ten = [below.as_str(); 10].join(", ");
+            writeln!(text, "a{level}: &a{level} [{ten}]").unwrap();
         }
         assert!(problem(&text).contains("too many values"), "{}", problem(&text));
     }
@@ -266,7 +273,7 @@ mod tests {
         assert!(problem(&"- ".repeat(40_000)).contains("nested too deeply"));
         let mut text = "a0: &a0 [x]\n".to_owned();
         for level in 1..40 {
-            text += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+            writeln!(text, "a{level}: &a{level} [*a{}]", level - 1).unwrap();
         }
         assert!(problem(&text).contains("aliases nest too deeply"));
     }

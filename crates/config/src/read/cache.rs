@@ -19,7 +19,7 @@ use crate::{defaults, keys};
 /// The largest memory that can be given to a store: finite, and more than a machine has.
 const MEMORY_BYTES_MAX: u64 = 1 << 44;
 /// A copy may be kept, or a lifetime last, at most a year (RFC 9111 section 1.2.2 asks for no more).
-const AGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(365 * 24 * 3600);
+const AGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
 
 /// The stores as configured, or the one that is there if a route asks for it.
 pub(super) struct Stores {

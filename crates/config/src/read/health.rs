@@ -15,7 +15,7 @@ use crate::view::{Map, View};
 use crate::{defaults, keys};
 
 /// Probes are for finding out, not for load.
-const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
 const IN_A_ROW_MAX: u32 = 1000;
 
 pub(super) fn probe(view: &View<'_>) -> Option<ProbePolicy> {

@@ -21,7 +21,7 @@ use crate::view::{Map, View};
 use crate::{Config, keys};
 
 /// What a time limit may be, where its setting says nothing else.
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 /// Names that are metric labels have at most this many characters.
 const NAME_CHARS_MAX: usize = 100;
 

@@ -157,8 +157,11 @@ fn default_name(hosts: &[HostPattern], path: &str, methods: &[Method]) -> String
 #[derive(Default)]
 struct Seen {
     names: HashMap<String, String>,
-    matches: HashMap<(Option<HostPattern>, String, Vec<String>), (String, String)>,
+    matches: HashMap<Match, (String, String)>,
 }
+
+/// Host, path and methods.
+type Match = (Option<HostPattern>, String, Vec<String>);
 
 impl Seen {
     fn check(&mut self, view: &View<'_>, route: &RouteSpec) {

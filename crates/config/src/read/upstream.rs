@@ -14,7 +14,8 @@ use crate::{defaults, keys};
 
 /// More failures than this in a window cannot be counted one by one.
 pub(super) const MAX_FAILS_MAX: u32 = 10_000;
-const TUNNEL_SECONDS_MAX: u64 = 7 * 24 * 3600;
+/// A quiet tunnel may be meant, for days even.
+const TUNNEL_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// The ways to balance that are documented; the first is built.
 const BALANCE: [&str; 4] = ["round_robin", "least_conn", "random_two", "consistent_hash"];
@@ -95,7 +96,7 @@ fn ejection(map: &Map<'_>) -> EjectionPolicy {
 fn timeouts(map: &Map<'_>) -> Timeouts {
     let map = map.section("timeouts", &keys::TIMEOUTS);
     let time = |key, default| map.read(key, duration(TIMEOUT)).unwrap_or(default);
-    let tunnel = *TIMEOUT.start()..=Duration::from_secs(TUNNEL_SECONDS_MAX);
+    let tunnel = *TIMEOUT.start()..=TUNNEL_MAX;
     Timeouts {
         connect: time("connect", defaults::CONNECT_TIMEOUT),
         first_byte: time("first_byte", defaults::FIRST_BYTE_TIMEOUT),
