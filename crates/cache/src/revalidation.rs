@@ -27,3 +27,50 @@ fn is_kept(name: &HeaderName, not_modified: &HeaderMap) -> bool {
     ];
     KEPT.contains(name) || crate::admission::is_hop_by_hop(name, not_modified)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{headers, response};
+
+    /// RFC 9111 section 3.2.
+    #[test]
+    fn section_3_2_the_304_updates_all_but_what_describes_the_body() {
+        let mut stored = response(
+            200,
+            &[
+                ("age", "50"),
+                ("date", "old"),
+                ("x-list", "1"),
+                ("x-list", "2"),
+                ("x-kept", "1"),
+                ("content-length", "5"),
+                ("content-type", "text/html"),
+                ("vary", "accept"),
+            ],
+        );
+        let not_modified = headers(&[
+            ("date", "new"),
+            ("x-list", "3"),
+            ("x-new", "4"),
+            ("x-new", "5"),
+            ("content-length", "0"),
+            ("content-type", "text/plain"),
+            ("vary", "origin"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+        ]);
+        refresh_header(&mut stored, &not_modified);
+        let expected = headers(&[
+            ("date", "new"),
+            ("x-list", "3"),
+            ("x-kept", "1"),
+            ("x-new", "4"),
+            ("x-new", "5"),
+            ("content-length", "5"),
+            ("content-type", "text/html"),
+            ("vary", "accept"),
+        ]);
+        assert_eq!(stored.headers, expected);
+    }
+}

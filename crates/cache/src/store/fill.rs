@@ -53,8 +53,10 @@ enum Fate {
     Store,
     /// A chunk goes when every reader has it, and its bytes with it.
     PassThrough,
-    /// The bytes are no longer the fill's: a copy has them, or they were given back.
-    Settled,
+    /// The bytes are a copy's now.
+    Stored,
+    /// The writer gave up; the bytes were given back.
+    Abandoned,
 }
 
 impl Fill {
@@ -100,7 +102,7 @@ impl Fill {
     }
 
     pub(super) fn may_be_joined(&self) -> bool {
-        !self.is_forbidden() && self.chunks.lock().first == 0 && self.is_storing()
+        !self.is_forbidden() && matches!(self.chunks.lock().fate, Fate::Store | Fate::Stored)
     }
 
     pub(super) fn is_storing(&self) -> bool {
@@ -140,17 +142,15 @@ impl Fill {
     /// The whole body, to be stored: its bytes go over to the copy.
     pub(super) fn settle(&self) -> Vec<Bytes> {
         let mut chunks = self.chunks.lock();
-        chunks.fate = Fate::Settled;
+        chunks.fate = Fate::Stored;
         chunks.held.iter().cloned().collect()
     }
 
-    /// Gives the bytes back though readers may still hold them for a moment: they are about to end.
+    /// Gives the bytes of an unfinished fill back, though readers may still hold them for a moment: they are about to end.
     pub(super) fn abandon(&self) {
         let mut chunks = self.chunks.lock();
-        if chunks.fate != Fate::Settled {
-            self.store.budget.give_back(chunks.bytes());
-            chunks.fate = Fate::Settled;
-        }
+        self.store.budget.give_back(chunks.bytes());
+        chunks.fate = Fate::Abandoned;
     }
 }
 
@@ -203,7 +203,9 @@ impl FillReader {
                 return Ok(None);
             }
             if self.progress.changed().await.is_err() {
-                return Err(aborted());
+                let cut =
+                    Error::explain(ErrorType::ConnectionClosed, "the response ended before it was complete");
+                return Err(cut.into_up());
             }
         }
     }
@@ -222,8 +224,4 @@ impl Drop for FillReader {
         chunks.readers.retain(|(id, _)| *id != self.id);
         chunks.trim(self.fill.store);
     }
-}
-
-fn aborted() -> Box<Error> {
-    Error::explain(ErrorType::ConnectionClosed, "the response ended before it was complete").into_up()
 }
