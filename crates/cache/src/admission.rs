@@ -7,12 +7,13 @@
 use std::time::{Duration, SystemTime};
 
 use goodgate_failure::Word;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use pingora_cache::CacheMeta;
 use pingora_http::ResponseHeader;
 
 use crate::directives::{Directives, Elements, Flag};
 use crate::freshness::{Lifetime, age_on_arrival};
+use crate::hop_by_hop::without_hop_by_hop;
 use crate::{Audience, CachePolicy, CopyInfo, CopyKind, Mode, RequestFacts};
 
 /// What becomes of an answer.
@@ -201,37 +202,6 @@ fn varies_by_person(headers: &HeaderMap) -> bool {
         [b"*".as_slice(), b"cookie", b"authorization"].iter().any(|word| name.eq_ignore_ascii_case(word))
     })
 }
-
-/// RFC 9111 section 3.1: what belongs to one connection is not stored.
-fn without_hop_by_hop(response: &ResponseHeader) -> ResponseHeader {
-    let mut header = response.clone();
-    for name in response.headers.keys().filter(|name| is_hop_by_hop(name, &response.headers)) {
-        header.remove_header(name);
-    }
-    header
-}
-
-/// Whether the field belongs to one connection: by its nature, or because `Connection` names it.
-pub(crate) fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
-    HOP_BY_HOP.contains(&name.as_str())
-        || headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(Elements::of)
-            .any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes()))
-}
-
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 #[cfg(test)]
 mod tests {
@@ -463,7 +433,7 @@ mod tests {
             ("x-kept", "1"),
         ];
         let meta = standard(200, &answered).unwrap();
-        let names: Vec<_> = meta.headers().keys().map(HeaderName::as_str).collect();
+        let names: Vec<_> = meta.headers().keys().map(http::HeaderName::as_str).collect();
         assert_eq!(names.len(), 2, "{names:?}");
         assert!(meta.headers().contains_key("x-kept"));
     }

@@ -3,6 +3,8 @@
 use http::header::{self, HeaderMap, HeaderName};
 use pingora_http::ResponseHeader;
 
+use crate::hop_by_hop::is_hop_by_hop;
+
 /// Takes over every field of the 304 except those that describe the stored body or belong to one connection. `Age`
 /// is the 304's own, or gone: the copy is as young as the answer that confirmed it. `Vary` stays, because the copy
 /// is filed under it.
@@ -25,7 +27,7 @@ fn is_kept(name: &HeaderName, not_modified: &HeaderMap) -> bool {
         header::CONTENT_TYPE,
         header::VARY,
     ];
-    KEPT.contains(name) || crate::admission::is_hop_by_hop(name, not_modified)
+    KEPT.contains(name) || is_hop_by_hop(name, not_modified)
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub(super) enum Progress {
 struct Chunks {
     fate: Fate,
     held: VecDeque<Bytes>,
+    /// Their bytes.
+    bytes: u64,
     /// The index of the first chunk that is held.
     first: usize,
     /// The next chunk of each reader.
@@ -70,6 +72,7 @@ impl Fill {
         let chunks = Chunks {
             fate: Fate::Store,
             held: VecDeque::new(),
+            bytes: 0,
             first: 0,
             readers: Vec::new(),
             next_reader: 0,
@@ -124,12 +127,13 @@ impl Fill {
     /// Adds a chunk whose bytes have been reserved.
     pub(super) fn push(&self, chunk: Bytes) {
         let mut chunks = self.chunks.lock();
+        chunks.bytes += chunk.len() as u64;
         chunks.held.push_back(chunk);
         chunks.trim(self.store);
     }
 
     pub(super) fn held_bytes(&self) -> u64 {
-        self.chunks.lock().bytes()
+        self.chunks.lock().bytes
     }
 
     /// From now on only what some reader still needs is held.
@@ -149,16 +153,12 @@ impl Fill {
     /// Gives the bytes of an unfinished fill back, though readers may still hold them for a moment: they are about to end.
     pub(super) fn abandon(&self) {
         let mut chunks = self.chunks.lock();
-        self.store.budget.give_back(chunks.bytes());
+        self.store.budget.give_back(chunks.bytes);
         chunks.fate = Fate::Abandoned;
     }
 }
 
 impl Chunks {
-    fn bytes(&self) -> u64 {
-        self.held.iter().map(|chunk| chunk.len() as u64).sum()
-    }
-
     fn next_for(&mut self, reader: u64) -> Option<Bytes> {
         let (_, next) = self.readers.iter_mut().find(|(id, _)| *id == reader)?;
         let chunk = self.held.get(next.checked_sub(self.first)?)?.clone();
@@ -178,6 +178,7 @@ impl Chunks {
                 return;
             };
             store.budget.give_back(chunk.len() as u64);
+            self.bytes -= chunk.len() as u64;
             self.first += 1;
         }
     }

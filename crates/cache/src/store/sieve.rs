@@ -98,3 +98,70 @@ impl Sieve {
         self.oldest.and_then(|place| self.nodes.get(place)).and_then(|node| node.entry.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::object::Body;
+    use crate::tests::{fallback, now, request, response};
+    use crate::{Admission, admit};
+
+    fn object() -> Arc<Object> {
+        match admit(&fallback(), &request(&[]), &response(200, &[]), now()) {
+            Admission::KeepLastGood(meta) => Arc::new(Object::new(meta, 1, Body::default(), 1)),
+            other @ (Admission::Store(_) | Admission::Refuse(_)) => panic!("{other:?}"),
+        }
+    }
+
+    fn filled(count: u8) -> (Sieve, Vec<(Place, Arc<Object>)>) {
+        let mut sieve = Sieve::default();
+        let entries = (0..count)
+            .map(|at| {
+                let object = object();
+                (sieve.push(Entry { bin: [at; 16], object: object.clone() }), object)
+            })
+            .collect();
+        (sieve, entries)
+    }
+
+    /// Takes all out, in the order in which they would be given up.
+    fn drain(sieve: &mut Sieve, entries: &[(Place, Arc<Object>)]) -> Vec<u8> {
+        let mut order = Vec::new();
+        while let Some(victim) = sieve.victim() {
+            let at = victim.bin[0];
+            sieve.remove(entries[usize::from(at)].0);
+            order.push(at);
+        }
+        order
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_the_used_are_spared_once() {
+        let (mut sieve, entries) = filled(5);
+        entries[0].1.visit();
+        entries[2].1.visit();
+        assert_eq!(drain(&mut sieve, &entries), [1, 3, 4, 0, 2]);
+        assert!(sieve.victim().is_none());
+    }
+
+    #[test]
+    fn when_all_are_used_one_still_goes() {
+        let (mut sieve, entries) = filled(3);
+        for (_, object) in &entries {
+            object.visit();
+        }
+        assert_eq!(drain(&mut sieve, &entries), [0, 1, 2]);
+    }
+
+    #[test]
+    fn removing_from_any_place_keeps_the_order_and_frees_the_place() {
+        let (mut sieve, mut entries) = filled(5);
+        for at in [0, 4, 2, 2] {
+            sieve.remove(entries[at].0);
+        }
+        entries[4] = (sieve.push(Entry { bin: [4; 16], object: object() }), object());
+        assert_eq!(sieve.nodes.len(), 5);
+        assert_eq!(drain(&mut sieve, &entries), [1, 3, 4]);
+        assert_eq!(sieve.len, 0);
+    }
+}

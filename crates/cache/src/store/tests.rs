@@ -9,7 +9,7 @@ use http::HeaderMap;
 use pingora_cache::key::CacheHashKey;
 use pingora_cache::storage::{HitHandler, MissHandler, PurgeOutcome, PurgeTarget, PurgeType, Storage};
 use pingora_cache::trace::{Span, SpanHandle};
-use pingora_cache::{CacheKey, CacheMeta};
+use pingora_cache::{CacheKey, CacheMeta, HttpCache};
 
 use super::*;
 use crate::tests::{fallback, headers, policy, request, response};
@@ -45,7 +45,7 @@ fn key(path: &str) -> Key {
 fn standard_at(fields: Fields<'_>, now: SystemTime) -> CacheMeta {
     match admit(&policy(), &request(&[]), &response(200, fields), now) {
         Admission::Store(meta) => meta,
-        other => panic!("{other:?}"),
+        other @ (Admission::KeepLastGood(_) | Admission::Refuse(_)) => panic!("{other:?}"),
     }
 }
 
@@ -56,7 +56,7 @@ fn standard(fields: Fields<'_>) -> CacheMeta {
 fn last_good(fields: Fields<'_>) -> CacheMeta {
     match admit(&fallback(), &request(&[]), &response(200, fields), SystemTime::now()) {
         Admission::KeepLastGood(meta) => meta,
-        other => panic!("{other:?}"),
+        other @ (Admission::Store(_) | Admission::Refuse(_)) => panic!("{other:?}"),
     }
 }
 
@@ -553,7 +553,7 @@ async fn a_failed_refresh_is_known_for_one_back_off_and_then_one_may_ask() {
     let cause = Some(Cause::ConnectionRefused);
     assert_eq!(copy.refresh_failure(start), None);
     copy.refresh_failed(Cause::ConnectionRefused, start);
-    let just_before = start + REFRESH_BACKOFF - Duration::from_millis(1);
+    let just_before = start + Duration::from_millis(999);
     let again = store.find(&key, &HeaderMap::new()).unwrap();
     assert_eq!(again.refresh_failure(just_before), cause);
     assert_eq!(again.claim_refresh(just_before), cause);
@@ -578,4 +578,49 @@ async fn evictions_and_lookups_run_side_by_side_with_fills() {
     writer.finish().await.unwrap();
     assert_eq!(read(reader).await.unwrap().len(), 20_000);
     assert!(store.usage().bytes <= 60_000);
+}
+
+/// One request through Pingora's own cache phases; says what it got, and whether from the store.
+async fn through_pingora(
+    store: &'static Store,
+    key: &Key,
+    asked: Fields<'_>,
+    answer: &'static str,
+) -> (String, bool) {
+    let mut cache = HttpCache::new();
+    cache.enable(store, None, None, None, None);
+    cache.set_cache_key(key.to_pingora());
+    let asked = headers(asked);
+    while let Some((meta, hit)) = cache.cache_lookup().await.unwrap() {
+        let is_variant = cache.cache_key().get_variance_key().is_some();
+        match vary::variance(meta.headers(), &asked) {
+            Some(variance) if !is_variant && !cache.cache_vary_lookup(variance, &meta) => {}
+            _ => return (String::from_utf8(read(hit).await.unwrap()).unwrap(), true),
+        }
+    }
+    cache.cache_miss();
+    let meta = standard(VARIED);
+    let variance = vary::variance(meta.headers(), &asked);
+    cache.set_cache_meta(meta);
+    cache.update_variance(variance);
+    cache.set_miss_handler().await.unwrap();
+    cache.miss_handler().unwrap().write_body(Bytes::from_static(answer.as_bytes()), true).await.unwrap();
+    cache.finish_miss_handler().await.unwrap();
+    let mut got = Vec::new();
+    while let Some(chunk) = cache.miss_body_reader().unwrap().read_body().await.unwrap() {
+        got.extend_from_slice(&chunk);
+    }
+    (String::from_utf8(got).unwrap(), false)
+}
+
+#[tokio::test]
+async fn pingora_finds_each_variant_that_it_filled() {
+    let (store, key) = (store(), key("/a"));
+    for (asked, answer) in [(GZIP, "gzip"), (BR, "br"), (&[], "plain")] {
+        assert_eq!(through_pingora(store, &key, asked, answer).await, (answer.to_owned(), false));
+    }
+    for (asked, answer) in [(GZIP, "gzip"), (BR, "br"), (&[], "plain")] {
+        assert_eq!(through_pingora(store, &key, asked, "never").await, (answer.to_owned(), true));
+        assert_eq!(found(store, &key, asked).unwrap(), answer.as_bytes());
+    }
 }
