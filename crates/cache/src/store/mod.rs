@@ -35,7 +35,7 @@ use pingora_http::ResponseHeader;
 
 use crate::{Key, StoreSpec, vary};
 use budget::Budget;
-use shard::{KeyRef, Shard};
+use shard::{KeyRef, Mercy, Shard};
 use writer::base_weight;
 
 pub use object::{REFRESH_BACKOFF, StoredCopy};
@@ -169,14 +169,18 @@ impl Store {
         true
     }
 
-    /// Gives up one copy of the next shard that has any.
+    /// Gives up one copy: of the next shard that has an unused one, or, after a round in which marks fell and one
+    /// in which they were all set again, of the next that has any.
     fn evict_one(&self) -> bool {
-        (0..SHARDS).any(|_| {
-            let at = self.next_victim.fetch_add(1, Ordering::Relaxed) % SHARDS;
-            let removed = self.shards.get(at).map(|shard| shard.write().evict()).unwrap_or_default();
-            self.evictions.fetch_add(removed.objects, Ordering::Relaxed);
-            self.release(removed)
-        })
+        (0..2 * SHARDS).any(|_| self.evict_from_next(Mercy::SpareUsed))
+            || (0..SHARDS).any(|_| self.evict_from_next(Mercy::None))
+    }
+
+    fn evict_from_next(&self, mercy: Mercy) -> bool {
+        let at = self.next_victim.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let removed = self.shards.get(at).map(|shard| shard.write().evict(mercy)).unwrap_or_default();
+        self.evictions.fetch_add(removed.objects, Ordering::Relaxed);
+        self.release(removed)
     }
 
     /// Gives back what a shard no longer holds; says whether that was anything.

@@ -26,6 +26,13 @@ pub(super) struct Shard {
     too_large: VecDeque<HashBinary>,
 }
 
+/// Whether a copy that was used since the last round may be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mercy {
+    SpareUsed,
+    None,
+}
+
 /// What was taken out of a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Removed {
@@ -95,8 +102,12 @@ impl Shard {
     }
 
     /// Gives up one copy, and with a primary its variants.
-    pub(super) fn evict(&mut self) -> Removed {
-        let Some(entry) = self.sieve.victim() else {
+    pub(super) fn evict(&mut self, mercy: Mercy) -> Removed {
+        let victim = match mercy {
+            Mercy::SpareUsed => self.sieve.victim(),
+            Mercy::None => self.sieve.last_resort(),
+        };
+        let Some(entry) = victim else {
             return Removed::default();
         };
         let family = self.families.get_mut(&entry.bin);

@@ -83,9 +83,10 @@ impl Sieve {
         self.len -= 1;
     }
 
-    /// The one to give up next; it stays in the queue until it is removed. Two rounds clear every mark.
+    /// The one to give up next; it stays in the queue until it is removed. None if all were used: each has now lost
+    /// its mark, and a small shard does not pay with its best copy for what others keep idle.
     pub(super) fn victim(&mut self) -> Option<Entry> {
-        for _ in 0..=2 * self.len {
+        for _ in 0..self.len {
             let place = self.hand.or(self.oldest)?;
             let node = self.nodes.get(place)?;
             let entry = node.entry.as_ref()?;
@@ -95,7 +96,12 @@ impl Sieve {
             }
             self.hand = node.younger;
         }
-        self.oldest.and_then(|place| self.nodes.get(place)).and_then(|node| node.entry.clone())
+        None
+    }
+
+    /// The one at the hand, used or not.
+    pub(super) fn last_resort(&self) -> Option<Entry> {
+        self.nodes.get(self.hand.or(self.oldest)?)?.entry.clone()
     }
 }
 
@@ -145,12 +151,15 @@ mod tests {
     }
 
     #[test]
-    fn when_all_are_used_one_still_goes() {
+    fn when_all_are_used_none_goes_before_the_next_round() {
         let (mut sieve, entries) = filled(3);
         for (_, object) in &entries {
             object.visit();
         }
+        assert!(sieve.victim().is_none());
+        assert_eq!(sieve.last_resort().map(|entry| entry.bin[0]), Some(0));
         assert_eq!(drain(&mut sieve, &entries), [0, 1, 2]);
+        assert!(sieve.last_resort().is_none());
     }
 
     #[test]
