@@ -7,12 +7,13 @@
 use std::time::{Duration, SystemTime};
 
 use goodgate_failure::Word;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use pingora_cache::CacheMeta;
 use pingora_http::ResponseHeader;
 
 use crate::directives::{Directives, Elements, Flag};
 use crate::freshness::{Lifetime, age_on_arrival};
+use crate::hop_by_hop::without_hop_by_hop;
 use crate::{Audience, CachePolicy, CopyInfo, CopyKind, Mode, RequestFacts};
 
 /// What becomes of an answer.
@@ -87,8 +88,7 @@ impl Answer<'_> {
 
     fn standard(&self) -> Result<Admission, &'static str> {
         let status = self.response.status;
-        let lifetime =
-            Lifetime::of(self.policy, status, &self.response.headers, &self.directives, self.now);
+        let lifetime = Lifetime::of(self.policy, status, &self.response.headers, &self.directives, self.now);
         let lifetime = match lifetime {
             Some(Lifetime::Configured(_)) if needs_explicit_freshness(status) => None,
             other => other,
@@ -140,7 +140,8 @@ impl Answer<'_> {
             stale_window: self.directives.stale_if_error.filter(|_| heeds_response),
         };
         let updating = self.updating_window(info.stale_forbidden);
-        let epoch = self.now.checked_sub(age_on_arrival(&self.response.headers)).unwrap_or(SystemTime::UNIX_EPOCH);
+        let epoch =
+            self.now.checked_sub(age_on_arrival(&self.response.headers)).unwrap_or(SystemTime::UNIX_EPOCH);
         let fresh_until = self.fresh_until(epoch, lifetime);
         let header = without_hop_by_hop(self.response);
         let mut meta = CacheMeta::new(fresh_until, self.now, updating, 0, header);
@@ -183,10 +184,7 @@ const JUST_BEFORE: Duration = Duration::from_millis(1);
 
 /// Final statuses that this cache understands (RFC 9110 section 15.1, RFC 9111 section 3).
 fn is_cacheable(status: StatusCode) -> bool {
-    matches!(
-        status.as_u16(),
-        200 | 203 | 204 | 300 | 301 | 302 | 307 | 308 | 404 | 405 | 410 | 414 | 501
-    )
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 302 | 307 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
 /// Temporary redirects live only as long as they say themselves.
@@ -205,33 +203,238 @@ fn varies_by_person(headers: &HeaderMap) -> bool {
     })
 }
 
-/// RFC 9111 section 3.1: what belongs to one connection is not stored.
-fn without_hop_by_hop(response: &ResponseHeader) -> ResponseHeader {
-    let mut header = response.clone();
-    for name in response.headers.keys().filter(|name| is_hop_by_hop(name, &response.headers)) {
-        header.remove_header(name);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{fallback, headers, now, policy, request, response};
+
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+
+    fn stored(policy: &CachePolicy, asked: Fields<'_>, code: u16, answered: Fields<'_>) -> Option<CacheMeta> {
+        match admit(policy, &request(asked), &response(code, answered), now()) {
+            Admission::Store(meta) => {
+                assert_eq!(CopyInfo::of(&meta).kind, CopyKind::Standard);
+                Some(meta)
+            }
+            Admission::KeepLastGood(meta) => {
+                assert_eq!(CopyInfo::of(&meta).kind, CopyKind::LastGood);
+                Some(meta)
+            }
+            Admission::Refuse(_) => None,
+        }
     }
-    header
-}
 
-/// Whether the field belongs to one connection: by its nature, or because `Connection` names it.
-pub(crate) fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
-    HOP_BY_HOP.contains(&name.as_str())
-        || headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(Elements::of)
-            .any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes()))
-}
+    fn standard(code: u16, answered: Fields<'_>) -> Option<CacheMeta> {
+        stored(&policy(), &[], code, answered)
+    }
 
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+    fn is_fresh_after(meta: &CacheMeta, seconds: u64) -> bool {
+        meta.is_fresh(now() + Duration::from_secs(seconds))
+    }
+
+    fn last_good_too() -> CachePolicy {
+        CachePolicy { last_good: true, ..policy() }
+    }
+
+    /// Invariant 10, the part that no request can change: never stored, in either mode.
+    #[test]
+    fn what_is_private_is_never_stored_in_any_mode() {
+        for forbidden in [
+            ("cache-control", "no-store"),
+            ("cache-control", "private"),
+            ("cache-control", "Private=\"x-a\""),
+            ("cache-control", "max-age=9, PRIVATE"),
+            ("set-cookie", "a=b"),
+            ("vary", "*"),
+            ("vary", "accept, *"),
+            ("vary", "Cookie"),
+            ("vary", "accept-encoding,cookie"),
+            ("vary", "authorization"),
+        ] {
+            let answered = [("cache-control", "public, s-maxage=60"), ("etag", "\"a\""), forbidden];
+            for policy in [policy(), fallback(), last_good_too()] {
+                assert!(stored(&policy, &[], 200, &answered).is_none(), "{forbidden:?}");
+            }
+        }
+    }
+
+    /// Invariant 10, by what the request shows: (answer's Cache-Control, standard, fallback), each for an
+    /// anonymous request, one with a cookie, one with Authorization.
+    #[test]
+    fn a_personal_answer_is_stored_only_if_it_says_that_it_may_be_shared() {
+        const EVERYONE: Option<Audience> = Some(Audience::Everyone);
+        const ANONYMOUS: Option<Audience> = Some(Audience::Anonymous);
+        let table = [
+            ("public, max-age=60", [EVERYONE; 3], [EVERYONE; 3]),
+            ("public", [EVERYONE; 3], [EVERYONE; 3]),
+            ("s-maxage=60", [EVERYONE; 3], [EVERYONE; 3]),
+            ("max-age=60", [EVERYONE, EVERYONE, None], [ANONYMOUS, None, None]),
+            ("max-age=0", [ANONYMOUS, None, None], [ANONYMOUS, None, None]),
+            ("no-cache", [ANONYMOUS, None, None], [ANONYMOUS, None, None]),
+            ("must-revalidate", [ANONYMOUS, None, None], [ANONYMOUS, None, None]),
+            ("", [ANONYMOUS, None, None], [ANONYMOUS, None, None]),
+        ];
+        let asked: [Fields<'_>; 3] = [&[], &[("cookie", "session=1")], &[("authorization", "Basic eDp5")]];
+        for (control, in_standard, in_fallback) in table {
+            let audience = |policy: &CachePolicy, asked: Fields<'_>| {
+                let answered = [("cache-control", control), ("etag", "\"a\"")];
+                stored(policy, asked, 200, &answered).map(|meta| CopyInfo::of(&meta).audience)
+            };
+            let mut standard = last_good_too();
+            standard.ttl = vec![(200, Duration::from_secs(5))];
+            for (at, asked) in asked.into_iter().enumerate() {
+                assert_eq!(audience(&standard, asked), in_standard[at], "standard {control:?} {asked:?}");
+                assert_eq!(audience(&fallback(), asked), in_fallback[at], "fallback {control:?} {asked:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_ignored_cookie_does_not_make_the_answer_personal() {
+        let mut policy = fallback();
+        policy.cookies_ignored = vec![crate::CookiePattern::parse("_ga*")];
+        let facts = RequestFacts::new(&http::Method::GET, &headers(&[("cookie", "_ga=1")]), &policy);
+        assert!(matches!(admit(&policy, &facts, &response(200, &[]), now()), Admission::KeepLastGood(_)));
+    }
+
+    /// RFC 9111 section 3: the method is understood as cacheable; the request does not forbid storing (5.2.1.5).
+    #[test]
+    fn section_3_only_get_without_no_store_is_stored() {
+        let answer = response(200, &[("cache-control", "public, max-age=60")]);
+        for method in [http::Method::HEAD, http::Method::POST, http::Method::PUT] {
+            let facts = RequestFacts::new(&method, &HeaderMap::new(), &policy());
+            assert!(matches!(admit(&policy(), &facts, &answer, now()), Admission::Refuse(_)), "{method}");
+        }
+        let forbidden = request(&[("cache-control", "no-store")]);
+        assert!(matches!(admit(&policy(), &forbidden, &answer, now()), Admission::Refuse(_)));
+    }
+
+    /// RFC 9111 section 3, RFC 9110 section 15.1: final statuses that are understood.
+    #[test]
+    fn section_3_statuses_that_are_stored() {
+        let with_ttl = |code| CachePolicy { ttl: vec![(code, Duration::from_mins(1))], ..policy() };
+        for code in 200..=599 {
+            let explicit = standard(code, &[("cache-control", "max-age=60")]).is_some();
+            let by_ttl = stored(&with_ttl(code), &[], code, &[]).is_some();
+            let always = matches!(code, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501);
+            assert_eq!(explicit, always || matches!(code, 302 | 307), "{code}");
+            assert_eq!(by_ttl, always, "{code}");
+        }
+    }
+
+    /// RFC 9111 section 4.2.2 allows guessing; this cache does not.
+    #[test]
+    fn section_4_2_2_without_a_word_about_freshness_nothing_is_stored() {
+        assert!(standard(200, &[]).is_none());
+        assert!(standard(200, &[("last-modified", "Mon, 01 Jan 2024 00:00:00 GMT")]).is_none());
+        assert!(standard(200, &[("cache-control", "public")]).is_none());
+    }
+
+    /// RFC 9111 sections 4.2 and 4.2.3.
+    #[test]
+    fn section_4_2_3_the_age_on_arrival_is_used_up() {
+        let meta = standard(200, &[("cache-control", "max-age=60"), ("age", "20")]).unwrap();
+        assert!(is_fresh_after(&meta, 40) && !is_fresh_after(&meta, 41));
+        assert_eq!(meta.epoch(), now() - Duration::from_secs(20));
+        assert_eq!(meta.created(), now());
+        assert_eq!(meta.fresh_sec(), 60);
+        assert!(standard(200, &[("cache-control", "max-age=60"), ("age", "60")]).is_none());
+    }
+
+    /// RFC 9111 section 1.2.2: the longest times overflow nothing.
+    #[test]
+    fn section_1_2_2_extreme_times_are_survived() {
+        let huge = "99999999999999999999";
+        let control = format!("max-age={huge}, stale-while-revalidate={huge}, stale-if-error={huge}");
+        let meta = standard(200, &[("cache-control", &control)]).unwrap();
+        assert!(is_fresh_after(&meta, 1 << 30));
+        assert!(standard(200, &[("cache-control", "max-age=60"), ("age", huge)]).is_none());
+        let meta =
+            standard(200, &[("cache-control", "max-age=60"), ("age", huge), ("etag", "\"a\"")]).unwrap();
+        assert!(!is_fresh_after(&meta, 0));
+        for date in ["Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"] {
+            assert!(standard(200, &[("cache-control", "max-age=60"), ("date", date)]).is_some());
+        }
+    }
+
+    /// RFC 9111 section 5.2.2.4: kept, but never used without asking.
+    #[test]
+    fn section_5_2_2_4_no_cache_is_stored_and_never_fresh() {
+        let meta = standard(200, &[("cache-control", "no-cache, max-age=60")]).unwrap();
+        assert!(!is_fresh_after(&meta, 0));
+        assert!(CopyInfo::of(&meta).stale_forbidden);
+        assert_eq!(meta.stale_while_revalidate_sec(), 0);
+    }
+
+    /// RFC 9111 sections 4.2.4, 5.2.2.2, 5.2.2.8 and 5.2.2.10.
+    #[test]
+    fn section_4_2_4_some_directives_forbid_stale() {
+        for (control, is_forbidden) in [
+            ("max-age=60", false),
+            ("max-age=60, must-revalidate", true),
+            ("max-age=60, proxy-revalidate", true),
+            ("s-maxage=60", true),
+        ] {
+            let info = CopyInfo::of(&standard(200, &[("cache-control", control)]).unwrap());
+            assert_eq!(info.stale_forbidden, is_forbidden, "{control}");
+        }
+    }
+
+    /// RFC 5861: the response's own windows win, in standard mode only.
+    #[test]
+    fn rfc_5861_windows_of_the_response_win_in_standard_mode() {
+        let updating = CachePolicy { use_stale: goodgate_failure::Words::of(&[Word::Updating]), ..policy() };
+        let own = [("cache-control", "max-age=60, stale-while-revalidate=7, stale-if-error=8")];
+        let plain = [("cache-control", "max-age=60")];
+        let windows = |policy: &CachePolicy, answered: Fields<'_>| {
+            let meta = stored(policy, &[], 200, answered).unwrap();
+            assert_eq!(meta.stale_if_error_sec(), 0);
+            let own = CopyInfo::of(&meta).stale_window.map(|window| window.as_secs());
+            (meta.stale_while_revalidate_sec(), own)
+        };
+        assert_eq!(windows(&updating, &own), (7, Some(8)));
+        assert_eq!(windows(&updating, &plain), (3600, None));
+        assert_eq!(windows(&policy(), &plain), (0, None));
+        assert_eq!(windows(&fallback(), &own), (0, None));
+    }
+
+    #[test]
+    fn an_error_or_a_vanished_page_is_never_last_good() {
+        for code in [206, 302, 304, 400, 403, 404, 410, 429, 500, 501, 502, 503, 504] {
+            assert!(stored(&fallback(), &[], code, &[]).is_none(), "{code}");
+        }
+        for code in [200, 203, 204, 300, 301, 308] {
+            assert!(stored(&fallback(), &[], code, &[]).is_some(), "{code}");
+        }
+    }
+
+    #[test]
+    fn standard_mode_keeps_last_good_only_what_it_cannot_store() {
+        let kind = |answered: Fields<'_>| {
+            stored(&last_good_too(), &[], 200, answered).map(|meta| CopyInfo::of(&meta).kind)
+        };
+        assert_eq!(kind(&[("cache-control", "max-age=60")]), Some(CopyKind::Standard));
+        assert_eq!(kind(&[]), Some(CopyKind::LastGood));
+        assert_eq!(kind(&[("cache-control", "max-age=0")]), Some(CopyKind::LastGood));
+        let checked = [("cache-control", "max-age=0"), ("etag", "\"a\"")];
+        assert_eq!(kind(&checked), Some(CopyKind::Standard));
+        assert!(stored(&policy(), &[], 200, &[("cache-control", "max-age=0")]).is_none());
+    }
+
+    /// RFC 9111 section 3.1.
+    #[test]
+    fn section_3_1_fields_of_one_connection_are_not_stored() {
+        let answered = [
+            ("cache-control", "max-age=60"),
+            ("connection", "x-hop, keep-alive"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("x-kept", "1"),
+        ];
+        let meta = standard(200, &answered).unwrap();
+        let names: Vec<_> = meta.headers().keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert!(meta.headers().contains_key("x-kept"));
+    }
+}

@@ -172,7 +172,9 @@ mod tests {
     /// RFC 9111 section 4.2.1: invalid freshness information makes the response stale.
     #[test]
     fn section_4_2_1_what_is_no_number_is_zero() {
-        for line in ["max-age", "max-age=", "max-age=-1", "max-age=1.5", "max-age=1h", "max-age='5'", "max-age=+5"] {
+        for line in
+            ["max-age", "max-age=", "max-age=-1", "max-age=1.5", "max-age=1h", "max-age='5'", "max-age=+5"]
+        {
             assert_eq!(max_age(line), Some(0), "{line}");
         }
         assert_eq!(max_age("max-age=60, max-age=x"), Some(0));

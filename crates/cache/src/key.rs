@@ -21,7 +21,8 @@ impl Key {
     /// The key of a request. `authority` is the `Host` as sent: its case and a default port do not matter.
     pub fn new(scheme: &str, authority: &[u8], path_and_query: &[u8]) -> Self {
         let host = without_default_port(authority, scheme);
-        let mut bytes = Vec::with_capacity(2 * LENGTH_BYTES + scheme.len() + host.len() + path_and_query.len());
+        let mut bytes =
+            Vec::with_capacity(2 * LENGTH_BYTES + scheme.len() + host.len() + path_and_query.len());
         push_framed(&mut bytes, scheme.as_bytes());
         push_framed(&mut bytes, host);
         bytes.extend_from_slice(path_and_query);

@@ -6,6 +6,7 @@ mod admission;
 mod copy;
 mod directives;
 mod freshness;
+mod hop_by_hop;
 mod key;
 mod policy;
 mod request;

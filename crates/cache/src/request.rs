@@ -10,7 +10,10 @@ use crate::{CachePolicy, CookiePattern};
 
 /// The facts of one request that bear on storing and serving.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read by name in a different decision")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each read by name in a different decision"
+)]
 pub struct RequestFacts {
     /// GET: its answer may be stored.
     pub is_get: bool,

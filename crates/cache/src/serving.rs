@@ -20,9 +20,7 @@ pub struct Stale {
 pub fn may_share(info: &CopyInfo, request: &RequestFacts, policy: &CachePolicy) -> bool {
     match info.audience {
         Audience::Everyone => true,
-        Audience::Anonymous => {
-            !request.is_authorized && (!request.is_personal || policy.serve_anonymous)
-        }
+        Audience::Anonymous => !request.is_authorized && (!request.is_personal || policy.serve_anonymous),
     }
 }
 
@@ -77,4 +75,151 @@ fn may_read(info: &CopyInfo, request: &RequestFacts, policy: &CachePolicy) -> bo
 /// Zero where the clock was set back.
 fn age(meta: &CacheMeta, now: SystemTime) -> Duration {
     now.duration_since(meta.epoch()).unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{fallback, headers, now, policy, request, response};
+    use crate::{Admission, admit};
+    use goodgate_failure::ReceivedStatus;
+
+    const REFUSED: Cause = Cause::ConnectionRefused;
+
+    fn copy(policy: &CachePolicy, control: &str) -> CacheMeta {
+        let answer = response(200, &[("cache-control", control), ("etag", "\"a\"")]);
+        match admit(policy, &request(&[]), &answer, now()) {
+            Admission::Store(meta) | Admission::KeepLastGood(meta) => meta,
+            Admission::Refuse(reason) => panic!("{reason}"),
+        }
+    }
+
+    fn after(seconds: u64) -> SystemTime {
+        now() + Duration::from_secs(seconds)
+    }
+
+    fn past(meta: &CacheMeta, policy: &CachePolicy, seconds: u64) -> Option<u64> {
+        let stale = may_serve_stale(meta, policy, &request(&[]), REFUSED, after(seconds));
+        stale.map(|stale| stale.past_freshness.as_secs())
+    }
+
+    /// Invariant 10 on the way out: audience, then anonymous, cookie, Authorization.
+    #[test]
+    fn an_anonymous_copy_goes_to_a_personal_request_only_if_the_route_says_so() {
+        let requests = [
+            request(&[]),
+            request(&[("cookie", "session=1")]),
+            request(&[("authorization", "x")]),
+            request(&[("authorization", "x"), ("cookie", "session=1")]),
+        ];
+        let strict = policy();
+        let lenient = CachePolicy { serve_anonymous: true, ..policy() };
+        for (policy, audience, expected) in [
+            (&strict, Audience::Everyone, [true, true, true, true]),
+            (&strict, Audience::Anonymous, [true, false, false, false]),
+            (&lenient, Audience::Everyone, [true, true, true, true]),
+            (&lenient, Audience::Anonymous, [true, true, false, false]),
+        ] {
+            let info = CopyInfo { audience, ..CopyInfo::of(&copy(policy, "max-age=60")) };
+            let got = requests.map(|request| may_share(&info, &request, policy));
+            assert_eq!(got, expected, "{audience:?} {}", policy.serve_anonymous);
+        }
+    }
+
+    /// RFC 9111 sections 4.2 and 5.2.1.
+    #[test]
+    fn section_5_2_1_directives_of_the_request_are_heeded() {
+        let meta = copy(&policy(), "max-age=60");
+        let fresh = |control: &str, seconds| {
+            let request = request(&[("cache-control", control)]);
+            may_serve_fresh(&meta, &policy(), &request, after(seconds))
+        };
+        assert!(fresh("", 0) && fresh("", 60) && !fresh("", 61));
+        assert!(!fresh("no-cache", 1));
+        assert!(!fresh("max-age=0", 0));
+        assert!(fresh("max-age=10", 10) && !fresh("max-age=10", 11));
+        assert!(fresh("min-fresh=10", 50) && !fresh("min-fresh=10", 51));
+        assert!(!fresh("no-store", 1));
+        assert!(!fresh("max-age=nonsense", 1));
+        assert!(!may_serve_fresh(&meta, &policy(), &request(&[("pragma", "no-cache")]), after(1)));
+    }
+
+    #[test]
+    fn fallback_mode_and_last_good_copies_serve_nothing_fresh() {
+        let meta = copy(&fallback(), "max-age=60");
+        assert!(!may_serve_fresh(&meta, &fallback(), &request(&[]), now()));
+        assert!(!may_serve_fresh(&meta, &policy(), &request(&[]), now()));
+        let standard = copy(&policy(), "max-age=60");
+        assert!(!may_serve_fresh(&standard, &fallback(), &request(&[]), now()));
+    }
+
+    #[test]
+    fn stale_is_counted_from_the_end_of_freshness_or_from_storing() {
+        let standard = copy(&policy(), "max-age=60");
+        assert_eq!(past(&standard, &policy(), 10), Some(0));
+        assert_eq!(past(&standard, &policy(), 70), Some(10));
+        assert_eq!(past(&standard, &policy(), 3660), Some(3600));
+        assert_eq!(past(&standard, &policy(), 3661), None);
+        let last_good = copy(&fallback(), "");
+        assert_eq!(past(&last_good, &fallback(), 10), Some(10));
+        assert_eq!(past(&last_good, &fallback(), 3600), Some(3600));
+        assert_eq!(past(&last_good, &fallback(), 3601), None);
+    }
+
+    /// RFC 5861 section 4.
+    #[test]
+    fn rfc_5861_section_4_the_response_sets_its_own_window() {
+        let meta = copy(&policy(), "max-age=60, stale-if-error=5");
+        assert_eq!(past(&meta, &policy(), 65), Some(5));
+        assert_eq!(past(&meta, &policy(), 66), None);
+        let fallback_copy = copy(&fallback(), "max-age=60, stale-if-error=5");
+        assert_eq!(past(&fallback_copy, &fallback(), 66), Some(66));
+    }
+
+    /// RFC 9111 section 4.2.4.
+    #[test]
+    fn section_4_2_4_forbidden_stale_is_not_served_even_in_an_outage() {
+        for control in ["max-age=60, must-revalidate", "s-maxage=60", "max-age=60, proxy-revalidate"] {
+            let meta = copy(&policy(), control);
+            assert_eq!(past(&meta, &policy(), 60), Some(0), "{control}");
+            assert_eq!(past(&meta, &policy(), 61), None, "{control}");
+        }
+        for policy in [policy(), fallback()] {
+            assert_eq!(past(&copy(&policy, "no-cache"), &policy, 0), None);
+        }
+        assert_eq!(past(&copy(&fallback(), "must-revalidate"), &fallback(), 0), None);
+    }
+
+    #[test]
+    fn stale_needs_the_cause_in_use_stale() {
+        let meta = copy(&policy(), "max-age=60");
+        for seconds in [0, 70] {
+            let serve = |cause| may_serve_stale(&meta, &policy(), &request(&[]), cause, after(seconds));
+            assert!(serve(Cause::ConnectionRefused).is_some());
+            assert!(serve(Cause::HttpResponseTimeout).is_some());
+            assert!(serve(Cause::Received(ReceivedStatus::S503)).is_none());
+            assert!(serve(Cause::ClientDisconnected).is_none());
+        }
+    }
+
+    #[test]
+    fn a_reload_in_the_browser_still_gets_the_copy_in_an_outage() {
+        let meta = copy(&policy(), "max-age=60");
+        let serve = |fields: &[(&str, &str)]| {
+            may_serve_stale(&meta, &policy(), &request(fields), REFUSED, after(70)).is_some()
+        };
+        assert!(serve(&[("cache-control", "no-cache")]));
+        assert!(serve(&[("cache-control", "max-age=0")]));
+        assert!(!serve(&[("cache-control", "no-store")]));
+        let post = RequestFacts::new(&http::Method::POST, &headers(&[]), &policy());
+        assert!(may_serve_stale(&meta, &policy(), &post, REFUSED, after(70)).is_none());
+    }
+
+    #[test]
+    fn a_clock_set_back_makes_nothing_old() {
+        let meta = copy(&fallback(), "");
+        let stale =
+            may_serve_stale(&meta, &fallback(), &request(&[]), REFUSED, now() - Duration::from_hours(9));
+        assert_eq!(stale, Some(Stale { age: Duration::ZERO, past_freshness: Duration::ZERO }));
+    }
 }

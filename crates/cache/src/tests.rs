@@ -14,7 +14,7 @@ pub(crate) fn policy() -> CachePolicy {
         mode: Mode::Standard,
         last_good: false,
         use_stale: Words::of(&[Word::Error, Word::Timeout]),
-        stale_for: Duration::from_secs(3600),
+        stale_for: Duration::from_hours(1),
         ttl: Vec::new(),
         cookies_ignored: Vec::new(),
         serve_anonymous: false,
@@ -29,15 +29,13 @@ pub(crate) fn fallback() -> CachePolicy {
 
 /// A whole second, as HTTP dates need.
 pub(crate) fn now() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    SystemTime::UNIX_EPOCH + Duration::from_hours(500_000)
 }
 
 pub(crate) fn headers(fields: &[(&str, &str)]) -> HeaderMap {
     fields
         .iter()
-        .map(|(name, value)| {
-            (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
-        })
+        .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
         .collect::<Vec<_>>()
         .into_iter()
         .fold(HeaderMap::new(), |mut map, (name, value)| {

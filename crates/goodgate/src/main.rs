@@ -1,1 +1,28 @@
-fn main(){}
+//! The binary: command line and wiring. Everything that decides lives in the other rooms.
+
+mod bind;
+mod command;
+mod control;
+mod demo;
+mod logging;
+mod reload;
+mod run;
+mod signals;
+mod stop;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match command::execute() {
+        Ok(code) => code,
+        Err(error) => {
+            // One clear line: the chain of what failed and why.
+            log::logger().flush();
+            eprintln!("goodgate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -16,17 +16,21 @@ impl Budget {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    pub(super) fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     pub(super) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_exceeded(&self) -> bool {
-        self.used() > self.limit.load(Ordering::Relaxed)
+        self.used() > self.limit()
     }
 
     /// Takes the bytes if they fit. Never more than the limit is taken, whoever else takes at the same time.
     pub(super) fn take(&self, bytes: u64) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
+        let limit = self.limit();
         let sum = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok()
     }

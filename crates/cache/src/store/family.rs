@@ -31,6 +31,14 @@ pub(super) struct Slot {
     pub(super) object: Arc<Object>,
 }
 
+/// Where a copy goes.
+pub(super) enum Placement {
+    /// Into the primary slot, or that of a variant.
+    Slot(Option<HashBinary>),
+    /// Nowhere: it would displace one that is still fresh.
+    Nowhere,
+}
+
 impl Family {
     pub(super) fn new(key: Arc<[u8]>) -> Self {
         Self { key, slots: Vec::new(), fills: Vec::new() }
@@ -70,10 +78,10 @@ impl Family {
         }
     }
 
-    /// Where a copy written outside Pingora belongs; none if it would displace one that is still fresh.
-    pub(super) fn slot_for(&self, object: &Object) -> Option<Option<HashBinary>> {
+    /// Where a copy written outside Pingora belongs.
+    pub(super) fn placement(&self, object: &Object) -> Placement {
         let Some(primary) = self.primary() else {
-            return Some(None);
+            return Placement::Slot(None);
         };
         let variance = object.meta.variance();
         let is_variant = vary::is_same(primary.object.meta.headers(), object.meta.headers())
@@ -82,11 +90,16 @@ impl Family {
         let now = object.info.stored;
         let is_displacing =
             self.slot(variance).is_some_and(|slot| !object.is_standard() && is_fresh(&slot.object, now));
-        (!is_displacing).then_some(variance)
+        if is_displacing { Placement::Nowhere } else { Placement::Slot(variance) }
     }
 
     /// Files an object and returns what it displaces.
-    pub(super) fn insert(&mut self, variance: Option<HashBinary>, place: Place, object: Arc<Object>) -> Vec<Slot> {
+    pub(super) fn insert(
+        &mut self,
+        variance: Option<HashBinary>,
+        place: Place,
+        object: Arc<Object>,
+    ) -> Vec<Slot> {
         let variance = variance.filter(|_| !self.slots.is_empty());
         let slot = Slot { variance, place, object };
         if variance.is_some() { self.insert_variant(slot) } else { self.insert_primary(slot) }
@@ -110,7 +123,8 @@ impl Family {
         if let Some(former) = self.slots.first_mut() {
             former.variance = former.object.meta.variance();
         }
-        let mut displaced = self.take(|other| !varies_alike || other.variance.is_none() || other.variance == own);
+        let mut displaced =
+            self.take(|other| !varies_alike || other.variance.is_none() || other.variance == own);
         if self.slots.len() > VARIANTS_MAX {
             displaced.push(self.slots.remove(0));
         }

@@ -40,6 +40,8 @@ pub(super) enum Progress {
 struct Chunks {
     fate: Fate,
     held: VecDeque<Bytes>,
+    /// Their bytes.
+    bytes: u64,
     /// The index of the first chunk that is held.
     first: usize,
     /// The next chunk of each reader.
@@ -53,8 +55,10 @@ enum Fate {
     Store,
     /// A chunk goes when every reader has it, and its bytes with it.
     PassThrough,
-    /// The bytes are no longer the fill's: a copy has them, or they were given back.
-    Settled,
+    /// The bytes are a copy's now.
+    Stored,
+    /// The writer gave up; the bytes were given back.
+    Abandoned,
 }
 
 impl Fill {
@@ -68,6 +72,7 @@ impl Fill {
         let chunks = Chunks {
             fate: Fate::Store,
             held: VecDeque::new(),
+            bytes: 0,
             first: 0,
             readers: Vec::new(),
             next_reader: 0,
@@ -100,7 +105,7 @@ impl Fill {
     }
 
     pub(super) fn may_be_joined(&self) -> bool {
-        !self.is_forbidden() && self.chunks.lock().first == 0 && self.is_storing()
+        !self.is_forbidden() && matches!(self.chunks.lock().fate, Fate::Store | Fate::Stored)
     }
 
     pub(super) fn is_storing(&self) -> bool {
@@ -122,12 +127,13 @@ impl Fill {
     /// Adds a chunk whose bytes have been reserved.
     pub(super) fn push(&self, chunk: Bytes) {
         let mut chunks = self.chunks.lock();
+        chunks.bytes += chunk.len() as u64;
         chunks.held.push_back(chunk);
         chunks.trim(self.store);
     }
 
     pub(super) fn held_bytes(&self) -> u64 {
-        self.chunks.lock().bytes()
+        self.chunks.lock().bytes
     }
 
     /// From now on only what some reader still needs is held.
@@ -140,25 +146,19 @@ impl Fill {
     /// The whole body, to be stored: its bytes go over to the copy.
     pub(super) fn settle(&self) -> Vec<Bytes> {
         let mut chunks = self.chunks.lock();
-        chunks.fate = Fate::Settled;
+        chunks.fate = Fate::Stored;
         chunks.held.iter().cloned().collect()
     }
 
-    /// Gives the bytes back though readers may still hold them for a moment: they are about to end.
+    /// Gives the bytes of an unfinished fill back, though readers may still hold them for a moment: they are about to end.
     pub(super) fn abandon(&self) {
         let mut chunks = self.chunks.lock();
-        if chunks.fate != Fate::Settled {
-            self.store.budget.give_back(chunks.bytes());
-            chunks.fate = Fate::Settled;
-        }
+        self.store.budget.give_back(chunks.bytes);
+        chunks.fate = Fate::Abandoned;
     }
 }
 
 impl Chunks {
-    fn bytes(&self) -> u64 {
-        self.held.iter().map(|chunk| chunk.len() as u64).sum()
-    }
-
     fn next_for(&mut self, reader: u64) -> Option<Bytes> {
         let (_, next) = self.readers.iter_mut().find(|(id, _)| *id == reader)?;
         let chunk = self.held.get(next.checked_sub(self.first)?)?.clone();
@@ -178,6 +178,7 @@ impl Chunks {
                 return;
             };
             store.budget.give_back(chunk.len() as u64);
+            self.bytes -= chunk.len() as u64;
             self.first += 1;
         }
     }
@@ -203,7 +204,9 @@ impl FillReader {
                 return Ok(None);
             }
             if self.progress.changed().await.is_err() {
-                return Err(aborted());
+                let cut =
+                    Error::explain(ErrorType::ConnectionClosed, "the response ended before it was complete");
+                return Err(cut.into_up());
             }
         }
     }
@@ -222,8 +225,4 @@ impl Drop for FillReader {
         chunks.readers.retain(|(id, _)| *id != self.id);
         chunks.trim(self.fill.store);
     }
-}
-
-fn aborted() -> Box<Error> {
-    Error::explain(ErrorType::ConnectionClosed, "the response ended before it was complete").into_up()
 }

@@ -1,6 +1,6 @@
 //! Copying and weighing meta data. Pingora's [`CacheMeta`] cannot be cloned, so a second one is built from the first.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::header;
 use pingora_cache::CacheMeta;
@@ -29,10 +29,9 @@ pub(super) fn duplicate(meta: &CacheMeta) -> CacheMeta {
 }
 
 /// Meta data to be kept: its `Age` is dropped, because the epoch already counts it.
-pub(super) fn to_keep(meta: &CacheMeta) -> CacheMeta {
-    let mut kept = duplicate(meta);
-    kept.response_header_mut().remove_header(&header::AGE);
-    kept
+pub(super) fn without_age(mut meta: CacheMeta) -> CacheMeta {
+    meta.response_header_mut().remove_header(&header::AGE);
+    meta
 }
 
 /// Bytes that a header occupies, with the map's own bookkeeping for each field.
@@ -41,8 +40,8 @@ pub(super) fn header_weight(response: &ResponseHeader) -> u64 {
     fields.sum::<usize>() as u64
 }
 
-/// Meta data whose freshness has been used up by a soft purge at the epoch of `now`.
-pub(super) fn expired(meta: &CacheMeta, now: std::time::SystemTime) -> CacheMeta {
+/// Meta data that a soft purge has made stale as of `now`.
+pub(super) fn expired(meta: &CacheMeta, now: SystemTime) -> CacheMeta {
     let mut expired = duplicate(meta);
     expired.expire_at(now.checked_sub(Duration::from_millis(1)).unwrap_or(now));
     expired

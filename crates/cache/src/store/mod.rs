@@ -8,8 +8,8 @@
 //! A copy whose size turns out too large in mid-stream is no reason to abort anybody. The fill then only passes
 //! the body through: nobody new may join, what all readers have read is released, and the key is remembered, so
 //! that [`Store::takes`] refuses it next time and Pingora streams with its usual back-pressure. What one slow
-//! reader may hold up is bounded too (one more object of the largest size); beyond that the stream is aborted,
-//! because Pingora reads a backend into the cache as fast as it can, and waiting here would wait for ourselves.
+//! reader may hold up is bounded too (twice the largest object, or a quarter of the store); beyond that the stream
+//! is aborted, because Pingora reads a backend into the cache as fast as it can, and waiting here would wait for ourselves.
 //! Do not set Pingora's `set_max_file_size_bytes`: it aborts every chunked response that is too large.
 
 mod budget;
@@ -21,6 +21,8 @@ mod object;
 mod shard;
 mod sieve;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -33,7 +35,8 @@ use pingora_http::ResponseHeader;
 
 use crate::{Key, StoreSpec, vary};
 use budget::Budget;
-use shard::Shard;
+use shard::{KeyRef, Mercy, Shard};
+use writer::base_weight;
 
 pub use object::{REFRESH_BACKOFF, StoredCopy};
 pub use writer::CopyWriter;
@@ -81,7 +84,8 @@ impl Store {
 
     /// Takes over the limits of a reload and gives up what no longer fits.
     pub fn set_limits(&self, spec: &StoreSpec) {
-        let grew = spec.object_bytes_max > self.object_bytes_max.swap(spec.object_bytes_max, Ordering::Relaxed);
+        let grew =
+            spec.object_bytes_max > self.object_bytes_max.swap(spec.object_bytes_max, Ordering::Relaxed);
         if grew {
             self.shards.iter().for_each(|shard| shard.write().forget_too_large());
         }
@@ -104,10 +108,10 @@ impl Store {
         self.shard(&key.bin()).read().find(key, request)
     }
 
-    /// Whether a response is worth starting to store: not known to be too large, by its `Content-Length` or because
-    /// an earlier answer for the key was.
+    /// Whether a response is worth starting to store: not too large by its `Content-Length`, or, without one, by
+    /// what is remembered of the key until it is purged or pushed out by other such keys.
     pub fn takes(&self, key: &Key, response: &ResponseHeader) -> bool {
-        self.is_small_enough(response) && !self.shard(&key.bin()).read().is_too_large(&key.bin())
+        self.takes_under(key.into(), response)
     }
 
     /// Starts a copy outside Pingora's cache phases. The slot is chosen when it is finished.
@@ -135,9 +139,16 @@ impl Store {
         &self.shards[at]
     }
 
-    fn is_small_enough(&self, response: &ResponseHeader) -> bool {
-        content_length(&response.headers)
-            .is_none_or(|length| length + meta::header_weight(response) <= self.object_bytes_max())
+    fn takes_under(&self, key: KeyRef<'_>, response: &ResponseHeader) -> bool {
+        match content_length(&response.headers) {
+            Some(body) => body.saturating_add(base_weight(key.bytes, response)) <= self.object_bytes_max(),
+            None => !self.shard(&key.bin).read().is_too_large(&key.bin),
+        }
+    }
+
+    /// How much of a body that is too large to keep may wait for a slow reader.
+    fn backlog_bytes_max(&self) -> u64 {
+        self.object_bytes_max().saturating_mul(2).max(self.budget.limit() / 4)
     }
 
     fn object_bytes_max(&self) -> u64 {
@@ -158,14 +169,18 @@ impl Store {
         true
     }
 
-    /// Gives up one copy of the next shard that has any.
+    /// Gives up one copy: of the next shard that has an unused one, or, after a round in which marks fell and one
+    /// in which they were all set again, of the next that has any.
     fn evict_one(&self) -> bool {
-        (0..SHARDS).any(|_| {
-            let at = self.next_victim.fetch_add(1, Ordering::Relaxed) % SHARDS;
-            let removed = self.shards.get(at).map(|shard| shard.write().evict()).unwrap_or_default();
-            self.evictions.fetch_add(removed.objects, Ordering::Relaxed);
-            self.release(removed)
-        })
+        (0..2 * SHARDS).any(|_| self.evict_from_next(Mercy::SpareUsed))
+            || (0..SHARDS).any(|_| self.evict_from_next(Mercy::None))
+    }
+
+    fn evict_from_next(&self, mercy: Mercy) -> bool {
+        let at = self.next_victim.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let removed = self.shards.get(at).map(|shard| shard.write().evict(mercy)).unwrap_or_default();
+        self.evictions.fetch_add(removed.objects, Ordering::Relaxed);
+        self.release(removed)
     }
 
     /// Gives back what a shard no longer holds; says whether that was anything.

@@ -79,10 +79,11 @@ pub(super) struct Body {
 impl Body {
     /// Joins what came in small pieces, so that a hit is few writes. Large pieces stay as they are.
     pub(super) fn of(pieces: Vec<Bytes>) -> Self {
-        let len = pieces.iter().map(Bytes::len).sum();
-        let is_fine = pieces.len() <= 1 || len / pieces.len() >= BLOCK_BYTES / 4;
-        let chunks = if is_fine && len > BLOCK_BYTES || pieces.len() <= 1 { pieces } else { join(&pieces, len) };
-        Self { chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect(), len }
+        let len: usize = pieces.iter().map(Bytes::len).sum();
+        let is_large_in_large_pieces =
+            len > BLOCK_BYTES && len.checked_div(pieces.len()).is_some_and(|mean| mean >= BLOCK_BYTES / 4);
+        let chunks = if pieces.len() == 1 || is_large_in_large_pieces { pieces } else { join(&pieces, len) };
+        Self { chunks: chunks.into(), len }
     }
 }
 

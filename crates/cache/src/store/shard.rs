@@ -11,7 +11,7 @@ use http::HeaderMap;
 use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
-use super::family::{Family, Slot};
+use super::family::{Family, Placement, Slot};
 use super::fill::Fill;
 use super::meta::{self, CopyId};
 use super::object::{Object, StoredCopy};
@@ -24,6 +24,13 @@ pub(super) struct Shard {
     sieve: Sieve,
     /// Keys whose last answer was too large, the oldest first.
     too_large: VecDeque<HashBinary>,
+}
+
+/// Whether a copy that was used since the last round may be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mercy {
+    SpareUsed,
+    None,
 }
 
 /// What was taken out of a shard.
@@ -69,7 +76,12 @@ impl Shard {
     }
 
     /// Files an object in the slot that Pingora named.
-    pub(super) fn insert(&mut self, key: KeyRef<'_>, variance: Option<HashBinary>, object: Arc<Object>) -> Removed {
+    pub(super) fn insert(
+        &mut self,
+        key: KeyRef<'_>,
+        variance: Option<HashBinary>,
+        object: Arc<Object>,
+    ) -> Removed {
         let place = self.sieve.push(Entry { bin: key.bin, object: object.clone() });
         if let Some(family) = self.family_or_new(key) {
             let displaced = family.insert(variance, place, object);
@@ -82,28 +94,31 @@ impl Shard {
 
     /// Files an object in the slot where it belongs, unless it would displace a fresh one.
     pub(super) fn insert_last_good(&mut self, key: KeyRef<'_>, object: Arc<Object>) -> Removed {
-        let slot = self.family(key).map_or(Some(None), |family| family.slot_for(&object));
-        match slot {
-            Some(variance) => self.insert(key, variance, object),
-            None => Removed { objects: 1, bytes: object.weight },
+        let placement = self.family(key).map_or(Placement::Slot(None), |family| family.placement(&object));
+        match placement {
+            Placement::Slot(variance) => self.insert(key, variance, object),
+            Placement::Nowhere => Removed { objects: 1, bytes: object.weight },
         }
     }
 
     /// Gives up one copy, and with a primary its variants.
-    pub(super) fn evict(&mut self) -> Removed {
-        let Some(entry) = self.sieve.victim() else {
+    pub(super) fn evict(&mut self, mercy: Mercy) -> Removed {
+        let victim = match mercy {
+            Mercy::SpareUsed => self.sieve.victim(),
+            Mercy::None => self.sieve.last_resort(),
+        };
+        let Some(entry) = victim else {
             return Removed::default();
         };
-        let Some(family) = self.families.get_mut(&entry.bin) else {
-            return Removed::default();
-        };
-        let slots = family.remove(&entry.object);
+        let family = self.families.get_mut(&entry.bin);
+        let slots = family.map(|family| family.remove(&entry.object)).unwrap_or_default();
         self.drop_empty(&entry.bin);
         self.drop_slots(slots)
     }
 
     /// Drops all copies of a family.
     pub(super) fn remove(&mut self, bin: &HashBinary) -> Removed {
+        self.too_large.retain(|other| other != bin);
         let slots = self.families.get_mut(bin).map(Family::purge).unwrap_or_default();
         self.drop_empty(bin);
         self.drop_slots(slots)
@@ -141,10 +156,12 @@ impl Shard {
         weight: impl FnOnce(&Object) -> u64,
     ) -> bool {
         let id = meta.extensions().get::<CopyId>().copied();
-        let Some(family) = self.families.get_mut(&key.bin).filter(|family| family.key.as_ref() == key.bytes) else {
+        let Some(family) = self.families.get_mut(&key.bin).filter(|family| family.key.as_ref() == key.bytes)
+        else {
             return false;
         };
-        let is_the_one = |slot: &&mut Slot| slot.object.is_standard() && slot.object.id() == id && id.is_some();
+        let is_the_one =
+            |slot: &&mut Slot| slot.object.is_standard() && slot.object.id() == id && id.is_some();
         let Some(slot) = family.slot_mut(variance).filter(is_the_one) else {
             return false;
         };

@@ -83,9 +83,10 @@ impl Sieve {
         self.len -= 1;
     }
 
-    /// The one to give up next; it stays in the queue until it is removed. Two rounds clear every mark.
+    /// The one to give up next; it stays in the queue until it is removed. None if all were used: each has now lost
+    /// its mark, and a small shard does not pay with its best copy for what others keep idle.
     pub(super) fn victim(&mut self) -> Option<Entry> {
-        for _ in 0..=2 * self.len {
+        for _ in 0..self.len {
             let place = self.hand.or(self.oldest)?;
             let node = self.nodes.get(place)?;
             let entry = node.entry.as_ref()?;
@@ -95,6 +96,81 @@ impl Sieve {
             }
             self.hand = node.younger;
         }
-        self.oldest.and_then(|place| self.nodes.get(place)).and_then(|node| node.entry.clone())
+        None
+    }
+
+    /// The one at the hand, used or not.
+    pub(super) fn last_resort(&self) -> Option<Entry> {
+        self.nodes.get(self.hand.or(self.oldest)?)?.entry.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::object::Body;
+    use crate::tests::{fallback, now, request, response};
+    use crate::{Admission, admit};
+
+    fn object() -> Arc<Object> {
+        match admit(&fallback(), &request(&[]), &response(200, &[]), now()) {
+            Admission::KeepLastGood(meta) => Arc::new(Object::new(meta, 1, Body::default(), 1)),
+            other @ (Admission::Store(_) | Admission::Refuse(_)) => panic!("{other:?}"),
+        }
+    }
+
+    fn filled(count: u8) -> (Sieve, Vec<(Place, Arc<Object>)>) {
+        let mut sieve = Sieve::default();
+        let entries = (0..count)
+            .map(|at| {
+                let object = object();
+                (sieve.push(Entry { bin: [at; 16], object: object.clone() }), object)
+            })
+            .collect();
+        (sieve, entries)
+    }
+
+    /// Takes all out, in the order in which they would be given up.
+    fn drain(sieve: &mut Sieve, entries: &[(Place, Arc<Object>)]) -> Vec<u8> {
+        let mut order = Vec::new();
+        while let Some(victim) = sieve.victim() {
+            let at = victim.bin[0];
+            sieve.remove(entries[usize::from(at)].0);
+            order.push(at);
+        }
+        order
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_the_used_are_spared_once() {
+        let (mut sieve, entries) = filled(5);
+        entries[0].1.visit();
+        entries[2].1.visit();
+        assert_eq!(drain(&mut sieve, &entries), [1, 3, 4, 0, 2]);
+        assert!(sieve.victim().is_none());
+    }
+
+    #[test]
+    fn when_all_are_used_none_goes_before_the_next_round() {
+        let (mut sieve, entries) = filled(3);
+        for (_, object) in &entries {
+            object.visit();
+        }
+        assert!(sieve.victim().is_none());
+        assert_eq!(sieve.last_resort().map(|entry| entry.bin[0]), Some(0));
+        assert_eq!(drain(&mut sieve, &entries), [0, 1, 2]);
+        assert!(sieve.last_resort().is_none());
+    }
+
+    #[test]
+    fn removing_from_any_place_keeps_the_order_and_frees_the_place() {
+        let (mut sieve, mut entries) = filled(5);
+        for at in [0, 4, 2, 2] {
+            sieve.remove(entries[at].0);
+        }
+        entries[4] = (sieve.push(Entry { bin: [4; 16], object: object() }), object());
+        assert_eq!(sieve.nodes.len(), 5);
+        assert_eq!(drain(&mut sieve, &entries), [1, 3, 4]);
+        assert_eq!(sieve.len, 0);
     }
 }

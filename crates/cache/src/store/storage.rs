@@ -140,14 +140,14 @@ impl Storage for Store {
     ) -> Result<bool> {
         let slot = key.variance_bin();
         let key = key_ref(key);
-        let kept = meta::to_keep(meta);
-        let base = base_weight(key.bytes, &kept);
+        let kept = meta::without_age(meta::duplicate(meta));
+        let base = base_weight(key.bytes, kept.response_header());
         if !self.reserve(base) {
             return Ok(false);
         }
         let mut replaced = None;
         let is_updated = self.shard(&key.bin).write().update_meta(key, slot, kept, |object| {
-            let former = base_weight(key.bytes, &object.meta);
+            let former = base_weight(key.bytes, object.meta.response_header());
             replaced = Some(former);
             object.weight - former + base
         });

@@ -10,6 +10,7 @@ use pingora_cache::key::HashBinary;
 use pingora_cache::storage::streaming_write::U64WriteId;
 use pingora_cache::storage::{HandleMiss, MissFinishType};
 use pingora_error::{Error, ErrorType, Result};
+use pingora_http::ResponseHeader;
 use tokio::sync::watch;
 
 use super::fill::{Fill, Progress};
@@ -23,8 +24,8 @@ use crate::Key;
 const OBJECT_BYTES: u64 = 1024;
 
 /// What a copy weighs before its body.
-pub(super) fn base_weight(key: &[u8], meta: &CacheMeta) -> u64 {
-    OBJECT_BYTES + key.len() as u64 + meta::header_weight(meta.response_header())
+pub(super) fn base_weight(key: &[u8], response: &ResponseHeader) -> u64 {
+    OBJECT_BYTES + key.len() as u64 + meta::header_weight(response)
 }
 
 /// The body's length that the header announces. A 204 has no body whatever its header says.
@@ -51,9 +52,10 @@ struct Draft {
 
 impl CopyWriter {
     pub(super) fn new(store: &'static Store, key: &Key, meta: CacheMeta) -> Self {
-        let weight = base_weight(key.bytes(), &meta);
+        let weight = base_weight(key.bytes(), meta.response_header());
         let takes = store.takes(key, meta.response_header()) && store.reserve(weight);
-        let draft = takes.then(|| Draft { meta: meta::to_keep(&meta), pieces: Vec::new(), len: 0, weight });
+        let draft =
+            takes.then(|| Draft { meta: meta::without_age(meta), pieces: Vec::new(), len: 0, weight });
         Self { store, key: key.clone(), draft }
     }
 
@@ -62,6 +64,9 @@ impl CopyWriter {
         let Some(draft) = self.draft.as_mut() else {
             return false;
         };
+        if data.is_empty() {
+            return true;
+        }
         let bytes = data.len() as u64;
         let is_too_large = draft.weight + bytes > self.store.object_bytes_max();
         if is_too_large || !self.store.reserve(bytes) {
@@ -123,13 +128,14 @@ impl FillWriter {
         slot: Option<HashBinary>,
         meta: &CacheMeta,
     ) -> Result<Self> {
-        let base = base_weight(key.bytes, meta);
-        if !store.is_small_enough(meta.response_header()) || !store.reserve(base) {
-            return Err(refusal("the response is too large for the store"));
+        let header = meta.response_header();
+        let base = base_weight(key.bytes, header);
+        if !store.takes_under(key, header) || !store.reserve(base) {
+            return refuse("the response is too large for the store");
         }
         let (progress, receiver) = watch::channel(Progress::Writing);
         let tag = store.new_id();
-        let fill = Arc::new(Fill::new(store, tag, slot, meta::to_keep(meta), receiver));
+        let fill = Arc::new(Fill::new(store, tag, slot, meta::without_age(meta::duplicate(meta)), receiver));
         let writer = Self {
             store,
             bin: key.bin,
@@ -141,7 +147,11 @@ impl FillWriter {
             len: 0,
             base,
         };
-        if store.shard(&key.bin).write().add_fill(key, fill) { Ok(writer) } else { Err(refusal("hash collision")) }
+        if store.shard(&key.bin).write().add_fill(key, fill) {
+            Ok(writer)
+        } else {
+            refuse("another key has the same hash")
+        }
     }
 
     fn key(&self) -> KeyRef<'_> {
@@ -151,16 +161,15 @@ impl FillWriter {
     fn push(&mut self, data: &Bytes) -> Result<()> {
         let bytes = data.len() as u64;
         self.len += bytes;
-        if self.fill.is_storing() {
-            let is_too_large = self.base + self.len > self.store.object_bytes_max();
-            if is_too_large {
-                self.store.shard(&self.bin).write().remember_too_large(self.bin);
-            }
-            if is_too_large || !self.store.reserve(bytes) {
-                self.fill.pass_through();
-                return self.pass(data);
-            }
-        } else {
+        if !self.fill.is_storing() {
+            return self.pass(data);
+        }
+        let is_too_large = self.base + self.len > self.store.object_bytes_max();
+        if is_too_large {
+            self.store.shard(&self.bin).write().remember_too_large(self.bin);
+        }
+        if is_too_large || !self.store.reserve(bytes) {
+            self.fill.pass_through();
             return self.pass(data);
         }
         self.publish(data);
@@ -170,8 +179,8 @@ impl FillWriter {
     /// Passes a chunk on to the readers, if not too much waits for the slowest already.
     fn pass(&mut self, data: &Bytes) -> Result<()> {
         let bytes = data.len() as u64;
-        if self.fill.held_bytes() + bytes > self.store.object_bytes_max() || !self.store.reserve(bytes) {
-            return Err(refusal("a reader is too slow for a response that is too large to keep"));
+        if self.fill.held_bytes() + bytes > self.store.backlog_bytes_max() || !self.store.reserve(bytes) {
+            return refuse("a reader is too slow for a response that is too large to keep");
         }
         self.publish(data);
         Ok(())
@@ -192,9 +201,11 @@ impl HandleMiss for FillWriter {
 
     async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
         if self.announced.is_some_and(|length| length != self.len) {
-            return Err(refusal("the body is not as long as announced"));
+            return refuse("the body is not as long as announced");
         }
-        if self.fill.is_storing() && !self.fill.is_forbidden() {
+        if !self.fill.is_storing() || self.fill.is_forbidden() {
+            self.fill.pass_through();
+        } else {
             let body = Body::of(self.fill.settle());
             let weight = std::mem::take(&mut self.base) + self.len;
             let object = Object::new(meta::duplicate(&self.fill.meta), self.store.new_id(), body, weight);
@@ -219,6 +230,6 @@ impl Drop for FillWriter {
     }
 }
 
-fn refusal(why: &'static str) -> Box<Error> {
-    Error::explain(ErrorType::InternalError, why)
+fn refuse<T>(why: &'static str) -> Result<T> {
+    Error::e_explain(ErrorType::InternalError, why)
 }

@@ -1,0 +1,137 @@
+//! What each address of the operator's side answers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use goodgate_config::Token;
+use goodgate_telemetry::{Metrics, StoreUsage};
+use goodgate_upstream::{BackendView, Upstream};
+use http::{Method, Response, StatusCode, header};
+use pingora_core::apps::http_app::ServeHttp;
+use pingora_core::protocols::http::ServerSession;
+use serde::Serialize;
+
+/// What the operator's side shows: the running gateway.
+pub trait Subject: Send + Sync {
+    /// Whether new requests are welcome.
+    fn is_ready(&self) -> bool;
+    /// The upstreams in force.
+    fn upstreams(&self) -> Vec<Arc<Upstream>>;
+    /// What each store holds.
+    fn stores(&self) -> Vec<(&'static str, StoreUsage)>;
+    /// The metrics of the process.
+    fn metrics(&self) -> &Metrics;
+}
+
+/// The operator's side of one gateway.
+pub struct Admin {
+    subject: Arc<dyn Subject>,
+    token: Option<Token>,
+    is_loopback: bool,
+}
+
+/// A backend as the API shows it.
+#[derive(Serialize)]
+struct BackendRow<'a> {
+    upstream: &'a str,
+    backend: String,
+    address: String,
+    state: &'static str,
+    cause: Option<&'static str>,
+    weight: u16,
+    backup: bool,
+    in_flight: u64,
+    ok: u64,
+    failed: u64,
+}
+
+impl Admin {
+    /// `is_loopback` says that the listener can only be reached from this machine.
+    pub fn new(subject: Arc<dyn Subject>, token: Option<Token>, is_loopback: bool) -> Self {
+        Self { subject, token, is_loopback }
+    }
+
+    fn page(&self, method: &Method, path: &str, authorization: Option<&[u8]>) -> Response<Vec<u8>> {
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        match path {
+            "/livez" if is_read => text(StatusCode::OK, "alive\n"),
+            "/readyz" if is_read && self.subject.is_ready() => text(StatusCode::OK, "ready\n"),
+            "/readyz" if is_read => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+            "/metrics" if is_read => self.metrics(),
+            _ if !self.may_enter(authorization) => {
+                text(StatusCode::FORBIDDEN, "403: this address needs the admin token (Authorization: Bearer …)\n")
+            }
+            "/api/v1/backends" if is_read => self.backends(),
+            _ => text(StatusCode::NOT_FOUND, "404: try /metrics, /livez, /readyz, /api/v1/backends\n"),
+        }
+    }
+
+    fn may_enter(&self, authorization: Option<&[u8]>) -> bool {
+        match &self.token {
+            Some(token) => {
+                let given = authorization.and_then(|value| value.strip_prefix(b"Bearer "));
+                given.is_some_and(|given| token.matches(given))
+            }
+            None => self.is_loopback,
+        }
+    }
+
+    fn metrics(&self) -> Response<Vec<u8>> {
+        let stores = self.subject.stores();
+        match self.subject.metrics().text(&self.subject.upstreams(), stores.into_iter()) {
+            Ok(body) => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("the metrics cannot be written: {error}\n")),
+        }
+    }
+
+    fn backends(&self) -> Response<Vec<u8>> {
+        let upstreams = self.subject.upstreams();
+        let rows: Vec<BackendRow<'_>> = upstreams
+            .iter()
+            .flat_map(|upstream| upstream.views().into_iter().map(|view| row(&upstream.spec().name, &view)))
+            .collect();
+        match serde_json::to_string_pretty(&rows) {
+            Ok(body) => answer(StatusCode::OK, "application/json", body + "\n"),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        }
+    }
+}
+
+fn row<'a>(upstream: &'a str, view: &BackendView) -> BackendRow<'a> {
+    BackendRow {
+        upstream,
+        backend: view.written.to_string(),
+        address: view.address.to_string(),
+        state: view.state.name(),
+        cause: view.cause.map(|cause| cause.name()),
+        weight: view.weight,
+        backup: view.backup,
+        in_flight: view.in_flight,
+        ok: view.ok,
+        failed: view.failed,
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        let authorization = request.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
+        self.page(&request.method, request.uri.path(), authorization)
+    }
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Vec<u8>> {
+    answer(status, "text/plain; charset=utf-8", body.to_owned())
+}
+
+fn answer(status: StatusCode, media_type: &'static str, body: String) -> Response<Vec<u8>> {
+    let length = body.len();
+    let mut response = Response::new(body.into_bytes());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,75 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{control, demo, run};
+
+/// Where the configuration is unless the command line says otherwise.
+const CONFIG: &str = "/etc/goodgate/goodgate.yaml";
+
+/// An edge load balancer and caching reverse proxy whose users never see an avoidable 502.
+#[derive(Parser)]
+#[command(name = "goodgate", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Run {
+        /// The configuration file.
+        #[arg(long, short, default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Check a configuration file: exit code 0 if it is good, 1 and every problem if it is not.
+    Check {
+        /// The configuration file.
+        #[arg(default_value = CONFIG)]
+        file: PathBuf,
+    },
+    /// Tell the running gateway to load its configuration anew, and wait until it has.
+    Reload {
+        /// The configuration file that the gateway was started with.
+        #[arg(long, short, default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Ask the running gateway whether it is alive (for container health checks).
+    Health {
+        /// The configuration file that the gateway was started with.
+        #[arg(long, short, default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Run the gateway with three sample backends inside, to play with.
+    Demo,
+}
+
+/// Does what the command line says.
+pub(crate) fn execute() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Run { config } => run::run(&config),
+        Command::Check { file } => Ok(check(&file)),
+        Command::Reload { config } => control::reload(&config),
+        Command::Health { config } => control::health(&config),
+        Command::Demo => demo::demo(),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of the command")]
+fn check(file: &std::path::Path) -> ExitCode {
+    match goodgate_config::load(file) {
+        Ok(_) => {
+            println!("{}: good", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            eprintln!("{problems}");
+            ExitCode::FAILURE
+        }
+    }
+}

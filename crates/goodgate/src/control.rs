@@ -1,0 +1,100 @@
+//! Commands that talk to a running gateway: `reload` and `health`.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use goodgate_config::Config;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::reload::hash_of;
+
+/// How long the gateway may take to answer on its admin side.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// How long a reload may take: names that are new are looked up on the way.
+const RELOAD_LIMIT: Duration = Duration::from_secs(15);
+
+/// Checks the file, tells the gateway that runs it to load it anew, and waits until it has.
+#[expect(clippy::print_stdout, reason = "the answer of the command")]
+pub(crate) fn reload(file: &Path) -> Result<ExitCode> {
+    let config = load(file)?;
+    let pid = find(file)?;
+    kill(pid, Signal::SIGHUP).with_context(|| format!("process {pid} cannot be told"))?;
+    let wanted = format!("goodgate_config_hash{{hash=\"{:016x}\"}} 1", hash_of(file));
+    let deadline = Instant::now() + RELOAD_LIMIT;
+    while Instant::now() < deadline {
+        let metrics = get(&config, "/metrics").context("the admin side does not answer")?;
+        if metrics.contains(&wanted) {
+            println!("process {pid} has loaded {}", file.display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bail!("process {pid} was told, but has not loaded {} within {RELOAD_LIMIT:?}: see its log", file.display())
+}
+
+/// Exit code 0 if the gateway answers `/livez`.
+pub(crate) fn health(file: &Path) -> Result<ExitCode> {
+    let answer = get(&load(file)?, "/livez")?;
+    if answer.starts_with("HTTP/1.1 200") {
+        return Ok(ExitCode::SUCCESS);
+    }
+    bail!("not alive: {}", answer.lines().next().unwrap_or("no answer"))
+}
+
+fn load(file: &Path) -> Result<Config> {
+    goodgate_config::load(file).map_err(|problems| anyhow!("the configuration is not good\n{problems}"))
+}
+
+/// The process that runs this binary's `run` with this file.
+fn find(file: &Path) -> Result<Pid> {
+    let wanted = fs::canonicalize(file).with_context(|| format!("{} cannot be found", file.display()))?;
+    let own = std::process::id();
+    let processes = fs::read_dir("/proc").context("/proc cannot be read")?;
+    let found = processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| u32::try_from(*pid).is_ok_and(|pid| pid != own))
+        .find(|pid| runs(*pid, &wanted));
+    found.map(Pid::from_raw).ok_or_else(|| anyhow!("no running goodgate has {} as its --config", wanted.display()))
+}
+
+fn runs(pid: i32, wanted: &Path) -> bool {
+    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
+        return false;
+    };
+    let words: Vec<String> = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let is_run = words.first().is_some_and(|program| program.ends_with("goodgate")) && words.iter().any(|word| word == "run");
+    let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+    let is_wanted = |file: &str| fs::canonicalize(folder.join(file)).is_ok_and(|file| file == wanted);
+    let named = words.iter().any(|word| is_wanted(word.strip_prefix("--config=").unwrap_or(word)));
+    is_run && (named || wanted == Path::new("/etc/goodgate/goodgate.yaml"))
+}
+
+/// The whole answer of the admin side to a GET.
+fn get(config: &Config, path: &str) -> Result<String> {
+    let address = reachable(config.admin.address);
+    let unreachable = || format!("the admin listener at {address} does not answer");
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT).with_context(unreachable)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT)).with_context(unreachable)?;
+    stream.set_write_timeout(Some(ANSWER_LIMIT)).with_context(unreachable)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).with_context(unreachable)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).with_context(unreachable)?;
+    Ok(answer)
+}
+
+/// Where to connect to for an address that stands for all of the machine's.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,162 @@
+//! Starting: configuration, listeners, workers, watchers; then waiting for signals.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, anyhow};
+use goodgate_admin::{Admin, Subject};
+use goodgate_config::{Config, LogTarget};
+use goodgate_proxy::{Door, Live, Proxy};
+use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, StoreUsage, Target};
+use goodgate_upstream::Upstream;
+use goodgate_watch::{Resolver, Watcher};
+use log::info;
+use pingora_core::server::configuration::ServerConf;
+use pingora_runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::reload::Reloader;
+use crate::{bind, logging, signals, stop};
+
+/// Names are looked up for at most this long before the first request is accepted.
+const PRIME_LIMIT: Duration = Duration::from_secs(2);
+/// Attempts that Pingora's loop allows; how many are made is ours to decide, long before.
+const ATTEMPTS_MAX: usize = 4096;
+
+/// The running gateway, as its parts share it.
+pub(crate) struct Running {
+    pub(crate) live: Arc<Live>,
+    pub(crate) watcher: Watcher,
+    pub(crate) ready: AtomicBool,
+}
+
+impl Subject for Running {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        self.live.upstreams()
+    }
+
+    fn stores(&self) -> Vec<(&'static str, StoreUsage)> {
+        self.live.store_usage()
+    }
+
+    fn metrics(&self) -> &Metrics {
+        self.live.metrics()
+    }
+}
+
+/// Runs the gateway with a configuration file until a signal ends it.
+pub(crate) fn run(file: &Path) -> Result<ExitCode> {
+    logging::start();
+    let config = goodgate_config::load(file).map_err(|problems| anyhow!("the configuration is not good\n{problems}"))?;
+    start(&config, Some(file), &|_| {})
+}
+
+/// Runs the gateway. `ready` is called once it listens.
+pub(crate) fn start(config: &Config, file: Option<&Path>, ready: &dyn Fn(&Config)) -> Result<ExitCode> {
+    let listeners = bind_all(config)?;
+    let admin = bind::bind(config.admin.address, "admin.address")?;
+    let revision = option_env!("GOODGATE_REVISION").unwrap_or("unknown");
+    let metrics = Metrics::new(BuildInfo { version: env!("CARGO_PKG_VERSION"), revision });
+    let metrics = Arc::new(metrics.context("the metrics cannot be declared")?);
+    logging::count_panics(&metrics);
+    let access_log = AccessLog::open(&target(&config.access_log), metrics.log_dropped.clone());
+    let access_log = access_log.with_context(|| format!("access_log.path: cannot write to {:?}", config.access_log))?;
+    let now = Instant::now();
+    let live = Arc::new(Live::new(config, Arc::clone(&metrics), access_log, now));
+    let main = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    main.block_on(async {
+        let resolver = Resolver::new(&config.server.resolvers).context("server.resolver: cannot be used")?;
+        let watcher = Watcher::new(resolver, Arc::clone(&metrics));
+        let running = Arc::new(Running { live, watcher, ready: AtomicBool::new(false) });
+        serve(config, file, running, listeners, admin, ready).await
+    })
+}
+
+async fn serve(
+    config: &Config,
+    file: Option<&Path>,
+    running: Arc<Running>,
+    listeners: Vec<TcpListener>,
+    admin: TcpListener,
+    ready: &dyn Fn(&Config),
+) -> Result<ExitCode> {
+    let (stopping, shutdown) = watch::channel(false);
+    let is_loopback = config.admin.address.ip().is_loopback();
+    let pages = Arc::new(Admin::new(Arc::clone(&running) as _, config.admin.token.clone(), is_loopback));
+    let admin = tokio::net::TcpListener::from_std(admin).context("admin.address: cannot be used")?;
+    let admin_address = admin.local_addr().context("admin.address: has no address")?;
+    tokio::spawn(goodgate_admin::serve(admin, pages, shutdown.clone()));
+
+    let signals = signals::listen().context("signals cannot be received")?;
+    let upstreams = running.live.upstreams();
+    running.watcher.prime(&upstreams, PRIME_LIMIT).await;
+    running.watcher.watch(upstreams);
+    let mut reloader = Reloader::new(Arc::clone(&running), file, config);
+
+    let workers = workers(config);
+    let conf = Arc::new(server_conf(config));
+    let proxy = Proxy::new(&running.live, &conf);
+    let mut addresses = Vec::new();
+    for listener in listeners {
+        let address = listener.local_addr().context("a listener has no address")?;
+        let door = Door::new(&proxy, &running.live, shutdown.clone(), address);
+        // The registration with the reactor must happen on the runtime that accepts.
+        workers.get_handle().spawn(async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => door.accept(listener).await,
+                Err(error) => log::error!(error:% = error; "a listener cannot be used"),
+            }
+        });
+        addresses.push(address);
+    }
+    running.live.metrics().config_in_force(reloader.hash(), SystemTime::now());
+    running.ready.store(true, Ordering::Relaxed);
+    info!(listeners:? = addresses, admin:% = admin_address, threads = conf.threads, version = env!("CARGO_PKG_VERSION"); "goodgate is ready");
+    ready(config);
+    signals.obey(&mut reloader).await;
+    stop::stop(&running, config, &stopping).await;
+    workers.shutdown_timeout(Duration::ZERO);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bind_all(config: &Config) -> Result<Vec<TcpListener>> {
+    let listeners = config.listeners.iter().enumerate();
+    listeners.map(|(at, listener)| bind::bind(listener.address, &format!("listeners[{at}].address"))).collect()
+}
+
+fn threads(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    config.server.threads.map_or_else(cores, std::num::NonZero::get)
+}
+
+/// One runtime per worker thread: a connection stays on its thread, which saves locks and cache misses.
+fn workers(config: &Config) -> Runtime {
+    Runtime::new_no_steal(threads(config), "worker")
+}
+
+fn server_conf(config: &Config) -> ServerConf {
+    ServerConf {
+        threads: threads(config),
+        work_stealing: false,
+        upstream_keepalive_pool_size: config.server.upstream_keepalive,
+        max_retries: ATTEMPTS_MAX,
+        ..ServerConf::default()
+    }
+}
+
+fn target(log: &LogTarget) -> Target {
+    match log {
+        LogTarget::Stdout => Target::Stdout,
+        LogTarget::Stderr => Target::Stderr,
+        LogTarget::Off => Target::Off,
+        LogTarget::File(path) => Target::File(path.clone()),
+    }
+}
