@@ -1,0 +1,284 @@
+//! A backend whose next answers are a value: [`Act`]. It speaks raw bytes, so that it can be as wrong as
+//! the real ones are.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+
+/// What a backend does with a request.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// A status with a small body that names the backend and the request's path.
+    Answer(u16),
+    /// Exactly these bytes, then the connection is kept.
+    Bytes(Vec<u8>),
+    /// Exactly these bytes, then it is closed.
+    BytesThenClose(Vec<u8>),
+    /// Exactly these bytes, then silence.
+    BytesThenHang(Vec<u8>),
+    /// A status with more header lines (each with its CRLF) and a body.
+    Page { status: u16, headers: String, body: String },
+    /// The same, after a pause.
+    Slow(Duration, Box<Act>),
+    /// Closed without a byte.
+    Close,
+    /// Reset.
+    Reset,
+    /// No answer ever.
+    Hang,
+    /// An answer made from the request's head.
+    Reply(fn(&str) -> String),
+    /// WebSocket-like: 101, then every byte comes back.
+    Echo,
+}
+
+/// A page with these extra header lines.
+pub fn page(headers: &str, body: &str) -> Act {
+    Act::Page { status: 200, headers: headers.to_owned(), body: body.to_owned() }
+}
+
+/// A backend on a port of its own.
+pub struct Backend {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    life: watch::Sender<u64>,
+}
+
+struct Shared {
+    address: Mutex<Option<SocketAddr>>,
+    act: Mutex<Act>,
+    requests: AtomicU64,
+    heads: Mutex<Vec<String>>,
+    bodies: Mutex<Vec<Vec<u8>>>,
+    paths_unlogged: Mutex<Option<String>>,
+}
+
+/// Several backends at once.
+pub async fn backends<const N: usize>(acts: [Act; N]) -> [Backend; N] {
+    let mut all = Vec::new();
+    for act in acts {
+        all.push(Backend::start(act).await);
+    }
+    all.try_into().ok().expect("as many as acts")
+}
+
+impl Backend {
+    pub async fn start(act: Act) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::on(listener, act)
+    }
+
+    fn on(listener: TcpListener, act: Act) -> Self {
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            address: Mutex::new(Some(address)),
+            act: Mutex::new(act),
+            requests: AtomicU64::new(0),
+            heads: Mutex::default(),
+            bodies: Mutex::default(),
+            paths_unlogged: Mutex::default(),
+        });
+        let (life, dead) = watch::channel(0);
+        tokio::spawn(accept(listener, Arc::clone(&shared), dead));
+        Self { address, shared, life }
+    }
+
+    /// From now on it does this.
+    pub fn set(&self, act: Act) {
+        *self.shared.act.lock() = act;
+    }
+
+    /// Requests on this path are answered 200 and not counted (health checks).
+    pub fn ignore_path(&self, path: &str) {
+        *self.shared.paths_unlogged.lock() = Some(path.to_owned());
+    }
+
+    /// Requests seen so far.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// The heads of all requests so far.
+    pub fn heads(&self) -> Vec<String> {
+        self.shared.heads.lock().clone()
+    }
+
+    /// The bodies of all requests so far.
+    pub fn bodies(&self) -> Vec<Vec<u8>> {
+        self.shared.bodies.lock().clone()
+    }
+
+    /// The process dies: the port is closed and every connection reset.
+    pub fn kill(&self) {
+        self.life.send_modify(|life| *life += 1);
+    }
+
+    /// It comes back on its port.
+    pub async fn revive(&mut self) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        let start = std::time::Instant::now();
+        while socket.bind(self.address).is_err() {
+            assert!(start.elapsed() < super::PATIENCE, "the port {} is not free again", self.address);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let listener = socket.listen(1024).unwrap();
+        let (life, dead) = watch::channel(0);
+        tokio::spawn(accept(listener, Arc::clone(&self.shared), dead));
+        self.life = life;
+    }
+
+    /// A backend that has died before anybody asked: its port is closed.
+    pub async fn refusing() -> Self {
+        let backend = Self::start(Act::Hang).await;
+        backend.kill();
+        let start = std::time::Instant::now();
+        while TcpStream::connect(backend.address).await.is_ok() {
+            assert!(start.elapsed() < super::PATIENCE);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        backend
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Receiver<u64>) {
+    loop {
+        tokio::select! {
+            biased;
+            _ = dead.changed() => return,
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                let _ = stream.set_nodelay(true);
+                let (shared, mut dead) = (Arc::clone(&shared), dead.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = serve(stream, shared) => {}
+                        _ = dead.changed() => {}
+                    }
+                });
+            }
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
+    let mut buffer = Vec::new();
+    while let Some(head) = read_head(&mut stream, &mut buffer).await {
+        let body = read_body(&mut stream, &mut buffer, &head).await;
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        let unlogged = shared.paths_unlogged.lock().as_deref() == Some(path.as_str());
+        if unlogged {
+            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.is_err() {
+                return;
+            }
+            continue;
+        }
+        shared.requests.fetch_add(1, Ordering::SeqCst);
+        shared.heads.lock().push(head.clone());
+        shared.bodies.lock().push(body);
+        let act = shared.act.lock().clone();
+        if !perform(&mut stream, act, &head, &shared).await {
+            return;
+        }
+    }
+}
+
+/// Whether the connection is kept.
+async fn perform(stream: &mut TcpStream, act: Act, head: &str, shared: &Shared) -> bool {
+    let is_head = head.starts_with("HEAD ");
+    match act {
+        Act::Answer(status) => {
+            let path = head.split(' ').nth(1).unwrap_or_default();
+            let address = shared.address.lock().map(|address| address.to_string()).unwrap_or_default();
+            let body = format!("{status} from {address} for {path}\n");
+            stream.write_all(response(status, "", &body, is_head).as_bytes()).await.is_ok()
+        }
+        Act::Page { status, headers, body } => {
+            stream.write_all(response(status, &headers, &body, is_head).as_bytes()).await.is_ok()
+        }
+        Act::Bytes(bytes) => stream.write_all(&bytes).await.is_ok(),
+        Act::BytesThenClose(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.shutdown().await;
+            false
+        }
+        Act::BytesThenHang(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            hang(stream).await
+        }
+        Act::Slow(pause, act) => {
+            tokio::time::sleep(pause).await;
+            Box::pin(perform(stream, *act, head, shared)).await
+        }
+        Act::Reply(reply) => {
+            let text = reply(head);
+            stream.write_all(text.as_bytes()).await.is_ok()
+        }
+        Act::Close => false,
+        Act::Reset => {
+            let _ = stream.set_linger(Some(Duration::ZERO));
+            false
+        }
+        Act::Hang => hang(stream).await,
+        Act::Echo => echo(stream).await,
+    }
+}
+
+async fn hang(stream: &mut TcpStream) -> bool {
+    let mut waste = [0; 1024];
+    while stream.read(&mut waste).await.is_ok_and(|count| count > 0) {}
+    false
+}
+
+async fn echo(stream: &mut TcpStream) -> bool {
+    let upgrade = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    if stream.write_all(upgrade).await.is_err() {
+        return false;
+    }
+    let mut bytes = [0; 1024];
+    while let Ok(count) = stream.read(&mut bytes).await {
+        if count == 0 || stream.write_all(&bytes[..count]).await.is_err() {
+            break;
+        }
+    }
+    false
+}
+
+/// A response with a length.
+pub fn response(status: u16, headers: &str, body: &str, is_head: bool) -> String {
+    let shown = if is_head { "" } else { body };
+    format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{shown}", body.len())
+}
+
+async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {
+    loop {
+        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&buffer[..end + 4]).into_owned();
+            buffer.drain(..end + 4);
+            return Some(head);
+        }
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn read_body(stream: &mut TcpStream, buffer: &mut Vec<u8>, head: &str) -> Vec<u8> {
+    let lower = head.to_ascii_lowercase();
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length:"));
+    if let Some(length) = length.and_then(|length| length.trim().parse::<usize>().ok()) {
+        while buffer.len() < length && stream.read_buf(buffer).await.is_ok_and(|count| count > 0) {}
+        return buffer.drain(..length.min(buffer.len())).collect();
+    }
+    if lower.contains("transfer-encoding: chunked") {
+        while !buffer.ends_with(b"0\r\n\r\n") && stream.read_buf(buffer).await.is_ok_and(|count| count > 0) {}
+        return std::mem::take(buffer);
+    }
+    Vec::new()
+}

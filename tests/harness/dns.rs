@@ -1,0 +1,77 @@
+//! A DNS server of one name: its addresses can be changed, and it can fall silent.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::net::UdpSocket;
+
+/// What the server says.
+#[derive(Clone, Debug)]
+pub enum Zone {
+    /// These addresses for every name, for so many seconds.
+    Addresses(Vec<Ipv4Addr>, u32),
+    /// No such name.
+    NoSuchName,
+    /// Nothing at all.
+    Silence,
+}
+
+/// A DNS server on a port of its own.
+pub struct Dns {
+    pub address: SocketAddr,
+    zone: Arc<Mutex<Zone>>,
+    asked: Arc<Mutex<u64>>,
+}
+
+impl Dns {
+    pub async fn start(zone: Zone) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let (zone, asked) = (Arc::new(Mutex::new(zone)), Arc::new(Mutex::new(0)));
+        let (theirs, counter) = (Arc::clone(&zone), Arc::clone(&asked));
+        tokio::spawn(async move {
+            let mut packet = [0; 512];
+            while let Ok((length, client)) = socket.recv_from(&mut packet).await {
+                *counter.lock() += 1;
+                let zone = theirs.lock().clone();
+                if let Some(answer) = answer(&packet[..length], &zone) {
+                    let _ = socket.send_to(&answer, client).await;
+                }
+            }
+        });
+        Self { address, zone, asked }
+    }
+
+    pub fn set(&self, zone: Zone) {
+        *self.zone.lock() = zone;
+    }
+
+    /// Queries so far.
+    pub fn asked(&self) -> u64 {
+        *self.asked.lock()
+    }
+}
+
+/// RFC 1035 section 4: the header and the question come back, then the records.
+fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
+    let question_end = 12 + query.get(12..)?.iter().position(|byte| *byte == 0)? + 5;
+    let question = query.get(12..question_end)?;
+    let asks_for_a = question[question.len() - 4..] == [0, 1, 0, 1];
+    let (code, records, ttl) = match zone {
+        Zone::Silence => return None,
+        Zone::NoSuchName => (3, &[][..], 0),
+        Zone::Addresses(addresses, ttl) if asks_for_a => (0, &addresses[..], *ttl),
+        Zone::Addresses(_, ttl) => (0, &[][..], *ttl),
+    };
+    let mut answer = query.get(..2)?.to_vec();
+    answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(records.len()).ok()?, 0, 0, 0, 0]);
+    answer.extend(question);
+    for address in records {
+        answer.extend([0xc0, 12, 0, 1, 0, 1]);
+        answer.extend(ttl.to_be_bytes());
+        answer.extend([0, 4]);
+        answer.extend(address.octets());
+    }
+    Some(answer)
+}

@@ -1,0 +1,200 @@
+//! The gateway: the real binary with a configuration of the scenario's.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use super::client::{Answer, get};
+use super::eventually;
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_goodgate");
+
+/// A running gateway with a folder of its own.
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    pub folder: PathBuf,
+    child: Child,
+    errors: Arc<Mutex<Vec<String>>>,
+}
+
+/// A folder that no other scenario has.
+pub fn folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("goodgate-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The sections that most scenarios share: free ports, and the access log in a file.
+fn preamble(folder: &Path) -> String {
+    format!(
+        "listeners: [{{ address: \"127.0.0.1:0\" }}]\nadmin: {{ address: \"127.0.0.1:0\" }}\naccess_log: {{ path: {} }}\n",
+        folder.join("access.log").display()
+    )
+}
+
+impl Gateway {
+    /// Starts with a configuration that has no `listeners`, `admin` and `access_log`: those are added.
+    pub async fn start(config: &str) -> Self {
+        let folder = folder();
+        let text = preamble(&folder) + config;
+        Self::start_in(folder, &text).await
+    }
+
+    /// Starts with a whole configuration.
+    pub async fn start_in(folder: PathBuf, text: &str) -> Self {
+        let file = folder.join("goodgate.yaml");
+        std::fs::write(&file, text).unwrap();
+        let mut child = Command::new(BINARY)
+            .args(["run", "--config"])
+            .arg(&file)
+            .env("RUST_LOG_STYLE", "never")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let errors = Arc::new(Mutex::new(Vec::new()));
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let seen = Arc::clone(&errors);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                seen.lock().push(line);
+            }
+        });
+        let ready = || errors.lock().iter().find(|line| line.contains("goodgate is ready")).cloned();
+        let start = std::time::Instant::now();
+        let line = loop {
+            if let Some(line) = ready() {
+                break line;
+            }
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none() && start.elapsed() < super::PATIENCE, "no start: {ended:?}\n{}", errors.lock().join("\n"));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let after = |key: &str| line.split(key).nth(1).unwrap().to_owned();
+        let address = after("listeners=[").split([']', ',']).next().unwrap().parse().unwrap();
+        let admin = after("admin=").split(' ').next().unwrap().parse().unwrap();
+        Self { address, admin, folder, child, errors }
+    }
+
+    /// One GET on a connection of its own; panics if there is no answer.
+    pub async fn get(&self, path: &str) -> Answer {
+        get(self.address, path).await.expect("an answer")
+    }
+
+    /// The lines of its error log.
+    pub fn errors(&self) -> String {
+        self.errors.lock().join("\n")
+    }
+
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        get(self.admin, "/metrics").await.expect("metrics").text()
+    }
+
+    /// The sum of all series of a family whose labels include the given ones:
+    /// `goodgate_rescues_total{by="retry"}`.
+    pub async fn metric(&self, selector: &str) -> f64 {
+        sum(&self.metrics().await, selector)
+    }
+
+    /// The records of the access log so far.
+    pub fn records(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.join("access.log")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The record of the request that was answered so.
+    pub async fn record(&self, answer: &Answer) -> Value {
+        let id = answer.header("x-request-id").expect("a request id").to_owned();
+        self.record_where("the access record", |record| record["request_id"] == id.as_str()).await
+    }
+
+    /// The first record that fits.
+    pub async fn record_where(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let found = || self.records().into_iter().find(|record| fits(record));
+        eventually(what, || async { found().is_some() }).await;
+        found().unwrap()
+    }
+
+    /// Replaces the configuration file, keeping listeners, admin and log.
+    pub fn write_config(&self, config: &str) {
+        let text = preamble(&self.folder) + config;
+        let temporary = self.folder.join("goodgate.yaml.new");
+        std::fs::write(&temporary, text).unwrap();
+        std::fs::rename(temporary, self.folder.join("goodgate.yaml")).unwrap();
+    }
+
+    /// Sends SIGHUP and waits until the reload was counted.
+    pub async fn reload(&self, result: &str) {
+        let selector = format!("goodgate_config_reloads_total{{result=\"{result}\"}}");
+        let before = self.metric(&selector).await;
+        self.signal(Signal::SIGHUP);
+        eventually("the reload", || async { self.metric(&selector).await > before }).await;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id().expect("it runs")).unwrap()
+    }
+
+    /// Waits for its end; the exit code.
+    pub async fn ends(&mut self, limit: Duration) -> Option<i32> {
+        tokio::time::timeout(limit, self.child.wait()).await.ok()?.ok()?.code()
+    }
+
+    /// The state of a backend, as the metric has it.
+    pub async fn state(&self, backend: SocketAddr) -> String {
+        let text = self.metrics().await;
+        let prefix = format!("goodgate_backend_state{{backend=\"{backend}\",state=\"");
+        let line = text.lines().find(|line| line.starts_with(&prefix) && line.ends_with(" 1"));
+        line.and_then(|line| line[prefix.len()..].split('"').next()).unwrap_or("absent").to_owned()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the gateway's log ---\n{}", self.errors());
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Starts the gateway with a whole configuration that must not start; its exit code and standard error.
+pub fn failing_start(text: &str) -> (i32, String) {
+    let folder = folder();
+    let file = folder.join("goodgate.yaml");
+    std::fs::write(&file, text).unwrap();
+    let output = std::process::Command::new(BINARY).args(["run", "--config"]).arg(&file).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).replace(&format!("{}/", folder.display()), "");
+    let _ = std::fs::remove_dir_all(folder);
+    (output.status.code().unwrap_or(-1), errors)
+}
+
+fn sum(text: &str, selector: &str) -> f64 {
+    let (family, labels) = selector.split_once('{').unwrap_or((selector, "}"));
+    let wanted: Vec<&str> = labels.trim_end_matches('}').split("\",").map(|label| label.trim_end_matches('"')).filter(|label| !label.is_empty()).collect();
+    let fits = |line: &&str| {
+        let rest = line.strip_prefix(family);
+        rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' ')) && wanted.iter().all(|label| line.contains(&format!("{label}\"")))
+    };
+    text.lines().filter(fits).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}

@@ -1,0 +1,82 @@
+//! Programs of other makers, started and stopped by a scenario: nginx, Prometheus, promtool.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::eventually;
+
+/// A program that ends with the scenario.
+pub struct Program {
+    child: Child,
+}
+
+impl Program {
+    /// Starts it; panics with the name of the Debian package if it is not installed.
+    pub fn start(program: &str, package: &str, arguments: &[&str]) -> Self {
+        let child = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{program} cannot be started ({error}): apt-get install {package}"));
+        Self { child }
+    }
+
+    /// Kills it at once, as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// An address whose port was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Debian's nginx as a backend that serves one text on every path.
+pub struct Nginx {
+    pub address: SocketAddr,
+    folder: PathBuf,
+    program: Option<Program>,
+}
+
+impl Nginx {
+    pub async fn start(text: &str) -> Self {
+        let folder = super::gateway::folder();
+        let address = free_address();
+        let config = format!(
+            "daemon off; master_process off; pid {0}/pid; error_log {0}/error.log;\n\
+             events {{}}\nhttp {{ access_log off; client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; \
+             uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n\
+             server {{ listen {address}; location / {{ default_type text/plain; return 200 \"{text}\"; }} }} }}\n",
+            folder.display()
+        );
+        std::fs::write(folder.join("nginx.conf"), config).unwrap();
+        let mut nginx = Self { address, folder, program: None };
+        nginx.revive().await;
+        nginx
+    }
+
+    pub fn kill(&mut self) {
+        self.program = None;
+    }
+
+    pub async fn revive(&mut self) {
+        let config = self.folder.join("nginx.conf").display().to_string();
+        let prefix = self.folder.display().to_string();
+        self.program = Some(Program::start("nginx", "nginx-light", &["-c", &config, "-p", &prefix]));
+        let address = self.address;
+        eventually("nginx listens", || async move { tokio::net::TcpStream::connect(address).await.is_ok() }).await;
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.program = None;
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

@@ -1,0 +1,21 @@
+//! End to end: the real binary over real sockets. One module per behaviour; names are claims.
+
+#![allow(clippy::pedantic, clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail loudly")]
+#![allow(missing_docs, reason = "the names of scenarios are claims")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod retries;
+mod stale;
+
+/// An upstream `web` of these backends with more settings (YAML lines, indented by four).
+fn upstream(backends: &[&harness::Backend], settings: &str) -> String {
+    let list: Vec<String> = backends.iter().map(|backend| backend.address.to_string()).collect();
+    format!("upstreams:\n  web:\n{settings}    backends: [{}]\n", list.join(", "))
+}
+
+/// The same with one route to it and more settings of that route (YAML lines, indented by four).
+fn site(backends: &[&harness::Backend], settings: &str, route: &str) -> String {
+    format!("{}routes:\n  - upstream: web\n{route}", upstream(backends, settings))
+}

@@ -1,0 +1,165 @@
+//! Attempts and retries: what one backend fails at, another does.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::harness::{Act, Backend, Connection, Gateway, backends, eventually, request};
+use crate::site;
+
+/// Concurrent keep-alive clients; every answer in order of completion.
+async fn load(gateway: &Gateway, clients: usize, each: usize) -> Vec<crate::harness::Answer> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..clients {
+        let address = gateway.address;
+        tasks.spawn(async move {
+            let mut connection = Connection::open(address).await.unwrap();
+            let mut answers = Vec::new();
+            for at in 0..each {
+                let answer = connection.get(&format!("/{at}")).await.expect("an answer");
+                if answer.header("connection") == Some("close") {
+                    connection = Connection::open(address).await.unwrap();
+                }
+                answers.push(answer);
+            }
+            answers
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(answers) = tasks.join_next().await {
+        all.extend(answers.unwrap());
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_three_refuse_and_a_thousand_requests_succeed() {
+    let (a, b, c) = (Backend::refusing().await, Backend::refusing().await, Backend::start(Act::Answer(200)).await);
+    let gateway = Gateway::start(&site(&[&a, &b, &c], "    max_fails: 3\n    fail_timeout: 1s\n", "")).await;
+    let answers = load(&gateway, 32, 32).await;
+    assert_eq!(answers.len(), 1024);
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!(c.requests(), 1024);
+    let rescues = gateway.metric("goodgate_rescues_total{by=\"retry\",cause=\"connection_refused\"}").await;
+    assert!(rescues >= 3.0, "{rescues}");
+    eventually("all records", || async { gateway.records().len() == 1024 }).await;
+    for record in gateway.records() {
+        let tried: Vec<&str> = record["attempts"].as_array().unwrap().iter().map(|attempt| attempt["backend"].as_str().unwrap()).collect();
+        assert_eq!(tried.iter().collect::<HashSet<_>>().len(), tried.len(), "no backend twice: {record}");
+    }
+    assert!(gateway.metric("goodgate_ejections_total{cause=\"connection_refused\"}").await >= 2.0);
+    // Ejected ones get one trial per fail_timeout and no more.
+    let failures = || async { gateway.metric("goodgate_attempt_failures_total{cause=\"connection_refused\"}").await };
+    eventually("both are ejected", || async { gateway.state(a.address).await == "ejected" && gateway.state(b.address).await == "ejected" }).await;
+    let before = failures().await;
+    let start = std::time::Instant::now();
+    while start.elapsed() < Duration::from_millis(2500) {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    let trials = failures().await - before;
+    let windows = start.elapsed().as_secs_f64().ceil() + 1.0;
+    assert!((2.0..=2.0 * windows).contains(&trials), "{trials} trials of two backends in {windows} windows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_one_backend_does_another_answers() {
+    for act in [Act::Answer(503), Act::Answer(502), Act::Reset, Act::Close, Act::Hang, Act::BytesThenClose(b"NOT HTTP\r\n\r\n".to_vec())] {
+        let [bad, good] = backends([act.clone(), Act::Answer(200)]).await;
+        let settings = "    timeouts: { first_byte: 300ms }\n    max_fails: 0\n";
+        let gateway = Gateway::start(&site(&[&bad, &good], settings, "")).await;
+        for _ in 0..4 {
+            let answer = gateway.get("/").await;
+            assert_eq!(answer.status, 200, "{act:?}");
+        }
+        assert!(bad.requests() >= 1, "{act:?}: it had its turn");
+        assert_eq!(good.requests(), 4);
+        assert!(gateway.metric("goodgate_rescues_total{by=\"retry\"}").await >= 1.0, "{act:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_whose_body_was_sent_is_not_repeated() {
+    let cases = [
+        (Act::Close, 502, "connection_terminated"),
+        (Act::Reset, 502, "connection_terminated"),
+        (Act::Hang, 504, "http_response_timeout"),
+        (Act::BytesThenClose(b"garbage\r\n\r\n".to_vec()), 502, "http_protocol_error"),
+    ];
+    for (act, status, cause) in cases {
+        let [a, b] = backends([act.clone(), act.clone()]).await;
+        let settings = "    timeouts: { first_byte: 300ms }\n";
+        let gateway = Gateway::start(&site(&[&a, &b], settings, "")).await;
+        let post = "POST /order HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello";
+        let answer = request(gateway.address, post).await.unwrap();
+        assert_eq!(answer.status, status, "{act:?}");
+        assert!(answer.header("proxy-status").unwrap().contains(&format!("error={cause}")), "{answer:?}");
+        assert_eq!(a.requests() + b.requests(), 1, "{act:?}: sent once");
+        let record = gateway.record(&answer).await;
+        assert_eq!(record["attempts"][0]["no_retry"], "not_replayable");
+        assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, 1.0);
+        assert_eq!(gateway.metric(&format!("goodgate_gateway_errors_total{{cause=\"{cause}\"}}")).await, 1.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_could_not_be_sent_goes_to_another_backend() {
+    let (dead, good) = (Backend::refusing().await, Backend::start(Act::Answer(200)).await);
+    let gateway = Gateway::start(&site(&[&dead, &good], "    max_fails: 0\n", "")).await;
+    for _ in 0..4 {
+        let post = "POST /order HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello";
+        assert_eq!(request(gateway.address, post).await.unwrap().status, 200);
+    }
+    assert_eq!(good.bodies(), vec![b"hello".to_vec(); 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_body_is_sent_again_and_a_large_one_is_not() {
+    let [bad, good] = backends([Act::Close, Act::Answer(200)]).await;
+    let gateway = Gateway::start(&site(&[&bad, &good], "    max_fails: 0\n", "")).await;
+    let put = |size: usize| format!("PUT /x HTTP/1.1\r\nHost: test\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n{}", "x".repeat(size));
+    for _ in 0..2 {
+        assert_eq!(request(gateway.address, &put(10_000)).await.unwrap().status, 200);
+    }
+    assert!(good.bodies().iter().all(|body| body.len() == 10_000));
+    let mut refused = None;
+    for _ in 0..2 {
+        let answer = request(gateway.address, &put(200_000)).await.unwrap();
+        if answer.status != 200 {
+            refused = Some(answer);
+        }
+    }
+    let answer = refused.expect("one of them met the backend that closes");
+    assert_eq!(answer.status, 502);
+    assert_eq!(gateway.record(&answer).await["attempts"][0]["no_retry"], "body_too_large");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_bounds_all_attempts_together() {
+    let [a, b, c] = backends([Act::Hang, Act::Hang, Act::Hang]).await;
+    let gateway = Gateway::start(&site(&[&a, &b, &c], "    timeouts: { first_byte: 400ms }\n", "    timeout: 600ms\n")).await;
+    let start = std::time::Instant::now();
+    let answer = gateway.get("/").await;
+    assert_eq!(answer.status, 504);
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert_eq!(a.requests() + b.requests() + c.requests(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trickled_header_does_not_escape_the_first_byte_limit() {
+    let slow = Backend::start(Act::BytesThenHang(b"HTTP/1.1 200 OK\r\nX-Slow: y".to_vec())).await;
+    let gateway = Gateway::start(&site(&[&slow], "    timeouts: { first_byte: 300ms }\n", "")).await;
+    let answer = gateway.get("/").await;
+    assert_eq!(answer.status, 504);
+    assert!(answer.header("proxy-status").unwrap().contains("http_response_timeout"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_retry_budget_bounds_what_an_outage_costs() {
+    let [bad, good] = backends([Act::Close, Act::Answer(200)]).await;
+    let gateway = Gateway::start(&site(&[&bad, &good], "    max_fails: 0\n", "    retry: { budget: 0% }\n")).await;
+    let answers = load(&gateway, 8, 60).await;
+    let failed = answers.iter().filter(|answer| answer.status == 502).count();
+    let retries = gateway.metric("goodgate_retries_total").await;
+    assert!(retries <= 100.0 + 10.0, "the floor is ten per second over ten seconds: {retries}");
+    assert!(failed > 0, "beyond the budget the honest error");
+    assert!(gateway.metric("goodgate_retries_refused_total{reason=\"budget\"}").await > 0.0);
+}

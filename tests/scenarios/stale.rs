@@ -1,0 +1,78 @@
+//! The net: copies served when no backend answers.
+
+use crate::harness::backend::page;
+use crate::harness::{Act, Backend, Connection, Gateway, backends, get};
+use crate::site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serves_the_copy_when_every_backend_is_down() {
+    let [a, b] = backends([page("Cache-Control: max-age=1\r\n", "good"), page("Cache-Control: max-age=1\r\n", "good")]).await;
+    let gateway = Gateway::start(&site(&[&a, &b], "", "    cache: standard\n")).await;
+    assert_eq!(gateway.get("/page").await.text(), "good");
+    a.kill();
+    b.kill();
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    for _ in 0..5 {
+        let answer = gateway.get("/page").await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "good"));
+        let age: u64 = answer.header("age").expect("Age").parse().unwrap();
+        assert!((1..60).contains(&age));
+        assert!(answer.header("cache-status").unwrap().starts_with("goodgate; hit"));
+    }
+    assert_eq!(gateway.metric("goodgate_rescues_total{by=\"stale\"}").await, 5.0);
+    let answer = gateway.get("/never-seen").await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.header("proxy-status").unwrap().contains("error=connection_refused"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fallback_asks_a_backend_every_time_and_serves_the_copy_when_none_answers() {
+    let backend = Backend::start(page("", "plain")).await;
+    let gateway = Gateway::start(&site(&[&backend], "    max_fails: 1\n", "    cache: fallback\n")).await;
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/p").await.text(), "plain");
+    }
+    assert_eq!(backend.requests(), 5, "with a backend up it sees every request");
+    for act in [Act::Answer(503), Act::Answer(502), Act::Answer(504), Act::Close, Act::Reset] {
+        backend.set(act.clone());
+        let answer = gateway.get("/p").await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "plain"), "{act:?}");
+        assert!(answer.header("age").is_some());
+    }
+    backend.kill();
+    let answer = gateway.get("/p").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "plain"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_is_usable_after_a_copy_or_announced_closed() {
+    let backend = Backend::start(page("", "plain")).await;
+    let gateway = Gateway::start(&site(&[&backend], "", "    cache: fallback\n")).await;
+    gateway.get("/p").await;
+    backend.kill();
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    for path in ["/p", "/p", "/none", "/p", "/none", "/p", "/p", "/p"] {
+        let answer = connection.get(path).await.expect("an answer, not a reset");
+        assert_eq!(answer.status, if path == "/p" { 200 } else { 502 });
+        if answer.header("connection") == Some("close") {
+            assert!(connection.closes(std::time::Duration::from_secs(2)).await);
+            connection = Connection::open(gateway.address).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_and_conditional_requests_are_rescued_too() {
+    let backend = Backend::start(page("ETag: \"v1\"\r\n", "plain")).await;
+    let gateway = Gateway::start(&site(&[&backend], "", "    cache: fallback\n")).await;
+    gateway.get("/p").await;
+    backend.kill();
+    let head = crate::harness::request(gateway.address, "HEAD /p HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    assert_eq!((head.status, head.header("content-length")), (200, Some("5")));
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    let conditional = connection.get_with("/p", "If-None-Match: \"v1\"\r\n").await.unwrap();
+    assert_eq!(conditional.status, 304);
+    let range = get(gateway.address, "/p").await.unwrap();
+    assert_eq!(range.text(), "plain");
+}
