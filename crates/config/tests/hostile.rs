@@ -116,7 +116,7 @@ fn mutate(text: &mut String, random: &mut Random) {
 fn no_mutation_of_a_good_file_panics() {
     let good = include_str!("../../../conf/demo.yaml");
     let seed = 0x00c0_ffee;
-    println!("seed {seed:#x}");
+    eprintln!("seed {seed:#x}");
     let mut random = Random(seed);
     for _ in 0..2_000 {
         let mut text = good.to_owned();
