@@ -31,6 +31,9 @@ pub(crate) fn parse_resolver(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| "an IP address, with or without a port, like `127.0.0.1:53`".to_owned())
 }
 
+/// How a backend's address may be written.
+pub(crate) const BACKEND_FORMS: &str = "`IP:port`, `[IPv6]:port`, `name:port` or `http://name`";
+
 /// Why an address of a backend is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BadBackend {
@@ -48,7 +51,7 @@ pub(crate) fn parse_backend(text: &str) -> Result<BackendAddress, BadBackend> {
             "http" if rest.contains(['/', '?', '#']) => Err(wrong("`http://name:port` without a path")),
             "http" => authority(rest, Some(HTTP_PORT)),
             "https" => Err(BadBackend::Later("https:// is not supported by this build yet")),
-            _ => Err(wrong("`IP:port`, `[IPv6]:port`, `name:port` or `http://name`")),
+            _ => Err(wrong(BACKEND_FORMS)),
         };
     }
     if text.starts_with("unix:") {
@@ -81,7 +84,7 @@ fn authority(text: &str, default_port: Option<u16>) -> Result<BackendAddress, Ba
     }
     match parse_name(host) {
         Some(host) => Ok(BackendAddress::Name { host, port }),
-        None => wrong("`IP:port`, `[IPv6]:port`, `name:port` or `http://name`".to_owned()),
+        None => wrong(BACKEND_FORMS.to_owned()),
     }
 }
 

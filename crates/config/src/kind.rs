@@ -16,13 +16,22 @@ pub(crate) fn text(node: &Node) -> Result<String, String> {
         Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) => {
             Err(format!("found {}; allowed: text, so quote it", node.found()))
         }
-        Kind::Null | Kind::Text(_) | Kind::List(_) | Kind::Map(_) => Err(wrong(node, "text")),
+        Kind::Null | Kind::Text(_) | Kind::List(_) | Kind::Map(_) => {
+            Err(wrong(node, "text that is not empty"))
+        }
     }
 }
 
 /// Text in a form of its own; the parser says what is allowed.
 pub(crate) fn text_as<T>(parse: impl Fn(&str) -> Result<T, String>) -> impl Fn(&Node) -> Result<T, String> {
-    move |node| parse(&text(node)?).map_err(|allowed| wrong(node, &allowed))
+    move |node| match text(node) {
+        Ok(text) => parse(&text).map_err(|allowed| wrong(node, &allowed)),
+        // The parser knows better than "text" what is allowed, unless it would take the number.
+        Err(message) => match parse(&node.found()) {
+            Ok(_) => Err(message),
+            Err(allowed) => Err(wrong(node, &allowed)),
+        },
+    }
 }
 
 /// `true` or `false`.
@@ -106,7 +115,7 @@ pub(crate) fn percent(node: &Node) -> Result<u8, String> {
 /// One of a few words.
 pub(crate) fn one_of<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&Node) -> Result<T, String> {
     move |node| {
-        let found = text(node)?;
+        let found = text(node).unwrap_or_default();
         let known = words.iter().find(|(word, _)| *word == found);
         known.map(|(_, value)| *value).ok_or_else(|| {
             let names: Vec<_> = words.iter().map(|(word, _)| *word).collect();

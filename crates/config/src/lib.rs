@@ -1,8 +1,8 @@
 //! YAML text to a checked [`Config`]; the only room that knows YAML.
 //!
-//! Text is read twice: an event-level pass notes where everything stands ([`scan`]), then `serde_yaml`
-//! reads the values ([`tree`]). Merges and `${NAME}` are resolved on the tree, and one reader per section
-//! ([`read`]) returns typed values and collects every problem it meets instead of stopping at the first.
+//! Text is read twice: an event-level pass notes where everything stands (`scan`), then `serde_yaml`
+//! reads the values (`tree`). Merges and `${NAME}` are resolved on the tree, and one reader per section
+//! (`read`) returns typed values and collects every problem it meets instead of stopping at the first.
 //! Nothing downstream sees a string that still has to be understood. See `docs/decisions/0002-config-positions.md`.
 
 mod address;

@@ -124,10 +124,15 @@ impl Report {
 
 /// Found text as it is shown in a message: shortened, control characters made visible.
 pub(crate) fn shown(text: &str) -> String {
-    const SHOWN_CHARS_MAX: usize = 60;
-    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
-        shown.push('…');
+    const SHOWN_CHARS_MAX: usize = 100;
+    let mut shown = String::new();
+    for (at, c) in text.chars().enumerate() {
+        if at == SHOWN_CHARS_MAX {
+            shown.push('…');
+            break;
+        }
+        // Quotes and backslashes are readable as they are.
+        if matches!(c, '\'' | '"' | '\\') { shown.push(c) } else { shown.extend(c.escape_debug()) }
     }
     shown
 }
@@ -160,6 +165,6 @@ mod tests {
         assert_eq!(join("", "routes"), "routes");
         assert_eq!(join("upstreams", "a.b"), "upstreams.\"a.b\"");
         assert_eq!(join("upstreams", "a\u{1b}[2J"), "upstreams.\"a\\u{1b}[2J\"");
-        assert_eq!(shown(&"x".repeat(61)).chars().count(), 61);
+        assert_eq!(shown(&"x".repeat(101)).chars().count(), 101);
     }
 }

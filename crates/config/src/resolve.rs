@@ -23,7 +23,10 @@ fn walk(node: &mut Node, path: &str, env: Env<'_>, report: &Report) {
     if let Kind::Text(text) = &mut node.kind {
         match expand(text, env) {
             Some(Ok(expanded)) => node.written = Some(std::mem::replace(text, expanded)),
-            Some(Err(message)) => report.add(node.at, path, message),
+            Some(Err(message)) => {
+                report.add(node.at, path, message);
+                node.is_broken = true;
+            }
             None => {}
         }
     } else if let Kind::List(items) = &mut node.kind {

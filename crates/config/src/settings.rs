@@ -63,7 +63,7 @@ pub struct Listener {
 pub struct Admin {
     /// IP address and port; port 0 lets the kernel choose.
     pub address: SocketAddr,
-    /// What a changing request must carry; none: no changes from elsewhere than loopback.
+    /// What a changing request must carry; none: no changes, and the API on loopback only.
     pub token: Option<Token>,
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     /// The text as written, if `${…}` in it was replaced: such a text may also be read as a number or a bool.
     pub(crate) written: Option<String>,
+    /// Whether it has been reported already: what is made of it does not matter any more.
+    pub(crate) is_broken: bool,
 }
 
 /// What a value is.
@@ -88,7 +90,7 @@ impl Seed<'_> {
     }
 
     fn node(self, kind: Kind) -> Node {
-        Node { at: self.at, kind, written: None }
+        Node { at: self.at, kind, written: None, is_broken: false }
     }
 }
 

@@ -48,7 +48,9 @@ impl<'a> View<'a> {
 
     /// Reports a problem of this value.
     pub(crate) fn problem(&self, message: impl Into<String>) {
-        self.report.add(self.node.at, &self.path, message);
+        if !self.node.is_broken {
+            self.report.add(self.node.at, &self.path, message);
+        }
     }
 
     /// Reports a problem that the key shows best: a name that is wrong, or something missing.
@@ -88,14 +90,6 @@ impl<'a> View<'a> {
         Some(self.list()?.iter().filter_map(|item| item.read(&kind)).collect())
     }
 
-    /// A list, or one value that stands for a list of one.
-    pub(crate) fn one_or_many<T>(&self, kind: impl Fn(&Node) -> Result<T, String>) -> Vec<T> {
-        match self.items() {
-            Some(items) => items.iter().filter_map(|item| item.read(&kind)).collect(),
-            None => self.read(&kind).into_iter().collect(),
-        }
-    }
-
     /// Nothing of its own, only what stands under it.
     pub(crate) fn only_under(&self) -> Map<'a> {
         Map { own: &[], under: self.entries_under(), view: self.clone() }
@@ -121,8 +115,16 @@ impl<'a> View<'a> {
         Some(Map { own, under: self.entries_under(), view: self.clone() })
     }
 
+    /// The entries under it. More of them than there are keys for were reported where they stand, and are not
+    /// searched once more for each upstream and route.
     fn entries_under(&self) -> &'a [Entry] {
-        if let Some(Node { kind: Kind::Map(under), .. }) = self.under { under } else { &[] }
+        const ENTRIES_MAX: usize = 512;
+        if let Some(Node { kind: Kind::Map(under), .. }) = self.under
+            && under.len() <= ENTRIES_MAX
+        {
+            return under;
+        }
+        &[]
     }
 }
 
@@ -171,8 +173,7 @@ impl<'a> Map<'a> {
     /// The value of a key that must be there.
     pub(crate) fn required(&self, key: &str) -> Option<View<'a>> {
         if !self.has(key) {
-            let path = join(&self.view.path, key);
-            self.view.report.add(self.view.key.unwrap_or(self.view.node.at), &path, "is missing");
+            self.view.key_problem(format!("`{key}` is missing"));
         }
         self.get(key)
     }
@@ -187,10 +188,13 @@ impl<'a> Map<'a> {
         self.get(key)?.read(kind)
     }
 
-    /// All entries of its own that have a value, in the order of the file.
+    /// All entries that have a value, in the order of the file: its own, then those under it.
     pub(crate) fn each(&self) -> impl Iterator<Item = (&'a str, View<'a>)> {
+        let is_own = |key: &str| self.own.iter().any(|entry| entry.key == key);
+        let under = self.under.iter().filter(move |entry| !is_own(&entry.key));
         self.own
             .iter()
+            .chain(under)
             .map(|entry| (entry.key.as_str(), self.child(entry)))
             .filter(|(_, view)| view.is_present())
     }

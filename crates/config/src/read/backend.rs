@@ -7,7 +7,7 @@ use goodgate_upstream::{BackendAddress, BackendSpec, EjectionPolicy};
 
 use super::TIMEOUT;
 use super::upstream::MAX_FAILS_MAX;
-use crate::address::{BadBackend, parse_backend};
+use crate::address::{BACKEND_FORMS as FORMS, BadBackend, parse_backend};
 use crate::kind::{boolean, duration, integer, text, wrong};
 use crate::tree::{Kind, Node};
 use crate::view::View;
@@ -64,7 +64,8 @@ fn plain(address: BackendAddress, ejection: &EjectionPolicy) -> BackendSpec {
 }
 
 fn address(node: &Node) -> Result<BackendAddress, String> {
-    parse_backend(&text(node)?).map_err(|bad| match bad {
+    let text = text(node).map_err(|_| wrong(node, FORMS))?;
+    parse_backend(&text).map_err(|bad| match bad {
         BadBackend::Later(message) => message.to_owned(),
         BadBackend::Wrong(allowed) => wrong(node, &allowed),
     })

@@ -55,9 +55,12 @@ pub(super) fn routes<'a>(
 fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<RouteSpec> {
     let map = view.map(&keys::ROUTE)?;
     let target = map.section("match", &keys::MATCH);
-    let hosts = target.get("host").map(|view| some(&view, text_as(parse_host_pattern))).unwrap_or_default();
-    let methods = target.get("methods").map(|view| some(&view, text_as(method))).unwrap_or_default();
-    let path = target.read("path", text_as(path)).unwrap_or_else(|| defaults::PATH.to_owned());
+    let hosts = target.get("host").map_or(Some(Vec::new()), |view| some(&view, text_as(parse_host_pattern)));
+    let methods = target.get("methods").map_or(Some(Vec::new()), |view| some(&view, text_as(method)));
+    let path = match target.get("path") {
+        Some(view) => view.read(text_as(path)),
+        None => Some(defaults::PATH.to_owned()),
+    };
     let name = map.read("name", text_as(|text| check_name(text, "/*").map(|()| text.to_owned())));
     let policies = policies(&map, &names.stores, body_bytes_max);
     let upstream = map.required("upstream")?.read(|node| {
@@ -65,6 +68,7 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         let index = names.upstreams.iter().position(|upstream| *upstream == name);
         index.ok_or_else(|| not_among(node, &name, &names.upstreams))
     })?;
+    let (hosts, path, methods) = (hosts?, path?, methods?);
     let name = name.unwrap_or_else(|| default_name(&hosts, &path, &methods));
     Some(RouteSpec {
         name,
@@ -79,12 +83,14 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
     })
 }
 
-/// One or many, but some: none at all would match nothing.
-fn some<T>(view: &View<'_>, kind: impl Fn(&Node) -> Result<T, String>) -> Vec<T> {
-    if view.items().is_some_and(|items| items.is_empty()) {
+/// One or many, but some: none at all would match nothing. None if one of them is wrong.
+fn some<T>(view: &View<'_>, kind: impl Fn(&Node) -> Result<T, String>) -> Option<Vec<T>> {
+    let items = view.items().unwrap_or_else(|| vec![view.clone()]);
+    if items.is_empty() {
         view.problem("found an empty list; leave it out to match all");
     }
-    view.one_or_many(kind)
+    let read: Vec<_> = items.iter().filter_map(|item| item.read(&kind)).collect();
+    (!items.is_empty() && read.len() == items.len()).then_some(read)
 }
 
 /// What may also stand in `defaults.route`.
@@ -137,7 +143,7 @@ fn path(text: &str) -> Result<String, String> {
 fn method(text: &str) -> Result<Method, String> {
     let upper = text.to_ascii_uppercase();
     if upper != text {
-        return Err(format!("`{upper}`: methods are upper case"));
+        return Err(format!("methods in upper case, like `{upper}`"));
     }
     Method::from_bytes(text.as_bytes()).map_err(|_| "a method, like `GET`".to_owned())
 }

@@ -8,7 +8,7 @@ use goodgate_upstream::{EjectionPolicy, HostHeader, Timeouts, UpstreamSpec};
 use super::{TIMEOUT, backend, check_name, health};
 use crate::address::parse_host_header;
 use crate::kind::{duration, failure_word, integer, not_among, percent, text, wrong};
-use crate::tree::Node;
+use crate::tree::{Kind, Node};
 use crate::view::{Map, View};
 use crate::{defaults, keys};
 
@@ -38,6 +38,10 @@ fn upstream(name: &str, view: &View<'_>) -> Option<UpstreamSpec> {
     if let Err(allowed) = check_name(name, "") {
         view.key_problem(format!("the name of an upstream; allowed: {allowed}"));
     }
+    if !matches!(view.node().kind, Kind::List(_) | Kind::Map(_)) {
+        view.problem(wrong(view.node(), "a list of backends, or a map"));
+        return None;
+    }
     let (map, backends) = if view.items().is_some() {
         (view.only_under(), Some(view.clone()))
     } else {
@@ -64,7 +68,7 @@ pub(super) fn policies(name: &str, map: &Map<'_>) -> UpstreamSpec {
 }
 
 fn balance(node: &Node) -> Result<(), String> {
-    let word = text(node)?;
+    let word = text(node).unwrap_or_default();
     match BALANCE.iter().position(|known| *known == word) {
         Some(0) => Ok(()),
         Some(_) => Err(format!("`{word}` is not supported by this build yet; allowed: round_robin")),

@@ -1,0 +1,185 @@
+//! What good files mean.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use goodgate_cache::{CookiePattern, Mode};
+use goodgate_config::{Config, HostPattern, LogTarget, Problems, load, parse};
+use goodgate_failure::Word;
+use goodgate_upstream::{BackendAddress, HostHeader, ProbeKind};
+
+fn read(text: &str) -> Result<Config, Problems> {
+    parse("/etc/goodgate/goodgate.yaml", text, &|name| (name == "PORT").then(|| "8081".to_owned()))
+}
+
+#[test]
+fn the_smallest_file_has_all_defaults() {
+    let config = read(
+        "
+upstreams:
+  app: [10.0.0.11:8080, 10.0.0.12:8080]
+routes:
+  - upstream: app
+    cache: fallback
+",
+    )
+    .unwrap();
+    assert_eq!(config.listeners[0].address.to_string(), "0.0.0.0:8080");
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:9180");
+    assert!(config.admin.token.is_none() && config.server.threads.is_none());
+    assert_eq!(config.access_log, LogTarget::Stdout);
+    assert_eq!(config.stores[0].name, "main");
+    let app = &config.upstreams[0];
+    assert_eq!((app.name.as_str(), app.backends.len(), app.probe.is_none()), ("app", 2, true));
+    let ejection = app.backends[0].ejection;
+    assert_eq!((ejection.max_fails, ejection.fail_timeout), (3, Duration::from_secs(10)));
+    let route = &config.routes[0];
+    assert_eq!((route.name.as_str(), route.path.as_str(), route.upstream), ("*/", "/", 0));
+    let cache = route.cache.as_ref().unwrap();
+    assert_eq!((cache.mode, cache.last_good, cache.store), (Mode::Fallback, true, 0));
+    assert!(cache.use_stale.contains(Word::Http502) && !cache.use_stale.contains(Word::Updating));
+}
+
+#[test]
+fn without_a_cache_there_is_no_store() {
+    let config = read("upstreams: { a: ['a:1'] }\nroutes: [{ upstream: a }]\n").unwrap();
+    assert!(config.stores.is_empty());
+}
+
+#[test]
+fn every_setting_arrives_where_it_belongs() {
+    let config = read(
+        "
+server: { threads: 2, shutdown: { delay: 1m30s, drain: 0 }, upstream_keepalive: 9, resolver: [9.9.9.9, '[::1]:54'] }
+listeners: [{ address: '[::]:8443' }, { address: '127.0.0.1:0' }, { address: '127.0.0.1:0' }]
+limits: { max_header_bytes: 4KiB, max_body_bytes: 10MB }
+trusted_proxies: [10.1.2.3/8, 192.168.0.1]
+upstreams:
+  app:
+    host: App.internal
+    max_fails: 0
+    backends:
+      - { address: 'http://App', weight: 3, max_fails: 2, backup: true }
+      - '[::1]:81'
+    health_check: { http: { path: '/up?x', host: app, expect_status: [204, '300-308'] }, port: 82 }
+caches: { small: { memory: 1MiB } }
+routes:
+  - match: { host: [WWW.Example.com, '*.Example.net'], path: /api, methods: [GET, PURGE] }
+    upstream: app
+    cache: { store: small, ttl: { 200: 10m, '404': 0 }, cookies: { ignore: [_ga*, id] }, bypass: { headers: [X-Preview] } }
+  - { name: rest, match: { host: www.example.com, methods: POST }, upstream: app, max_body_bytes: 1KiB }
+access_log: { path: logs/access.json }
+",
+    )
+    .unwrap();
+    assert_eq!(config.server.threads.unwrap().get(), 2);
+    assert_eq!(config.server.shutdown_delay, Duration::from_secs(90));
+    assert_eq!(
+        config.server.resolvers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["9.9.9.9:53", "[::1]:54"]
+    );
+    assert_eq!(config.listeners.len(), 3);
+    assert_eq!((config.limits.header_bytes_max, config.limits.uri_bytes_max), (4096, 4096));
+    assert_eq!(
+        config.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.0.0.0/8", "192.168.0.1/32"]
+    );
+    assert_eq!(config.access_log, LogTarget::File(PathBuf::from("/etc/goodgate/logs/access.json")));
+
+    let app = &config.upstreams[0];
+    assert_eq!(app.host, HostHeader::Name("app.internal".to_owned()));
+    assert_eq!(app.backends[0].address, BackendAddress::Name { host: "app".to_owned(), port: 80 });
+    assert_eq!((app.backends[0].weight.get(), app.backends[0].ejection.max_fails), (3, 2));
+    assert!(app.backends[0].backup && app.backends[1].ejection.max_fails == 0);
+    let ProbeKind::Http { path, expect_status, .. } = &app.probe.as_ref().unwrap().kind else {
+        panic!("an HTTP probe is expected");
+    };
+    assert_eq!((path.as_str(), expect_status.as_slice()), ("/up?x", &[204..=204, 300..=308][..]));
+
+    let [api, rest] = config.routes.as_slice() else { panic!("two routes are expected") };
+    assert_eq!(api.name, "www.example.com/api GET,PURGE");
+    assert_eq!(api.hosts[1], HostPattern::Wildcard(".example.net".to_owned()));
+    assert_eq!((api.body_bytes_max, rest.body_bytes_max), (10_000_000, 1024));
+    let cache = api.cache.as_ref().unwrap();
+    assert_eq!(cache.ttl, [(200, Duration::from_mins(10)), (404, Duration::ZERO)]);
+    assert_eq!(
+        cache.cookies_ignored,
+        [CookiePattern::Prefix("_ga".to_owned()), CookiePattern::Exact("id".to_owned())]
+    );
+    assert_eq!(cache.bypass_headers, ["x-preview"]);
+    assert_eq!(config.stores[0].object_bytes_max, 1 << 20);
+    assert_eq!(rest.methods, [http::Method::POST]);
+}
+
+#[test]
+fn defaults_lie_under_short_and_long_forms() {
+    let config = read(
+        "
+defaults:
+  upstream: { max_fails: 1, timeouts: { read: 5s, connect: 2s }, health_check: { http: { path: /health } } }
+  route: { timeout: 30s, retry: { tries: 2, budget: 10% }, cache: fallback, upstream: a }
+upstreams:
+  a: ['a:1']
+  b: { backends: ['b:1'], timeouts: { read: 7s }, health_check: { tcp: {} } }
+routes:
+  - { match: { path: /a } }
+  - { match: { path: /b }, upstream: b, retry: { tries: 5 }, cache: off }
+  - { match: { path: /c }, cache: { stale_for: 1h } }
+",
+    )
+    .unwrap();
+    let [a, b] = config.upstreams.as_slice() else { panic!("two upstreams are expected") };
+    assert_eq!((a.timeouts.read, b.timeouts.read), (Duration::from_secs(5), Duration::from_secs(7)));
+    assert_eq!((b.timeouts.connect, b.timeouts.write), (Duration::from_secs(2), Duration::from_mins(1)));
+    assert_eq!((a.backends[0].ejection.max_fails, b.backends[0].ejection.max_fails), (1, 1));
+    assert!(matches!(a.probe.as_ref().unwrap().kind, ProbeKind::Http { .. }));
+    assert_eq!(b.probe.as_ref().unwrap().kind, ProbeKind::Tcp);
+    assert_eq!(config.routes.iter().map(|route| route.upstream).collect::<Vec<_>>(), [0, 1, 0]);
+    assert_eq!(config.routes.iter().map(|route| route.retry.tries.get()).collect::<Vec<_>>(), [2, 5, 2]);
+    assert!(config.routes.iter().all(|route| route.timeout == Duration::from_secs(30)));
+    assert!(config.routes[0].cache.is_some() && config.routes[1].cache.is_none());
+    let cache = config.routes[2].cache.as_ref().unwrap();
+    assert_eq!((cache.mode, cache.stale_for), (Mode::Fallback, Duration::from_hours(1)));
+}
+
+#[test]
+fn anchors_merges_and_variables_are_resolved() {
+    let config = read(
+        "
+x-quick: &quick { connect: 100ms, read: 1s }
+upstreams:
+  a: &a { backends: ['127.0.0.1:${PORT}'], max_fails: '${FAILS:-7}', timeouts: { <<: *quick, read: 2s } }
+  b: *a
+routes: [{ upstream: a }]
+",
+    )
+    .unwrap();
+    for upstream in &config.upstreams {
+        assert_eq!(upstream.backends[0].address.to_string(), "127.0.0.1:8081");
+        assert_eq!(upstream.backends[0].ejection.max_fails, 7);
+        assert_eq!(upstream.timeouts.connect, Duration::from_millis(100));
+        assert_eq!(upstream.timeouts.read, Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn a_token_is_read_beside_the_configuration_and_never_shown() {
+    let folder = std::env::temp_dir().join(format!("goodgate-config-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("goodgate.yaml");
+    std::fs::write(
+        &file,
+        "admin: { token_file: token }\nupstreams: { a: ['a:1'] }\nroutes: [{ upstream: a }]\n",
+    )
+    .unwrap();
+    std::fs::write(folder.join("token"), "  s3cret\n").unwrap();
+    let admin = load(&file).unwrap().admin;
+    assert!(admin.token.as_ref().unwrap().matches(b"s3cret"));
+    assert!(!format!("{admin:?}").contains("s3cret"));
+    for bad in ["", " \n", "two words", "t\u{e9}"] {
+        std::fs::write(folder.join("token"), bad).unwrap();
+        let problems = load(&file).unwrap_err();
+        assert_eq!(problems.iter().next().unwrap().path, "admin.token_file", "{bad:?}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}

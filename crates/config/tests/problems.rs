@@ -1,0 +1,578 @@
+//! Broken settings and exactly what is said about them: every problem of the file, each in its place.
+//! A table of cases, so longer than a file of code should be.
+
+/// What is said about a text: one line for each problem.
+fn told(text: &str) -> String {
+    let env = |name: &str| match name {
+        "WORDS" => Some("many".to_owned()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    };
+    goodgate_config::parse("c.yaml", text, &env)
+        .map_or_else(|problems| problems.to_string(), |_| "nothing".to_owned())
+}
+
+#[test]
+fn upstreams_and_routes_are_needed() {
+    let text = "server: {}
+";
+    let problems = "c.yaml:1:1: `upstreams` is missing
+c.yaml:1:1: `routes` is missing";
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest() {
+    let text = "upstreams:
+  app:
+    max_fail: 3
+    fail-timeout: 5s
+    colour: red
+    backends: ['10.0.0.1:80']
+routes: [{ upstream: app }]
+";
+    let problems = "c.yaml:3:5: upstreams.app.max_fail: unknown key, did you mean `max_fails`?
+c.yaml:4:5: upstreams.app.fail-timeout: unknown key, did you mean `fail_timeout`?
+c.yaml:5:5: upstreams.app.colour: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts";
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    let text = "upstreams:
+  app:
+    backends: [{ address: '10.0.0.1:80', max_conns: 3 }]
+    sticky: { cookie: gg }
+    balance: least_conn
+limits:
+  max_connections_per_ip: 5
+tracing: {}
+routes: [{ upstream: app }]
+";
+    let problems = "c.yaml:3:42: upstreams.app.backends[0].max_conns: not supported by this build yet
+c.yaml:4:5: upstreams.app.sticky: not supported by this build yet
+c.yaml:5:14: upstreams.app.balance: `least_conn` is not supported by this build yet; allowed: round_robin
+c.yaml:7:3: limits.max_connections_per_ip: not supported by this build yet
+c.yaml:8:1: tracing: not supported by this build yet";
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn a_key_without_a_value_is_refused() {
+    let text = "listeners:
+upstreams:
+  app:
+    timeouts:
+    backends: ['10.0.0.1:80', ]
+routes:
+  - upstream: app
+    cache:
+";
+    let problems = "c.yaml:1:1: listeners: has no value; give it one or leave the key out
+c.yaml:4:5: upstreams.app.timeouts: has no value; give it one or leave the key out
+c.yaml:8:5: routes[0].cache: has no value; give it one or leave the key out";
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn lists_are_no_maps_and_maps_no_lists() {
+    let text = "server: []
+limits: 3
+listeners: {}
+caches: []
+trusted_proxies: 10.0.0.0/8
+upstreams: []
+routes: {}
+";
+    let problems = r#"c.yaml:1:9: server: found a list; allowed: a map
+c.yaml:2:9: limits: found 3; allowed: a map
+c.yaml:3:12: listeners: found a map; allowed: a list
+c.yaml:4:9: caches: found a list; allowed: a map
+c.yaml:5:18: trusted_proxies: found "10.0.0.0/8"; allowed: a list
+c.yaml:6:12: upstreams: found a list; allowed: a map
+c.yaml:7:9: routes: found a map; allowed: a list"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn an_unknown_balance_lists_those_there_are() {
+    let text = "upstreams: { app: { balance: round-robin, backends: ['10.0.0.1:80'] } }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:1:30: upstreams.app.balance: found "round-robin" (did you mean `round_robin`?); allowed: round_robin, least_conn, random_two, consistent_hash"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn an_unknown_word_lists_those_there_are() {
+    let text = "upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app, retry: { replay: sometimes } }]
+";
+    let problems =
+        r#"c.yaml:2:44: routes[0].retry.replay: found "sometimes"; allowed: none, safe, idempotent, all"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn durations_have_units_and_limits() {
+    let text = "limits:
+  header_timeout: 10
+  body_timeout: 1.5s
+  keepalive_timeout: 0s
+server:
+  shutdown: { delay: 48h, drain: soon }
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:2:19: limits.header_timeout: found 10; allowed: a duration with a unit, like `10s`
+c.yaml:3:17: limits.body_timeout: found "1.5s"; allowed: a duration, like `500ms`, `30s` or `1h30m`
+c.yaml:4:22: limits.keepalive_timeout: found "0s"; allowed: 1ms to 24h
+c.yaml:6:22: server.shutdown.delay: found "48h"; allowed: 0s to 24h
+c.yaml:6:34: server.shutdown.drain: found "soon"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn sizes_have_limits() {
+    let text = "limits:
+  max_body_bytes: 10 MiB
+  max_header_bytes: 2MiB
+  max_uri_bytes: -1
+  max_response_header_bytes: 0
+  max_headers: 300
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:2:19: limits.max_body_bytes: found "10 MiB"; allowed: a size, like `64KiB` or `10MB`
+c.yaml:3:21: limits.max_header_bytes: found "2MiB"; allowed: 1KiB to 1MiB
+c.yaml:4:18: limits.max_uri_bytes: found -1; allowed: a size, like `64KiB` or `10MB`
+c.yaml:5:30: limits.max_response_header_bytes: found 0; allowed: 1KiB to 1MiB
+c.yaml:6:16: limits.max_headers: found 300; allowed: a whole number from 1 to 256"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn numbers_are_whole_and_have_limits() {
+    let text = "upstreams:
+  app:
+    max_fails: -1
+    min_fail_share: 20
+    backends:
+      - { address: '10.0.0.1:80', weight: 0 }
+      - { address: '10.0.0.2:80', weight: 1.5 }
+      - { address: '10.0.0.3:80', weight: 010 }
+      - { address: '10.0.0.4:80', weight: .nan }
+      - { address: '10.0.0.5:80', weight: 99999999999999999999999999999999999999999999 }
+      - { address: '10.0.0.6:80', weight: '3' }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:3:16: upstreams.app.max_fails: found -1; allowed: a whole number from 0 to 10000
+c.yaml:4:21: upstreams.app.min_fail_share: found 20; allowed: a percentage from `0%` to `100%`
+c.yaml:6:43: upstreams.app.backends[0].weight: found 0; allowed: a whole number from 1 to 1000
+c.yaml:7:43: upstreams.app.backends[1].weight: found 1.5; allowed: a whole number from 1 to 1000
+c.yaml:8:43: upstreams.app.backends[2].weight: found "010"; allowed: a whole number from 1 to 1000
+c.yaml:9:43: upstreams.app.backends[3].weight: found NaN; allowed: a whole number from 1 to 1000
+c.yaml:10:43: upstreams.app.backends[4].weight: found 100000000000000000000000000000000000000000000; allowed: a whole number from 1 to 1000
+c.yaml:11:43: upstreams.app.backends[5].weight: found "3"; allowed: a whole number from 1 to 1000"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn yes_is_no_bool() {
+    let text = "upstreams:
+  app:
+    backends:
+      - address: 10.0.0.1:80
+        backup: yes
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:5:17: upstreams.app.backends[0].backup: found "yes"; allowed: true, false"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn a_target_fits_in_its_header() {
+    let text = "limits: { max_header_bytes: 4KiB, max_uri_bytes: 5KiB }
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:1:50: limits.max_uri_bytes: found "5KiB"; allowed: at most `limits.max_header_bytes`, which holds the target too"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn listeners_are_addresses_and_differ() {
+    let text = "listeners:
+  - address: 0.0.0.0:8080
+  - address: 0.0.0.0:8080
+  - address: localhost:80
+  - address: 127.0.0.1:9180
+  - address: 127.0.0.1:0
+  - address: 127.0.0.1:0
+  - 8080
+  - {}
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:3:14: listeners[1].address: 0.0.0.0:8080 is taken by `listeners[0].address` already
+c.yaml:4:14: listeners[2].address: found "localhost:80"; allowed: `IP:port`, like `0.0.0.0:80` or `[::]:80`
+c.yaml:5:14: listeners[3].address: 127.0.0.1:9180 is taken by `admin.address` already
+c.yaml:8:5: listeners[6]: found 8080; allowed: a map
+c.yaml:9:5: listeners[7]: `address` is missing"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn at_least_one_listener_is_needed() {
+    let text = "listeners: []
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app }]
+";
+    let problems = "c.yaml:1:12: listeners: found an empty list; allowed: at least one listener";
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn name_servers_are_addresses() {
+    let text = "server: { resolver: [dns.local, '127.0.0.1'], threads: 0 }
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:1:22: server.resolver[0]: found "dns.local"; allowed: an IP address, with or without a port, like `127.0.0.1:53`
+c.yaml:1:56: server.threads: found 0; allowed: auto, or a whole number from 1 to 1024"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn trusted_proxies_are_addresses_or_networks() {
+    let text = "trusted_proxies: [10.0.0.0/33, proxy, 10.1.2.3/8, '::1']
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:1:19: trusted_proxies[0]: found "10.0.0.0/33"; allowed: an IP address or a network, like `10.0.0.0/8`
+c.yaml:1:32: trusted_proxies[1]: found "proxy"; allowed: an IP address or a network, like `10.0.0.0/8`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn a_missing_token_file_is_named() {
+    let text = "admin: { token_file: no/such/file }
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app }]
+";
+    let problems =
+        "c.yaml:1:22: admin.token_file: no/such/file cannot be read: No such file or directory (os error 2)";
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn the_access_log_is_json_for_now() {
+    let text = "access_log: { format: text, path: '', mask: {} }
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:1:23: access_log.format: `text` is not supported by this build yet; allowed: json
+c.yaml:1:35: access_log.path: found ""; allowed: text that is not empty
+c.yaml:1:39: access_log.mask: not supported by this build yet"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn backends_are_addresses_with_a_port() {
+    let text = "upstreams:
+  app:
+    - 10.0.0.1
+    - app
+    - 10.0.0.300:80
+    - http://app/path
+    - https://app
+    - unix:/run/app.sock
+    - app:99999
+    - { weight: 2 }
+    - 8080
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:3:7: upstreams.app[0]: found "10.0.0.1"; allowed: a port behind the address, like `10.0.0.1:8080`
+c.yaml:4:7: upstreams.app[1]: found "app"; allowed: a port behind the name, like `name:8080`
+c.yaml:5:7: upstreams.app[2]: found "10.0.0.300:80"; allowed: `IP:port`, `[IPv6]:port`, `name:port` or `http://name`
+c.yaml:6:7: upstreams.app[3]: found "http://app/path"; allowed: `http://name:port` without a path
+c.yaml:7:7: upstreams.app[4]: https:// is not supported by this build yet
+c.yaml:8:7: upstreams.app[5]: unix: is not supported by this build yet
+c.yaml:9:7: upstreams.app[6]: found "app:99999"; allowed: a port from 1 to 65535 behind the colon
+c.yaml:10:7: upstreams.app[7]: `address` is missing
+c.yaml:11:7: upstreams.app[8]: found 8080; allowed: `IP:port`, `[IPv6]:port`, `name:port` or `http://name`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn no_backend_is_there_twice() {
+    let text = "upstreams:
+  app:
+    backends:
+      - App.internal:80
+      - 10.0.0.1:80
+      - { address: 'http://app.internal' }
+routes: [{ upstream: app }]
+";
+    let problems = "c.yaml:6:20: upstreams.app.backends[2].address: app.internal:80 is the same address as `upstreams.app.backends[0]`";
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn at_least_one_backend_is_needed() {
+    let text = "upstreams:
+  a: []
+  b: { backends: [] }
+  c: {}
+  d: 10.0.0.1:80
+routes: [{ upstream: a }]
+";
+    let problems = r#"c.yaml:2:6: upstreams.a: found an empty list; allowed: at least one backend
+c.yaml:3:18: upstreams.b.backends: found an empty list; allowed: at least one backend
+c.yaml:4:3: upstreams.c: `backends` is missing
+c.yaml:5:6: upstreams.d: found "10.0.0.1:80"; allowed: a list of backends, or a map"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn names_are_metric_labels() {
+    let text = r#"upstreams: { "a b": ['a:1'], "\e[2J": ['b:1'] }
+routes: [{ upstream: a b }]
+"#;
+    let problems = r#"c.yaml:1:14: upstreams."a b": the name of an upstream; allowed: a name of 1 to 100 letters, digits, `_` `-` `.`
+c.yaml:1:30: upstreams."\u{1b}[2J": the name of an upstream; allowed: a name of 1 to 100 letters, digits, `_` `-` `.`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn a_health_check_asks_exactly_one_thing() {
+    let text = "upstreams:
+  a: { backends: ['a:1'], health_check: { http: { path: health, expect_status: [99, 2xx, '299-200'] }, port: 0 } }
+  b: { backends: ['b:1'], health_check: { http: { path: / }, tcp: {} } }
+  c: { backends: ['c:1'], health_check: { interval: 5s } }
+  d: { backends: ['d:1'], health_check: { http: { expect_body: ok } } }
+  e: { backends: ['e:1'], health_check: { tcp: { path: / }, interval: 1ms } }
+routes: [{ upstream: a }]
+";
+    let problems = r#"c.yaml:2:57: upstreams.a.health_check.http.path: found "health"; allowed: a path that begins with `/`, like `/health`
+c.yaml:2:81: upstreams.a.health_check.http.expect_status[0]: found 99; allowed: a status from 100 to 599 or a range, like `200` or `200-299`
+c.yaml:2:85: upstreams.a.health_check.http.expect_status[1]: found "2xx"; allowed: a status from 100 to 599 or a range, like `200` or `200-299`
+c.yaml:2:90: upstreams.a.health_check.http.expect_status[2]: found "299-200"; allowed: a status from 100 to 599 or a range, like `200` or `200-299`
+c.yaml:2:110: upstreams.a.health_check.port: found 0; allowed: a whole number from 1 to 65535
+c.yaml:3:27: upstreams.b.health_check: found `http` and `tcp`; allowed: one of them
+c.yaml:4:27: upstreams.c.health_check: one of `http` and `tcp` is missing, like `http: { path: /health }`
+c.yaml:5:43: upstreams.d.health_check.http: `path` is missing
+c.yaml:5:51: upstreams.d.health_check.http.expect_body: not supported by this build yet
+c.yaml:6:50: upstreams.e.health_check.tcp.path: unknown key; allowed: none
+c.yaml:6:71: upstreams.e.health_check.interval: found "1ms"; allowed: 10ms to 1h"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn updating_is_no_failure_of_a_backend() {
+    let text = "upstreams:
+  app:
+    backends: ['10.0.0.1:80']
+    fail_on: [errors, updating, http_418]
+routes: [{ upstream: app, retry: { on: timeout } }]
+";
+    let problems = r#"c.yaml:4:15: upstreams.app.fail_on[0]: found "errors" (did you mean `error`?); allowed: error, timeout, invalid_header, http_500, http_502, http_503, http_504, http_429, http_403, http_404
+c.yaml:4:23: upstreams.app.fail_on[1]: found "updating"; allowed: error, timeout, invalid_header, http_500, http_502, http_503, http_504, http_429, http_403, http_404
+c.yaml:4:33: upstreams.app.fail_on[2]: found "http_418" (did you mean `http_429`?); allowed: error, timeout, invalid_header, http_500, http_502, http_503, http_504, http_429, http_403, http_404
+c.yaml:5:40: routes[0].retry.on: found "timeout"; allowed: a list"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn at_least_one_route_is_needed() {
+    let text = "upstreams: { app: ['10.0.0.1:80'] }
+routes: []
+";
+    let problems = "c.yaml:2:9: routes: found an empty list; allowed: at least one route";
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn an_unknown_upstream_suggests_the_nearest() {
+    let text = "upstreams: { app: ['10.0.0.1:80'], web: ['10.0.0.2:80'] }
+routes: [{ upstream: ap }, { match: { path: /x }, upstream: legacy }]
+";
+    let problems = r#"c.yaml:2:22: routes[0].upstream: found "ap" (did you mean `app`?); allowed: app, web
+c.yaml:2:61: routes[1].upstream: found "legacy"; allowed: app, web"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn a_route_needs_an_upstream() {
+    let text = "upstreams: { app: ['10.0.0.1:80'] }
+routes:
+  - match: { path: /a }
+  - redirect: { to: / }
+";
+    let problems = "c.yaml:3:5: routes[0]: `upstream` is missing
+c.yaml:4:5: routes[1].redirect: not supported by this build yet
+c.yaml:4:5: routes[1]: `upstream` is missing";
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn paths_are_prefixes_of_whole_segments() {
+    let text = "upstreams: { app: ['10.0.0.1:80'] }
+routes:
+  - { upstream: app, match: { path: api } }
+  - { upstream: app, match: { path: /api/ } }
+  - { upstream: app, match: { path: '/a?b' } }
+  - { upstream: app, match: { path: /a/../b } }
+";
+    let problems = r#"c.yaml:3:37: routes[0].match.path: found "api"; allowed: a path that begins with `/`, without `?`, `#` and spaces
+c.yaml:4:37: routes[1].match.path: found "/api/"; allowed: `/api`, which also matches everything below it
+c.yaml:5:37: routes[2].match.path: found "/a?b"; allowed: a path that begins with `/`, without `?`, `#` and spaces
+c.yaml:6:37: routes[3].match.path: found "/a/../b"; allowed: a path without empty, `.` and `..` segments"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn hosts_have_no_port_and_methods_are_upper_case() {
+    let text = "upstreams: { app: ['10.0.0.1:80'] }
+routes:
+  - { upstream: app, match: { host: 'example.com:80', methods: get } }
+  - { upstream: app, match: { host: ['*', 'www.*'], methods: ['GE T'] } }
+  - { upstream: app, match: { host: [], headers: {} } }
+";
+    let problems = r#"c.yaml:3:37: routes[0].match.host: found "example.com:80"; allowed: a host name without a port, like `www.example.com` or `*.example.net`
+c.yaml:3:64: routes[0].match.methods: found "get"; allowed: methods in upper case, like `GET`
+c.yaml:4:38: routes[1].match.host[0]: found "*"; allowed: a name; leave `host` out to match every host
+c.yaml:4:43: routes[1].match.host[1]: found "www.*"; allowed: a host name without a port, like `www.example.com` or `*.example.net`
+c.yaml:4:63: routes[1].match.methods[0]: found "GE T"; allowed: a method, like `GET`
+c.yaml:5:37: routes[2].match.host: found an empty list; leave it out to match all
+c.yaml:5:41: routes[2].match.headers: not supported by this build yet"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn two_routes_that_match_the_same_are_both_named() {
+    let text = "upstreams: { app: ['10.0.0.1:80'] }
+routes:
+  - { name: first, upstream: app, match: { host: [a.example, b.example], methods: [GET, HEAD] } }
+  - { name: second, upstream: app, match: { host: B.example, methods: [HEAD, GET] } }
+  - { upstream: app }
+  - { upstream: app, match: { path: / } }
+";
+    let problems = "c.yaml:4:5: routes[1]: route `second` matches the same host, path and methods as route `first` (`routes[0]`), so it would never be used
+c.yaml:6:5: routes[3]: route `*/` matches the same host, path and methods as route `*/` (`routes[2]`), so it would never be used";
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn no_route_name_is_there_twice() {
+    let text = "upstreams: { app: ['10.0.0.1:80'] }
+routes:
+  - { name: site, upstream: app }
+  - { name: site, upstream: app, match: { path: /x } }
+  - { name: 'a b', upstream: app, match: { path: /y } }
+";
+    let problems = r#"c.yaml:4:5: routes[1]: the name `site` is taken by `routes[0]` already
+c.yaml:5:13: routes[2].name: found "a b"; allowed: a name of 1 to 100 letters, digits, `_` `-` `.` `/` `*`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn caches_have_limits_and_names() {
+    let text = "caches:
+  main: { memory: 1KiB }
+  big: { max_object: 1GiB }
+  old: { disk: {}, memory: 64M }
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app, cache: { store: mian } }]
+";
+    let problems = r#"c.yaml:2:19: caches.main.memory: found "1KiB"; allowed: 1MiB to 16TiB
+c.yaml:3:22: caches.big.max_object: found "1GiB"; allowed: at most the `memory` of the cache
+c.yaml:4:10: caches.old.disk: not supported by this build yet
+c.yaml:4:28: caches.old.memory: found "64M"; allowed: a size, like `64KiB` or `10MB`
+c.yaml:6:43: routes[0].cache.store: found "mian" (did you mean `main`?); allowed: main, big, old"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn without_a_main_store_the_store_is_needed() {
+    let text = "caches: { pages: {} }
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app, cache: fallback }]
+";
+    let problems =
+        "c.yaml:3:27: routes[0].cache: `store` is missing, and no cache is called `main`; allowed: pages";
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn a_cache_policy_is_checked_word_by_word() {
+    let text = "upstreams: { app: ['10.0.0.1:80'] }
+routes:
+  - { upstream: app, cache: on }
+  - upstream: app
+    match: { path: /a }
+    cache: { mode: fallback, use_stale: [error, updating], ttl: { 2xx: 1m, 404: 60, 100: 1s }, key: {} }
+  - upstream: app
+    match: { path: /b }
+    cache: { last_good: 'yes', cookies: { ignore: ['a=b'] }, bypass: { headers: ['x y'] }, stale_for: 2y }
+";
+    let problems = r#"c.yaml:3:29: routes[0].cache: found "on"; allowed: standard, fallback, off
+c.yaml:6:49: routes[1].cache.use_stale[1]: `updating` has no meaning in `mode: fallback`: leave it out
+c.yaml:6:67: routes[1].cache.ttl.2xx: the key is no status; allowed: a status from 200 to 599
+c.yaml:6:81: routes[1].cache.ttl.404: found 60; allowed: a duration with a unit, like `60s`
+c.yaml:6:85: routes[1].cache.ttl.100: the key is no status; allowed: a status from 200 to 599
+c.yaml:6:96: routes[1].cache.key: not supported by this build yet
+c.yaml:9:25: routes[2].cache.last_good: found "yes"; allowed: true, false
+c.yaml:9:52: routes[2].cache.cookies.ignore[0]: found "a=b"; allowed: a cookie's name, or how names begin, like `_ga*`
+c.yaml:9:82: routes[2].cache.bypass.headers[0]: found "x y"; allowed: a header's name, like `x-preview`
+c.yaml:9:103: routes[2].cache.stale_for: found "2y"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn variables_are_set_or_have_a_default() {
+    let text = "upstreams:
+  app: ['${NO_SUCH_HOST}:80']
+server: { threads: '${WORDS}', upstream_keepalive: '${EMPTY}' }
+limits: { max_headers: '${OPEN' }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:2:9: upstreams.app[0]: the environment variable `NO_SUCH_HOST` is not set and has no default
+c.yaml:3:20: server.threads: found "many" (from `${WORDS}`); allowed: auto, or a whole number from 1 to 1024
+c.yaml:3:52: server.upstream_keepalive: found "" (from `${EMPTY}`); allowed: a whole number from 1 to 65536
+c.yaml:4:24: limits.max_headers: `${` without its `}`; write `$${` for a literal `${`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn problems_of_defaults_are_told_once() {
+    let text = "defaults:
+  upstream: { timeouts: { first_byte: 20 }, backends: [] }
+  route: { timeout: never, match: {}, max_fails: 1 }
+upstreams: { a: ['a:1'], b: ['b:1'] }
+routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
+";
+    let problems = r#"c.yaml:2:39: defaults.upstream.timeouts.first_byte: found 20; allowed: a duration with a unit, like `20s`
+c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
+c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
+c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, timeout, retry, cache, max_body_bytes"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn problems_of_aliased_text_are_told_once() {
+    let text = "x-check: &check { tcp: {}, rise: 0 }
+upstreams:
+  a: { backends: ['a:1'], health_check: *check }
+  b: { backends: ['b:1'], health_check: { <<: *check, fall: 0 } }
+  c: { <<: [*check, 3], backends: ['c:1'] }
+routes: [{ upstream: a }]
+";
+    let problems = r#"c.yaml:1:19: upstreams.c.tcp: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts
+c.yaml:1:28: upstreams.c.rise: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts
+c.yaml:1:34: upstreams.a.health_check.rise: found 0; allowed: a whole number from 1 to 1000
+c.yaml:4:61: upstreams.b.health_check.fall: found 0; allowed: a whole number from 1 to 1000
+c.yaml:5:21: upstreams.c."<<": found 3; allowed: a map or a list of maps"#;
+    assert_eq!(told(text), problems);
+}
