@@ -19,6 +19,7 @@ async fn serves_the_copy_when_every_backend_is_down() {
         assert!((1..60).contains(&age));
         assert!(answer.header("cache-status").unwrap().starts_with("goodgate; hit"));
     }
+    for r in gateway.records() { eprintln!("{r}"); }
     assert_eq!(gateway.metric("goodgate_rescues_total{by=\"stale\"}").await, 5.0);
     let answer = gateway.get("/never-seen").await;
     assert_eq!(answer.status, 502);
