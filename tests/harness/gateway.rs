@@ -82,7 +82,11 @@ impl Gateway {
                 break line;
             }
             let ended = child.try_wait().unwrap();
-            assert!(ended.is_none() && start.elapsed() < super::PATIENCE, "no start: {ended:?}\n{}", errors.lock().join("\n"));
+            assert!(
+                ended.is_none() && start.elapsed() < super::PATIENCE,
+                "no start: {ended:?}\n{}",
+                errors.lock().join("\n")
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let after = |key: &str| line.split(key).nth(1).unwrap().to_owned();
@@ -191,10 +195,16 @@ pub fn failing_start(text: &str) -> (i32, String) {
 
 fn sum(text: &str, selector: &str) -> f64 {
     let (family, labels) = selector.split_once('{').unwrap_or((selector, "}"));
-    let wanted: Vec<&str> = labels.trim_end_matches('}').split("\",").map(|label| label.trim_end_matches('"')).filter(|label| !label.is_empty()).collect();
+    let wanted: Vec<&str> = labels
+        .trim_end_matches('}')
+        .split("\",")
+        .map(|label| label.trim_end_matches('"'))
+        .filter(|label| !label.is_empty())
+        .collect();
     let fits = |line: &&str| {
         let rest = line.strip_prefix(family);
-        rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' ')) && wanted.iter().all(|label| line.contains(&format!("{label}\"")))
+        rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+            && wanted.iter().all(|label| line.contains(&format!("{label}\"")))
     };
     text.lines().filter(fits).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

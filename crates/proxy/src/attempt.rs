@@ -218,7 +218,14 @@ impl Attempting {
         (attempt.phase, attempt.reused)
     }
 
-    fn loses_race(&mut self, route: &Route, session: &Session, cause: Cause, phase: Phase, reused: bool) -> bool {
+    fn loses_race(
+        &mut self,
+        route: &Route,
+        session: &Session,
+        cause: Cause,
+        phase: Phase,
+        reused: bool,
+    ) -> bool {
         let lost = self.race == Race::None
             && reused
             && phase == Phase::Request

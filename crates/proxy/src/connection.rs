@@ -35,7 +35,7 @@ use crate::stream::{ClientStream, Grant};
 use crate::watchdog::{Alarm, Watchdog};
 
 /// Between two writes to a client.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a kept connection may still bring a request after the stop has begun.
 const STOP_GRACE: Duration = Duration::from_millis(250);
 /// Pause after an accept that failed for want of descriptors or memory.
@@ -75,7 +75,12 @@ enum Wait {
 
 impl Door {
     /// The door of a listener that is bound to `address`.
-    pub fn new(proxy: &Arc<Proxy>, live: &Arc<Live>, shutdown: ShutdownWatch, address: SocketAddr) -> Arc<Self> {
+    pub fn new(
+        proxy: &Arc<Proxy>,
+        live: &Arc<Live>,
+        shutdown: ShutdownWatch,
+        address: SocketAddr,
+    ) -> Arc<Self> {
         let (active, idle) = live.metrics().connections(address);
         Arc::new(Self { proxy: Arc::clone(proxy), live: Arc::clone(live), shutdown, active, idle })
     }
@@ -181,7 +186,8 @@ impl Door {
     async fn refuse(&self, mut stream: ClientStream, client: &Client, malformed: Malformed) {
         let started_at = SystemTime::now();
         let request_id = new_request_id();
-        let error = ErrorAnswer { status: malformed.status, cause: Cause::HttpRequestError, details: malformed.what };
+        let error =
+            ErrorAnswer { status: malformed.status, cause: Cause::HttpRequestError, details: malformed.what };
         stream.grant(Grant::Everything, true);
         let bytes = answer::raw(error, &request_id);
         let write = async {
@@ -218,7 +224,10 @@ impl Door {
 }
 
 /// Reads until the head is complete and checks it: its length and framing; nothing if the client left.
-async fn read_head(stream: &mut ClientStream, limits: &Limits) -> Result<Option<(usize, Framing)>, Malformed> {
+async fn read_head(
+    stream: &mut ClientStream,
+    limits: &Limits,
+) -> Result<Option<(usize, Framing)>, Malformed> {
     let deadline = Instant::now() + limits.header_timeout;
     let mut seen = 0;
     loop {

@@ -79,7 +79,10 @@ fn settle(session: &Session, context: &mut Context, error: Option<&Error>) {
 fn is_from_copy(phase: CachePhase) -> bool {
     matches!(
         phase,
-        CachePhase::Hit | CachePhase::StaleUpdating | CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_)
+        CachePhase::Hit
+            | CachePhase::StaleUpdating
+            | CachePhase::Revalidated
+            | CachePhase::RevalidatedNoCache(_)
     )
 }
 

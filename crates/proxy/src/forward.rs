@@ -99,7 +99,9 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
-        .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
+        .filter(|option| {
+            !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
+        })
         .filter_map(|option| HeaderName::from_bytes(option).ok())
         .filter(|name| !framing(name))
         .collect()
@@ -158,7 +160,10 @@ mod tests {
     use super::*;
 
     fn headers(chain: &str) -> HeaderMap {
-        HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), HeaderValue::from_str(chain).unwrap())])
+        HeaderMap::from_iter([(
+            HeaderName::from_static("x-forwarded-for"),
+            HeaderValue::from_str(chain).unwrap(),
+        )])
     }
 
     #[test]
@@ -175,7 +180,9 @@ mod tests {
 
     #[test]
     fn a_request_id_is_taken_over_only_if_it_is_harmless() {
-        let with = |id: &'static str| HeaderMap::from_iter([(HeaderName::from_static("x-request-id"), HeaderValue::from_static(id))]);
+        let with = |id: &'static str| {
+            HeaderMap::from_iter([(HeaderName::from_static("x-request-id"), HeaderValue::from_static(id))])
+        };
         assert_eq!(request_id(&with("abc-1"), true), "abc-1");
         assert_eq!(request_id(&with("abc-1"), false).len(), 32);
         assert_eq!(request_id(&with("a\"b"), true).len(), 32);
@@ -184,7 +191,12 @@ mod tests {
     #[test]
     fn a_response_loses_its_hop_by_hop_fields() {
         let mut answer = ResponseHeader::build(200, None).unwrap();
-        for (name, value) in [("Connection", "close, X-Secret"), ("X-Secret", "1"), ("Keep-Alive", "timeout=5"), ("X-Kept", "1")] {
+        for (name, value) in [
+            ("Connection", "close, X-Secret"),
+            ("X-Secret", "1"),
+            ("Keep-Alive", "timeout=5"),
+            ("X-Kept", "1"),
+        ] {
             answer.append_header(name, value).unwrap();
         }
         response(&mut answer);

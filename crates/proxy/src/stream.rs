@@ -17,7 +17,8 @@ use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -54,7 +55,13 @@ pub(crate) struct ClientStream {
 
 impl ClientStream {
     pub(crate) fn new(tcp: TcpStream) -> Self {
-        Self { tcp: Some(tcp), ahead: BytesMut::new(), grant: Grant::Bytes(0), out: BytesMut::new(), lingers: false }
+        Self {
+            tcp: Some(tcp),
+            ahead: BytesMut::new(),
+            grant: Grant::Bytes(0),
+            out: BytesMut::new(),
+            lingers: false,
+        }
     }
 
     /// Bytes that have been read and not handed on.
@@ -112,7 +119,9 @@ impl ClientStream {
 
     fn poll_tcp_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let Some(tcp) = &mut self.tcp else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+            let Some(tcp) = &mut self.tcp else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
             let written = ready!(Pin::new(tcp).poll_write(context, &self.out))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

@@ -37,7 +37,8 @@ pub enum Target {
 
 impl Target {
     fn open(&self) -> io::Result<Option<Box<dyn Write + Send>>> {
-        let append = |path: &PathBuf| -> io::Result<File> { OpenOptions::new().create(true).append(true).open(path) };
+        let append =
+            |path: &PathBuf| -> io::Result<File> { OpenOptions::new().create(true).append(true).open(path) };
         Ok(match self {
             Self::Off => None,
             Self::Stdout => Some(Box::new(io::stdout())),
@@ -75,7 +76,8 @@ impl AccessLog {
         };
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("access-log".into()).spawn(move || write_out(&theirs, out))?;
+        let thread =
+            thread::Builder::new().name("access-log".into()).spawn(move || write_out(&theirs, out))?;
         Ok(Self { shared: Some(shared), thread: Mutex::new(Some(thread)), dropped })
     }
 

@@ -89,7 +89,8 @@ mod tests {
         let round = turns(&members);
         let rounds: Vec<u32> = round.iter().cycle().take(total * 3).copied().collect();
         for (index, weight) in members {
-            for (start, length) in (0..total).flat_map(|start| (1..=total).map(move |length| (start, length))) {
+            for (start, length) in (0..total).flat_map(|start| (1..=total).map(move |length| (start, length)))
+            {
                 let got = rounds[start..start + length].iter().filter(|turn| **turn == index).count();
                 let fair = (length * usize::from(weight)) as f64 / total as f64;
                 assert!((got as f64 - fair).abs() <= 2.0, "{index} in {start}+{length}: {got} for {fair}");

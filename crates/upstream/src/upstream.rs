@@ -219,7 +219,9 @@ impl Upstream {
     fn addresses_of(&self, name: &BackendAddress) -> Vec<SocketAddr> {
         let members = self.members.lock();
         let member = members.iter().find(|member| member.spec.address == *name);
-        member.map(|member| member.backends.iter().map(|backend| backend.address).collect()).unwrap_or_default()
+        member
+            .map(|member| member.backends.iter().map(|backend| backend.address).collect())
+            .unwrap_or_default()
     }
 
     fn take_turn(
