@@ -27,12 +27,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::answer::{self, ErrorAnswer};
 use crate::context::Client;
-use crate::forward::new_request_id;
 use crate::gateway::Gateway;
 use crate::head::{self, Framing, Malformed};
+use crate::request_id::RequestId;
 use crate::snapshot::Live;
 use crate::stream::{ClientStream, Grant};
-use crate::watchdog::{Alarm, Watchdog};
+use crate::watchdog::Alarm;
 
 /// Between two writes to a client.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -118,9 +118,9 @@ impl Door {
     async fn serve(&self, tcp: TcpStream, address: SocketAddr) {
         // Without it answers are late, not wrong.
         let _ = tcp.set_nodelay(true);
-        let client = Arc::new(Client { address, watchdog: Watchdog::new(Instant::now()) });
+        let client = Arc::new(Client::new(address, Instant::now()));
         let mut stream = ClientStream::new(tcp);
-        let mut alarm = Alarm::None;
+        let mut alarm = Alarm::default();
         loop {
             let limits = Arc::clone(&self.live.snapshot().limits);
             self.idle.inc();
@@ -185,7 +185,7 @@ impl Door {
     /// Answers a head that is no request, with its counter and its record.
     async fn refuse(&self, mut stream: ClientStream, client: &Client, malformed: Malformed) {
         let started_at = SystemTime::now();
-        let request_id = new_request_id();
+        let request_id = RequestId::random();
         let error =
             ErrorAnswer { status: malformed.status, cause: Cause::HttpRequestError, details: malformed.what };
         stream.grant(Grant::Everything, true);
@@ -200,8 +200,8 @@ impl Door {
         self.live.no_route.gateway_error(error.status, error.cause);
         self.live.access_log.write(&AccessRecord {
             time: started_at,
-            request_id: &request_id,
-            client: &client.address.ip().to_canonical().to_string(),
+            request_id: request_id.as_str(),
+            client: client.ip.to_str().unwrap_or_default(),
             method: "",
             host: "",
             path: "",

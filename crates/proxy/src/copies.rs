@@ -66,7 +66,7 @@ pub(crate) fn begin(session: &Session, context: &mut Context, host: &[u8]) {
         return;
     }
     let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    context.copying.request = Some((Key::new("http", host, target.as_bytes()), facts));
+    context.copying.request = Some((Key::new("http", &host.to_ascii_lowercase(), target.as_bytes()), facts));
 }
 
 /// Answers at once from a copy if it is known before any attempt that one would be in vain: nothing is in
@@ -247,7 +247,7 @@ fn dress(response: &mut ResponseHeader, context: &Context, stale: &Stale, cause:
     response.set_version(http::Version::HTTP_11);
     response.remove_header(&header::TRANSFER_ENCODING);
     response.insert_header(header::AGE, stale.age.as_secs())?;
-    response.insert_header("X-Request-Id", context.request_id.as_str())?;
+    response.insert_header("X-Request-Id", context.request_id.value())?;
     if context
         .route
         .as_ref()

@@ -21,7 +21,7 @@ pub(crate) fn dress(session: &Session, response: &mut ResponseHeader, context: &
     if response.status.is_informational() {
         return Ok(());
     }
-    response.insert_header("X-Request-Id", context.request_id.as_str())?;
+    response.insert_header("X-Request-Id", context.request_id.value())?;
     if let Some(status) = copies::status_header(session, context) {
         response.insert_header("Cache-Status", status)?;
     }
@@ -141,7 +141,7 @@ fn record(live: &Live, session: &Session, context: &Context, status: u16, now: I
     let agent = |name| request.headers.get(name).map(HeaderValue::as_bytes).map(String::from_utf8_lossy);
     live.access_log.write(&AccessRecord {
         time: context.started_at,
-        request_id: &context.request_id,
+        request_id: context.request_id.as_str(),
         client: &client,
         method: request.method.as_str(),
         host: &host,

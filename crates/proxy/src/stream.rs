@@ -186,9 +186,11 @@ impl AsyncRead for ClientStream {
             buffer.advance(count);
             count
         } else {
-            let part = this.ahead.split_to(limit.min(this.ahead.len()));
-            buffer.put_slice(&part);
-            part.len()
+            let part = this.ahead.get(..limit.min(this.ahead.len())).unwrap_or_default();
+            buffer.put_slice(part);
+            let count = part.len();
+            this.ahead.advance(count);
+            count
         };
         if let Grant::Bytes(left) = &mut this.grant {
             *left = left.saturating_sub(count as u64);
