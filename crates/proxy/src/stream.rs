@@ -4,7 +4,8 @@
 //! that its framing announces. Bytes beyond the grant are the next request: they stay here and never
 //! reach the parser of this one. While Pingora waits for the backend it polls for a client that leaves;
 //! such a poll reads ahead into a small buffer, so that a pipelined request is not mistaken for garbage.
-//! Writes are gathered, so that a small response leaves in one piece.
+//! Writes are gathered, so that a small response leaves in one piece, and go out at the latest when Pingora
+//! waits for more.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
@@ -138,6 +139,10 @@ impl ClientStream {
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
+        if let (Some(tcp), false) = (&self.tcp, self.out.is_empty()) {
+            // An answer that is cut short: what there is of it shows that it was one.
+            let _ = tcp.try_write(&self.out);
+        }
         if self.owes_nothing() {
             return;
         }
@@ -172,6 +177,11 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // Pingora reads here whenever it waits: what has been gathered has waited long enough. If there is
+        // no room the write side wakes the task; reading goes on meanwhile.
+        if let Poll::Ready(Err(error)) = this.poll_tcp_flush(context) {
+            return Poll::Ready(Err(error));
+        }
         let room = buffer.remaining();
         let limit = match this.grant {
             Grant::Bytes(0) => return this.poll_closed(context),
