@@ -64,6 +64,17 @@ impl Connection {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Reads until these bytes have come; all bytes up to their end.
+    pub async fn until(&mut self, wanted: &[u8]) -> Vec<u8> {
+        loop {
+            if let Some(at) = self.buffer.windows(wanted.len()).position(|window| window == wanted) {
+                return self.buffer.drain(..at + wanted.len()).collect();
+            }
+            let seen = String::from_utf8_lossy(&self.buffer).into_owned();
+            assert!(self.fill().await.expect("bytes") > 0, "closed after {seen:?}");
+        }
+    }
+
     /// Waits for at least this many bytes.
     pub async fn exactly(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {

@@ -155,6 +155,15 @@ impl Gateway {
         i32::try_from(self.child.id().expect("it runs")).unwrap()
     }
 
+    /// Runs a command of the binary on this gateway's configuration file; its exit code and all it says.
+    pub async fn command(&self, arguments: &[&str]) -> (i32, String) {
+        let file = self.folder.join("goodgate.yaml");
+        let output = Command::new(BINARY).args(arguments).arg(&file).output().await.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).replace(&format!("{}/", self.folder.display()), "");
+        (output.status.code().unwrap_or(-1), said)
+    }
+
     /// Waits for its end; the exit code.
     pub async fn ends(&mut self, limit: Duration) -> Option<i32> {
         tokio::time::timeout(limit, self.child.wait()).await.ok()?.ok()?.code()

@@ -6,6 +6,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod chaos;
+mod privacy;
 mod retries;
 mod stale;
 
