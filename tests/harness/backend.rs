@@ -34,8 +34,8 @@ pub enum Act {
     Hang,
     /// An answer made from the request's head.
     Reply(fn(&str) -> String),
-    /// These bytes, and the others once the gate is open. Then the connection is kept.
-    Gated { first: Vec<u8>, gate: Gate, rest: Vec<u8> },
+    /// These bytes, and the rest once the gate is open.
+    Gated { first: Vec<u8>, gate: Gate, rest: Box<Act> },
     /// WebSocket-like: 101, then every byte comes back.
     Echo,
 }
@@ -277,7 +277,7 @@ async fn perform(stream: &mut TcpStream, act: Act, head: &str, shared: &Shared) 
         Act::Gated { first, gate, rest } => {
             let begun = stream.write_all(&first).await.is_ok();
             gate.passed().await;
-            begun && stream.write_all(&rest).await.is_ok()
+            begun && Box::pin(perform(stream, *rest, head, shared)).await
         }
         Act::Echo => echo(stream).await,
     }

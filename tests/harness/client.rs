@@ -64,14 +64,13 @@ impl Connection {
         std::mem::take(&mut self.buffer)
     }
 
-    /// Reads until these bytes have come; all bytes up to their end.
-    pub async fn until(&mut self, wanted: &[u8]) -> Vec<u8> {
-        loop {
-            if let Some(at) = self.buffer.windows(wanted.len()).position(|window| window == wanted) {
-                return self.buffer.drain(..at + wanted.len()).collect();
-            }
-            let seen = String::from_utf8_lossy(&self.buffer).into_owned();
-            assert!(self.fill().await.expect("bytes") > 0, "closed after {seen:?}");
+    /// Waits until these bytes have come; they stay to be read.
+    pub async fn sees(&mut self, wanted: &[u8]) {
+        while !self.buffer.windows(wanted.len()).any(|window| window == wanted) {
+            let fill = tokio::time::timeout(super::PATIENCE, self.fill()).await;
+            let has_come = matches!(fill, Ok(Ok(count)) if count > 0);
+            let (wanted, seen) = (String::from_utf8_lossy(wanted), String::from_utf8_lossy(&self.buffer));
+            assert!(has_come, "{wanted:?} has not come, only {seen:?}: {fill:?}");
         }
     }
 

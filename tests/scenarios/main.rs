@@ -7,6 +7,7 @@
 mod harness;
 
 mod chaos;
+mod coalescing;
 mod privacy;
 mod retries;
 mod stale;
