@@ -9,6 +9,7 @@ mod harness;
 mod chaos;
 mod coalescing;
 mod privacy;
+mod reloading;
 mod retries;
 mod stale;
 
