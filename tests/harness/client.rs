@@ -64,6 +64,16 @@ impl Connection {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Waits until these bytes have come; they stay to be read.
+    pub async fn sees(&mut self, wanted: &[u8]) {
+        while !self.buffer.windows(wanted.len()).any(|window| window == wanted) {
+            let fill = tokio::time::timeout(super::PATIENCE, self.fill()).await;
+            let has_come = matches!(fill, Ok(Ok(count)) if count > 0);
+            let (wanted, seen) = (String::from_utf8_lossy(wanted), String::from_utf8_lossy(&self.buffer));
+            assert!(has_come, "{wanted:?} has not come, only {seen:?}: {fill:?}");
+        }
+    }
+
     /// Waits for at least this many bytes.
     pub async fn exactly(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {

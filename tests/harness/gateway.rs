@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 
 use super::client::{Answer, get};
 use super::eventually;
+use super::programs::free_address;
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_goodgate");
@@ -52,6 +53,14 @@ impl Gateway {
         let folder = folder();
         let text = preamble(&folder) + config;
         Self::start_in(folder, &text).await
+    }
+
+    /// The same on addresses that are written in the file, so that commands find the gateway by it.
+    pub async fn start_listening(config: &str) -> Self {
+        let folder = folder();
+        let [listener, admin] = [free_address(), free_address()];
+        let text = format!("listeners: [{{ address: \"{listener}\" }}]\nadmin: {{ address: \"{admin}\" }}\naccess_log: {{ path: off }}\n");
+        Self::start_in(folder, &(text + config)).await
     }
 
     /// Starts with a whole configuration.
@@ -143,6 +152,14 @@ impl Gateway {
         std::fs::rename(temporary, self.folder.join("goodgate.yaml")).unwrap();
     }
 
+    /// Replaces all but the first three lines of the configuration file: those of [`Self::start_listening`].
+    pub fn rewrite(&self, config: &str) {
+        let file = self.folder.join("goodgate.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let head: String = text.split_inclusive('\n').take(3).collect();
+        std::fs::write(file, head + config).unwrap();
+    }
+
     /// Sends SIGHUP and waits until the reload was counted.
     pub async fn reload(&self, result: &str) {
         let selector = format!("goodgate_config_reloads_total{{result=\"{result}\"}}");
@@ -157,6 +174,15 @@ impl Gateway {
 
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id().expect("it runs")).unwrap()
+    }
+
+    /// Runs a command of the binary on this gateway's configuration file; its exit code and all it says.
+    pub async fn command(&self, arguments: &[&str]) -> (i32, String) {
+        let file = self.folder.join("goodgate.yaml");
+        let output = Command::new(BINARY).args(arguments).arg(&file).output().await.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).replace(&format!("{}/", self.folder.display()), "");
+        (output.status.code().unwrap_or(-1), said)
     }
 
     /// Waits for its end; the exit code.

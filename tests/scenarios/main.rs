@@ -13,6 +13,10 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod chaos;
+mod coalescing;
+mod privacy;
+mod reloading;
 mod retries;
 mod stale;
 
