@@ -94,7 +94,8 @@ pub async fn backends_on_one_port<const N: usize>(acts: [Act; N]) -> [Backend; N
             listeners.extend(TcpListener::bind((Ipv4Addr::new(127, 0, 0, host), port)).await);
         }
         if listeners.len() == N {
-            let all: Vec<Backend> = listeners.into_iter().zip(acts).map(|(listener, act)| Backend::on(listener, act)).collect();
+            let all: Vec<Backend> =
+                listeners.into_iter().zip(acts).map(|(listener, act)| Backend::on(listener, act)).collect();
             return all.try_into().ok().expect("as many as acts");
         }
     }
@@ -165,7 +166,8 @@ impl Backend {
     pub async fn die(&self) {
         self.kill();
         super::eventually("the backend is gone", || async {
-            self.shared.connections.load(Ordering::SeqCst) == 0 && TcpStream::connect(self.address).await.is_err()
+            self.shared.connections.load(Ordering::SeqCst) == 0
+                && TcpStream::connect(self.address).await.is_err()
         })
         .await;
     }

@@ -59,7 +59,9 @@ impl Gateway {
     pub async fn start_listening(config: &str) -> Self {
         let folder = folder();
         let [listener, admin] = [free_address(), free_address()];
-        let text = format!("listeners: [{{ address: \"{listener}\" }}]\nadmin: {{ address: \"{admin}\" }}\naccess_log: {{ path: off }}\n");
+        let text = format!(
+            "listeners: [{{ address: \"{listener}\" }}]\nadmin: {{ address: \"{admin}\" }}\naccess_log: {{ path: off }}\n"
+        );
         Self::start_in(folder, &(text + config)).await
     }
 

@@ -160,6 +160,12 @@ pub(crate) fn enable_standard(session: &mut Session, context: &Context) {
     session.cache.enable(&room.store, None, None, lock, None);
 }
 
+/// Whether requests for this copy must not wait for one another: it is never fresh (`no-cache`), so each has
+/// to ask anyway, and they would queue up one behind the other.
+pub(crate) fn must_not_wait(meta: &CacheMeta) -> bool {
+    meta.fresh_until() <= meta.updated()
+}
+
 /// What Pingora is to think of the copy it found.
 pub(crate) fn judge_hit(
     session: &Session,

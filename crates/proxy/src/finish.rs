@@ -21,6 +21,10 @@ pub(crate) fn dress(session: &Session, response: &mut ResponseHeader, context: &
     if response.status.is_informational() {
         return Ok(());
     }
+    if session.req_header().version == Version::HTTP_10 {
+        // RFC 9112 section 6.1: such a client knows no chunks; the body ends with the connection.
+        response.remove_header(&header::TRANSFER_ENCODING);
+    }
     response.insert_header("X-Request-Id", context.request_id.value())?;
     if let Some(status) = copies::status_header(session, context) {
         response.insert_header("Cache-Status", status)?;

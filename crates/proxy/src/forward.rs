@@ -21,12 +21,16 @@ pub(crate) fn request(
     backend: &Backend,
 ) -> Result<()> {
     let asked = asked_host_value(original);
+    if original.uri.authority().is_some() {
+        // RFC 9112 section 3.2.1: an origin server is asked in origin form, with the host beside it.
+        let target = original.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        request.set_raw_path(target.as_bytes())?;
+    }
     match host {
-        HostHeader::Client => {
-            if asked.is_none() {
-                request.insert_header(header::HOST, &*backend.written)?;
-            }
-        }
+        HostHeader::Client => match &asked {
+            Some(asked) => request.insert_header(header::HOST, asked.clone())?,
+            None => request.insert_header(header::HOST, &*backend.written)?,
+        },
         HostHeader::Backend => request.insert_header(header::HOST, &*backend.written)?,
         HostHeader::Name(name) => request.insert_header(header::HOST, name.as_str())?,
     }

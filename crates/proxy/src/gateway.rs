@@ -105,6 +105,9 @@ impl ProxyHttp for Gateway {
         is_fresh: bool,
         context: &mut Context,
     ) -> Result<Option<ForcedFreshness>> {
+        if copies::must_not_wait(meta) {
+            session.cache.set_cache_lock(None, None);
+        }
         Ok(copies::judge_hit(session, context, meta, is_fresh))
     }
 

@@ -294,3 +294,6 @@ fn seats(
     };
     addresses.iter().map(seat).collect()
 }
+
+#[cfg(test)]
+mod tests;
