@@ -14,6 +14,7 @@ use goodgate_cache::{
 };
 use goodgate_failure::{Cause, Word};
 use goodgate_telemetry::{By, CacheResult, Origin};
+use goodgate_upstream::{Lease, Wish};
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_cache::lock::CacheKeyLockImpl;
 use pingora_cache::{CacheMeta, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable};
@@ -286,12 +287,15 @@ fn send_trial(session: &Session, route: &Route, now: Instant) {
     let Some(spawner) = &session.subrequest_spawner else {
         return;
     };
-    if let Some(lease) = route.upstream.select(|_| false, true, now) {
+    if let Some(lease) = route.upstream.select(|_| false, TRIAL, now) {
         spawn(spawner, session, lease);
     }
 }
 
-fn spawn(spawner: &SubrequestSpawner, session: &Session, lease: goodgate_upstream::Lease) {
+/// What a trial behind a client's back asks for.
+const TRIAL: Wish = Wish { is_retry: false, may_be_trial: true };
+
+fn spawn(spawner: &SubrequestSpawner, session: &Session, lease: Lease) {
     let context =
         SubrequestContext::builder().body_mode(BodyMode::NoBody).user_ctx(Box::new(Some(lease))).build();
     // Nobody waits for it: it reports to the backend's health and refreshes the copy.

@@ -10,6 +10,7 @@ use super::*;
 use crate::{EjectionPolicy, HostHeader, ProbeKind, ProbePolicy, Timeouts};
 
 const TEN: Duration = Duration::from_secs(10);
+const FIRST: Wish = Wish { is_retry: false, may_be_trial: true };
 
 fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
@@ -48,11 +49,11 @@ fn spec(backends: Vec<BackendSpec>) -> UpstreamSpec {
 }
 
 fn pick(upstream: &Arc<Upstream>, now: Instant) -> Option<u16> {
-    upstream.select(|_| false, true, now).map(|lease| lease.backend().address.port())
+    upstream.select(|_| false, FIRST, now).map(|lease| lease.backend().address.port())
 }
 
 fn fail(upstream: &Arc<Upstream>, port: u16, cause: Cause, now: Instant) -> Option<Transition> {
-    let mut lease = upstream.select(|other| other != address(port), true, now).expect("it is in rotation");
+    let mut lease = upstream.select(|other| other != address(port), FIRST, now).expect("it is in rotation");
     lease.failed(cause, now)
 }
 
@@ -81,7 +82,7 @@ fn failures_within_the_window_eject_and_one_trial_decides() {
     assert_eq!((change.from, change.to), (State::Up, State::Ejected));
     assert!((0..10).all(|_| pick(&upstream, now) == Some(2)));
     let later = now + TEN;
-    let mut trial = upstream.select(|_| false, true, later).unwrap();
+    let mut trial = upstream.select(|_| false, FIRST, later).unwrap();
     assert_eq!((trial.how(), trial.backend().address), (How::Trial, address(1)));
     assert!((0..10).all(|_| pick(&upstream, later) == Some(2)), "one trial at a time");
     assert_eq!(trial.succeeded(later).map(|change| change.to), Some(State::Up));
@@ -104,7 +105,7 @@ fn a_trial_is_not_taken_by_a_request_that_may_not_be_repeated_while_others_are_i
     let upstream = Upstream::new(spec(vec![entry(1), entry(2)]), None, now);
     fail(&upstream, 1, Cause::ConnectionRefused, now);
     fail(&upstream, 1, Cause::ConnectionRefused, now);
-    let lease = upstream.select(|_| false, false, now + TEN).unwrap();
+    let lease = upstream.select(|_| false, Wish { may_be_trial: false, ..FIRST }, now + TEN).unwrap();
     assert_eq!((lease.how(), lease.backend().address), (How::Rotation, address(2)));
 }
 
@@ -115,8 +116,8 @@ fn a_trial_that_is_dropped_can_be_had_again() {
     fail(&upstream, 1, Cause::ConnectionRefused, now);
     fail(&upstream, 1, Cause::ConnectionRefused, now);
     let later = now + TEN;
-    drop(upstream.select(|_| false, true, later).unwrap());
-    assert_eq!(upstream.select(|_| false, true, later).unwrap().how(), How::Trial);
+    drop(upstream.select(|_| false, FIRST, later).unwrap());
+    assert_eq!(upstream.select(|_| false, FIRST, later).unwrap().how(), How::Trial);
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn few_failures_among_many_attempts_do_not_eject() {
     let now = Instant::now();
     let upstream = Upstream::new(spec(vec![entry(1)]), None, now);
     for _ in 0..97 {
-        upstream.select(|_| false, true, now).unwrap().succeeded(now);
+        upstream.select(|_| false, FIRST, now).unwrap().succeeded(now);
     }
     for _ in 0..3 {
         assert_eq!(fail(&upstream, 1, Cause::HttpResponseTimeout, now), None, "3 of 100 is below the share");
@@ -153,7 +154,7 @@ fn nothing_in_rotation_leaves_the_one_that_failed_the_longest_ago() {
         fail(&upstream, port, Cause::ConnectionRefused, now + Duration::from_secs(seconds));
     }
     let at = now + Duration::from_secs(5);
-    assert!(upstream.is_out() && upstream.select(|_| false, true, at).is_none());
+    assert!(upstream.is_out() && upstream.select(|_| false, FIRST, at).is_none());
     let mut lease = upstream.select_fail_open(|_| false).unwrap();
     assert_eq!((lease.how(), lease.backend().address), (How::FailOpen, address(2)));
     assert_eq!(lease.succeeded(at).map(|change| change.to), Some(State::Up), "it has proven itself");
@@ -213,16 +214,32 @@ fn a_name_stands_for_all_its_addresses_and_keeps_the_last_ones() {
     let now = Instant::now();
     let name = BackendAddress::Name { host: "web.test".into(), port: 80 };
     let upstream = Upstream::new(spec(vec![BackendSpec { address: name.clone(), ..entry(1) }]), None, now);
-    assert!(upstream.select(|_| false, true, now).is_none());
+    assert!(upstream.select(|_| false, FIRST, now).is_none());
     assert_eq!(upstream.why_empty(), Cause::DnsError);
     assert!(!upstream.unresolved(&name, Cause::DnsTimeout), "there is nothing to keep");
     assert_eq!(upstream.why_empty(), Cause::DnsTimeout);
     assert!(upstream.resolved(&name, &[address(1), address(2)], now));
     assert!(!upstream.resolved(&name, &[address(2), address(1)], now), "the order is no change");
-    let lease = upstream.select(|other| other != address(1), true, now).unwrap();
+    let lease = upstream.select(|other| other != address(1), FIRST, now).unwrap();
     assert!(upstream.resolved(&name, &[address(2)], now));
     assert!((0..4).all(|_| pick(&upstream, now) == Some(2)));
     assert_eq!(lease.backend().address, address(1), "what is under way is left alone");
     assert!(upstream.unresolved(&name, Cause::DnsError), "the last addresses stay");
     assert!(pick(&upstream, now).is_some());
+}
+
+#[test]
+fn retries_do_not_make_a_bad_backend_everybodys_first() {
+    let now = Instant::now();
+    let upstream = Upstream::new(spec(vec![entry(1), entry(2)]), None, now);
+    let retry = Wish { is_retry: true, ..FIRST };
+    let mut bad_first = 0;
+    for _ in 0..100 {
+        if pick(&upstream, now) == Some(1) {
+            bad_first += 1;
+            let second = upstream.select(|other| other == address(1), retry, now).unwrap();
+            assert_eq!(second.backend().address, address(2));
+        }
+    }
+    assert_eq!(bad_first, 50);
 }
