@@ -112,7 +112,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn cache_miss(&self, session: &mut Session, context: &mut Context) {
-        if copies::fills_on_miss(session, context) {
+        if copies::fills_on_miss(context) {
             session.cache.cache_miss();
         } else {
             session.cache.disable(NoCacheReason::Deferred);

@@ -1,0 +1,99 @@
+//! Writing a copy as the answer.
+
+use std::time::{Duration, SystemTime};
+
+use goodgate_cache::StoredCopy;
+use goodgate_telemetry::{By, CacheResult, Origin};
+use http::{HeaderValue, Method, StatusCode, header};
+use pingora_core::protocols::http::conditional_filter::{not_modified_filter, to_304};
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::Rescue;
+use crate::context::Context;
+
+/// Writes a fresh copy.
+pub(super) async fn serve_fresh(
+    session: &mut Session,
+    context: &mut Context,
+    copy: &StoredCopy,
+) -> Result<()> {
+    let age = copy.meta().age();
+    let left = copy.meta().fresh_until().duration_since(SystemTime::now()).unwrap_or_default();
+    note(context, CacheResult::Hit, age);
+    let status = says_status(context).then(|| format!("goodgate; hit; ttl={}", left.as_secs()));
+    write(session, context, copy, age, status).await
+}
+
+/// Writes the copy that was chosen in place of a failure.
+pub(crate) async fn serve(session: &mut Session, context: &mut Context) -> Result<()> {
+    let Some(Rescue { copy, stale, cause }) = context.copying.chosen.take() else {
+        return Ok(());
+    };
+    note(context, CacheResult::Stale, stale.age);
+    context.outcome.rescue = Some((By::Stale, cause));
+    if let Some(route) = &context.route {
+        route.metrics.stale_age(stale.past_freshness);
+    }
+    let left = 0 - i64::try_from(stale.past_freshness.as_secs()).unwrap_or(i64::MAX);
+    let status =
+        says_status(context).then(|| format!("goodgate; hit; ttl={left}; detail=stale-{}", cause.name()));
+    write(session, context, &copy, stale.age, status).await
+}
+
+fn note(context: &mut Context, result: CacheResult, age: Duration) {
+    context.outcome.origin = Origin::Cache;
+    context.outcome.cause = None;
+    context.outcome.cache = Some(result);
+    context.outcome.age = Some(age);
+}
+
+fn says_status(context: &Context) -> bool {
+    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
+    cache.is_some_and(|(policy, _)| policy.status_header)
+}
+
+async fn write(
+    session: &mut Session,
+    context: &Context,
+    copy: &StoredCopy,
+    age: Duration,
+    status: Option<String>,
+) -> Result<()> {
+    let mut response = Box::new(copy.meta().response_header_copy());
+    let not_modified =
+        response.status == StatusCode::OK && not_modified_filter(session.req_header(), &response);
+    if not_modified {
+        to_304(&mut response);
+    } else if response.status != StatusCode::NO_CONTENT {
+        response.insert_header(header::CONTENT_LENGTH, copy.body_len())?;
+    }
+    dress(&mut response, context, age, status)?;
+    let no_body = session.req_header().method == Method::HEAD || not_modified || copy.body_len() == 0;
+    session.write_response_header(response, no_body).await?;
+    if no_body {
+        return session.as_downstream_mut().finish_body().await;
+    }
+    let last = copy.body().len().saturating_sub(1);
+    for (at, chunk) in copy.body().iter().enumerate() {
+        session.write_response_body(Some(chunk.clone()), at == last).await?;
+    }
+    Ok(())
+}
+
+fn dress(
+    response: &mut ResponseHeader,
+    context: &Context,
+    age: Duration,
+    status: Option<String>,
+) -> Result<()> {
+    response.set_version(http::Version::HTTP_11);
+    response.remove_header(&header::TRANSFER_ENCODING);
+    response.insert_header(header::AGE, age.as_secs())?;
+    response.insert_header("X-Request-Id", context.request_id.value())?;
+    match status.map(HeaderValue::try_from) {
+        Some(Ok(status)) => response.insert_header("Cache-Status", status),
+        Some(Err(_)) | None => Ok(()),
+    }
+}

@@ -1,0 +1,90 @@
+//! Answers that need no attempt: a fresh copy, or an old one where an attempt is known to be in vain.
+
+use std::time::{Instant, SystemTime};
+
+use goodgate_cache::{CopyInfo, CopyKind, Mode, StoredCopy, may_serve_fresh};
+use goodgate_failure::Cause;
+use goodgate_upstream::{Lease, Wish};
+use pingora_error::Result;
+use pingora_proxy::subrequest::{BodyMode, Ctx as SubrequestContext};
+use pingora_proxy::{Session, SubrequestSpawner};
+
+use super::{answer, choose, stored};
+use crate::context::Context;
+use crate::route::Route;
+
+/// Answers at once from a copy: from a fresh one, or if nothing is in rotation, or if the last refresh of
+/// this object failed a moment ago. A trial of the upstream that is due goes out behind.
+pub(crate) async fn answer_early(session: &mut Session, context: &mut Context) -> Result<bool> {
+    if context.is_background() {
+        return Ok(false);
+    }
+    let Some(copy) = stored(session, context) else {
+        return Ok(false);
+    };
+    if is_hit(context, &copy) {
+        answer::serve_fresh(session, context, &copy).await?;
+        return Ok(true);
+    }
+    let now = Instant::now();
+    let Some(cause) = known_in_vain(context, &copy, now) else {
+        return Ok(false);
+    };
+    if !choose(session, context, cause) {
+        return Ok(false);
+    }
+    if let Some(route) = &context.route
+        && route.upstream.is_out()
+    {
+        send_trial(session, route, now);
+    }
+    answer::serve(session, context).await?;
+    Ok(true)
+}
+
+/// Whether the copy is fresh and the whole of it is wanted. Parts are left to Pingora.
+fn is_hit(context: &Context, copy: &StoredCopy) -> bool {
+    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
+    let (Some((policy, _)), Some((_, facts))) = (cache, &context.copying.request) else {
+        return false;
+    };
+    !facts.is_range && may_serve_fresh(copy.meta(), policy, facts, SystemTime::now())
+}
+
+/// Why an attempt would be in vain, as far as that is known beforehand.
+fn known_in_vain(context: &Context, copy: &StoredCopy, now: Instant) -> Option<Cause> {
+    let route = context.route.as_ref()?;
+    let (policy, _) = route.cache.as_ref()?;
+    if policy.mode == Mode::Standard && is_fresh_standard(copy) {
+        // Asked for in part, or to be confirmed: Pingora's phases see to it.
+        return None;
+    }
+    if route.upstream.is_out() { Some(Cause::DestinationUnavailable) } else { copy.claim_refresh(now) }
+}
+
+fn is_fresh_standard(copy: &StoredCopy) -> bool {
+    CopyInfo::of(copy.meta()).kind == CopyKind::Standard && copy.meta().is_fresh(SystemTime::now())
+}
+
+/// Sends the trial that is due in the background, so that no client waits for it.
+fn send_trial(session: &Session, route: &Route, now: Instant) {
+    if !route.upstream.is_trial_due(now) {
+        return;
+    }
+    let Some(spawner) = &session.subrequest_spawner else {
+        return;
+    };
+    if let Some(lease) = route.upstream.select(|_| false, TRIAL, now) {
+        spawn(spawner, session, lease);
+    }
+}
+
+/// What a trial behind a client's back asks for.
+const TRIAL: Wish = Wish { is_retry: false, may_be_trial: true };
+
+fn spawn(spawner: &SubrequestSpawner, session: &Session, lease: Lease) {
+    let context =
+        SubrequestContext::builder().body_mode(BodyMode::NoBody).user_ctx(Box::new(Some(lease))).build();
+    // Nobody waits for it: it reports to the backend's health and refreshes the copy.
+    drop(spawner.spawn_background_subrequest(session.as_ref(), context));
+}

@@ -1,0 +1,98 @@
+//! Keeping what a backend has answered: for Pingora's phases, or as a last-good copy beside them.
+
+use std::time::SystemTime;
+
+use goodgate_cache::{Admission, Mode, admit};
+use http::Method;
+use pingora_cache::{NoCacheReason, RespCacheable};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::{Copying, caching};
+use crate::context::Context;
+
+/// Decides about a good final answer of a backend in the rooms that Pingora's phases do not reach: in
+/// fallback mode always, in standard mode for what has no freshness.
+pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response: &ResponseHeader) {
+    let Some(route) = caching(context) else {
+        return;
+    };
+    let Some((policy, room)) = &route.cache else {
+        return;
+    };
+    if policy.mode == Mode::Standard || session.req_header().method != Method::GET {
+        return;
+    }
+    let Some((key, facts)) = &context.copying.request else {
+        return;
+    };
+    match admit(policy, facts, response, SystemTime::now()) {
+        Admission::Store(meta) | Admission::KeepLastGood(meta) => {
+            let writer = room.store.write(key, &session.req_header().headers, meta);
+            context.copying.writer = Some(writer);
+            context.copying.stored = true;
+        }
+        Admission::Refuse(_) => context.copying.refused = true,
+    }
+}
+
+/// Decides about the answer for Pingora's cache phases (standard mode).
+pub(crate) fn admit_standard(
+    context: &mut Context,
+    session: &Session,
+    response: &ResponseHeader,
+) -> RespCacheable {
+    let refuse = RespCacheable::Uncacheable(NoCacheReason::OriginNotCache);
+    let Some(route) = caching(context) else {
+        return refuse;
+    };
+    let Some((policy, room)) = &route.cache else {
+        return refuse;
+    };
+    let Some((key, facts)) = &context.copying.request else {
+        return refuse;
+    };
+    match admit(policy, facts, response, SystemTime::now()) {
+        Admission::Store(meta) if room.store.takes(key, response) => {
+            context.copying.stored = true;
+            RespCacheable::Cacheable(meta)
+        }
+        Admission::KeepLastGood(meta) => {
+            if session.req_header().method == Method::GET {
+                context.copying.writer = Some(room.store.write(key, &session.req_header().headers, meta));
+            }
+            context.copying.refused = true;
+            refuse
+        }
+        Admission::Store(_) | Admission::Refuse(_) => {
+            context.copying.refused = true;
+            if !response.status.is_server_error()
+                && let Some(copy) = room.store.find(key, &session.req_header().headers)
+            {
+                copy.outlive();
+            }
+            refuse
+        }
+    }
+}
+
+impl Copying {
+    /// A piece of the answer's body.
+    pub(crate) fn push(&mut self, data: Option<&bytes::Bytes>) {
+        if let (Some(writer), Some(data)) = (&mut self.writer, data)
+            && !writer.push(data)
+        {
+            self.writer = None;
+            self.stored = false;
+        }
+    }
+
+    /// The answer is complete (or was not: then nothing is kept).
+    pub(crate) fn end(&mut self, complete: bool) {
+        if let Some(writer) = self.writer.take()
+            && complete
+        {
+            writer.finish();
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The net: when a copy may answer in place of the backends, and keeping one of each good answer.
+//!
+//! Pingora's cache phases serve what is fresh, revalidate, and coalesce misses (standard mode). What they
+//! cannot do is answer for any failure, for HEAD, for a lock holder that failed, or before the attempt; so
+//! copies for the case of failure are looked up and written here, in the same store, and Pingora's own
+//! stale-if-error stays off. A fresh copy that needs no more than to be sent is sent from here too: that costs
+//! two thirds of a hit through the phases.
+
+mod answer;
+mod early;
+mod keep;
+mod phases;
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use goodgate_cache::{CopyWriter, Key, Mode, RequestFacts, Stale, StoredCopy, may_serve_stale};
+use goodgate_failure::Cause;
+use goodgate_telemetry::By;
+use http::Method;
+use pingora_proxy::Session;
+
+use crate::context::Context;
+use crate::route::Route;
+
+pub(crate) use answer::serve;
+pub(crate) use early::answer_early;
+pub(crate) use keep::{admit_standard, keep_last_good};
+pub(crate) use phases::{
+    enable_standard, fills_on_miss, judge_hit, may_update_behind, must_not_wait, status_header,
+};
+
+/// What one request has to do with the cache.
+#[derive(Default)]
+pub(crate) struct Copying {
+    /// Present when the route caches and the request may be answered from a copy.
+    pub(crate) request: Option<(Key, RequestFacts)>,
+    /// The request asked to be left alone by the cache.
+    pub(crate) bypassed: bool,
+    /// The copy that will answer in place of the failure.
+    chosen: Option<Rescue>,
+    /// The last-good copy that is being written.
+    writer: Option<CopyWriter>,
+    /// What became of the answer of the backend.
+    pub(crate) stored: bool,
+    pub(crate) refused: bool,
+}
+
+/// A copy that answers in place of a failure.
+struct Rescue {
+    copy: StoredCopy,
+    stale: Stale,
+    cause: Cause,
+}
+
+impl std::fmt::Debug for Copying {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Copying")
+            .field("bypassed", &self.bypassed)
+            .field("stored", &self.stored)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Finds out what the request has to do with the route's cache.
+pub(crate) fn begin(session: &Session, context: &mut Context, host: &[u8]) {
+    let Some((policy, _)) = context.route.as_deref().and_then(|route| route.cache.as_ref()) else {
+        return;
+    };
+    let request = session.req_header();
+    if !matches!(request.method, Method::GET | Method::HEAD) || session.as_ref().is_upgrade_req() {
+        return;
+    }
+    let facts = RequestFacts::new(&request.method, &request.headers, policy);
+    if facts.bypasses() {
+        context.copying.bypassed = true;
+        return;
+    }
+    let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    context.copying.request = Some((Key::new("http", &host.to_ascii_lowercase(), target.as_bytes()), facts));
+}
+
+/// The copy for this request, of whatever kind.
+fn stored(session: &Session, context: &Context) -> Option<StoredCopy> {
+    let (_, room) = context.route.as_ref()?.cache.as_ref()?;
+    let (key, _) = context.copying.request.as_ref()?;
+    room.store.find(key, &session.req_header().headers)
+}
+
+/// Whether a copy may answer for this failure; it is kept for [`serve`].
+pub(crate) fn choose(session: &Session, context: &mut Context, cause: Cause) -> bool {
+    if context.is_background() || context.copying.chosen.is_some() {
+        return context.copying.chosen.is_some();
+    }
+    context.copying.chosen = usable(session, context, cause);
+    context.copying.chosen.is_some()
+}
+
+fn usable(session: &Session, context: &Context, cause: Cause) -> Option<Rescue> {
+    let (policy, room) = context.route.as_ref()?.cache.as_ref()?;
+    let (key, facts) = context.copying.request.as_ref()?;
+    let copy = room.store.find(key, &session.req_header().headers)?;
+    let stale = may_serve_stale(copy.meta(), policy, facts, cause, SystemTime::now())?;
+    Some(Rescue { copy, stale, cause })
+}
+
+/// Fallback mode: whether the backend must not see the client's preconditions, since a 304 would leave
+/// nothing to keep. Pingora then answers them itself.
+pub(crate) fn hides_validators(session: &Session, context: &Context) -> bool {
+    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
+    let is_fallback = cache.is_some_and(|(policy, _)| policy.mode == Mode::Fallback);
+    let facts = context.copying.request.as_ref().map(|(_, facts)| facts);
+    is_fallback && facts.is_some_and(|facts| facts.is_get && !facts.is_range) && !session.cache.enabled()
+}
+
+/// Notes on the object that asking for it has failed just now, so that the next ones need not wait.
+pub(crate) fn note_failed_refresh(session: &Session, context: &Context, cause: Cause, now: Instant) {
+    if let Some((policy, _)) = context.route.as_ref().and_then(|route| route.cache.as_ref())
+        && policy.use_stale.covers(cause)
+        && let Some(copy) = stored(session, context)
+    {
+        copy.refresh_failed(cause, now);
+    }
+}
+
+/// A refresh behind a client's back has failed: the client who set it off has got the old copy instead of
+/// the failure, which makes it a rescue. Trials are not on anybody's behalf.
+pub(crate) fn note_failed_behind(session: &Session, context: &Context, cause: Cause) {
+    if let Some(route) = &context.route
+        && !context.attempting.is_trial
+        && usable(session, context, cause).is_some()
+    {
+        route.metrics.rescue(By::Stale, cause);
+    }
+}
+
+/// The route, if it caches.
+fn caching(context: &Context) -> Option<Arc<Route>> {
+    context.route.as_ref().filter(|route| route.cache.is_some()).map(Arc::clone)
+}
