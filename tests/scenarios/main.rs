@@ -8,6 +8,7 @@ mod harness;
 
 mod chaos;
 mod coalescing;
+mod health;
 mod names;
 mod privacy;
 mod reloading;
