@@ -133,7 +133,7 @@ async fn a_probe_says_who_it_is_and_waits_no_longer_than_its_timeout() {
     }
     let backend = Backend::start(Act::Answer(200)).await;
     backend.set_on("/health", Act::Reply(only_for_the_probe));
-    let check = "    health_check: { http: { path: /health, host: check.internal }, interval: 50ms, interval_down: 50ms, timeout: 200ms, rise: 1, fall: 1 }\n";
+    let check = "    health_check: { http: { path: /health, host: check.internal }, interval: 50ms, interval_down: 50ms, timeout: 1s, rise: 1, fall: 1 }\n";
     let gateway = Gateway::start(&site(&[&backend], check, "")).await;
     eventually("probes pass", || async { gateway.metric("goodgate_health_checks_total{result=\"ok\"}").await >= 3.0 }).await;
     assert_eq!(failed_probes(&gateway).await, 0.0);

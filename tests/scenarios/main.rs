@@ -6,11 +6,13 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod broken_configs;
 mod chaos;
 mod coalescing;
 mod health;
 mod names;
 mod privacy;
+mod real_parts;
 mod reloading;
 mod retries;
 mod stale;
