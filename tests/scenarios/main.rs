@@ -9,6 +9,7 @@ mod harness;
 mod broken_configs;
 mod chaos;
 mod coalescing;
+mod front;
 mod health;
 mod names;
 mod privacy;
