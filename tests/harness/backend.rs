@@ -326,6 +326,9 @@ async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Strin
 
 async fn read_body(stream: &mut TcpStream, buffer: &mut Vec<u8>, head: &str) -> Vec<u8> {
     let lower = head.to_ascii_lowercase();
+    if lower.contains("expect: 100-continue") {
+        let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+    }
     let length = lower.lines().find_map(|line| line.strip_prefix("content-length:"));
     if let Some(length) = length.and_then(|length| length.trim().parse::<usize>().ok()) {
         while buffer.len() < length && stream.read_buf(buffer).await.is_ok_and(|count| count > 0) {}

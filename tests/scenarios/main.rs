@@ -13,9 +13,14 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod broken_configs;
 mod chaos;
 mod coalescing;
+mod front;
+mod health;
+mod names;
 mod privacy;
+mod real_parts;
 mod reloading;
 mod retries;
 mod stale;

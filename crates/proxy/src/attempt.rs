@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use goodgate_failure::{Attempt, Attempts, Cause, Decision, Phase, Refusal, Situation};
 use goodgate_telemetry::backend_changed;
 use goodgate_upstream::{How, Lease, Wish};
-use http::Method;
+use http::{Method, StatusCode};
 use pingora_proxy::Session;
 
 use crate::route::Route;
@@ -270,7 +270,9 @@ impl Attempting {
     }
 }
 
-/// Whether a byte of a final response has gone out to the client.
+/// Whether a byte of a final response has gone out to the client. A 101 is one (RFC 9110 section 15.2.2).
 pub(crate) fn has_answered(session: &Session) -> bool {
-    session.response_written().is_some_and(|response| !response.status.is_informational())
+    let is_final =
+        |status: StatusCode| !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
+    session.response_written().is_some_and(|response| is_final(response.status))
 }

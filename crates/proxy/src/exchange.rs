@@ -27,7 +27,7 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
         return Ok(false);
     };
     if route.upstream.has_untried(|_| false) {
-        return Ok(true);
+        return Ok(!copies::answer_late(session, context).await?);
     }
     let cause = route.upstream.why_empty();
     if context.is_background() {

@@ -17,13 +17,19 @@ use crate::forward;
 use crate::snapshot::Live;
 
 /// Adds what every answer carries. Errors and copies for the case of failure are dressed where they are made.
-pub(crate) fn dress(session: &Session, response: &mut ResponseHeader, context: &mut Context) -> Result<()> {
+pub(crate) fn dress(
+    session: &mut Session,
+    response: &mut ResponseHeader,
+    context: &mut Context,
+) -> Result<()> {
     if response.status.is_informational() {
         return Ok(());
     }
-    if session.req_header().version == Version::HTTP_10 {
-        // RFC 9112 section 6.1: such a client knows no chunks; the body ends with the connection.
-        response.remove_header(&header::TRANSFER_ENCODING);
+    if session.req_header().version == Version::HTTP_10
+        && response.remove_header(&header::TRANSFER_ENCODING).is_some()
+    {
+        // RFC 9112 section 6.1: an HTTP/1.0 client knows no chunks. The end of the connection ends the body.
+        session.set_keepalive(None);
     }
     response.insert_header("X-Request-Id", context.request_id.value())?;
     if let Some(status) = copies::status_header(session, context) {

@@ -7,6 +7,7 @@
 
 use goodgate_config::Limits;
 use memchr::{memchr, memchr_iter};
+use pingora_http::authority::{RawTargetAuthority, raw_target_authority};
 
 /// How the request's body is framed (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub(crate) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Malfo
 /// Checks a complete head.
 pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<Framing, Malformed> {
     let mut lines = Lines(head);
-    let http11 = check_request_line(lines.next().unwrap_or_default(), limits)?;
+    let (target, http11) = check_request_line(lines.next().unwrap_or_default(), limits)?;
     let mut fields = Fields { http11, ..Fields::default() };
     for line in lines {
         if line.is_empty() {
@@ -70,6 +71,7 @@ pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<Framing, Malformed> 
         }
         fields.take(line)?;
     }
+    fields.check_authority(target)?;
     fields.framing()
 }
 
@@ -87,8 +89,8 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// Whether the version is 1.1 (else it is 1.0).
-fn check_request_line(line: &[u8], limits: &Limits) -> Result<bool, Malformed> {
+/// The target, and whether the version is 1.1 (else it is 1.0).
+fn check_request_line<'a>(line: &'a [u8], limits: &Limits) -> Result<(&'a [u8], bool), Malformed> {
     let mut parts = line.splitn(3, |byte| *byte == b' ');
     let method = parts.next().unwrap_or_default();
     if method.is_empty() || !method.iter().copied().all(is_token) {
@@ -110,7 +112,7 @@ fn check_request_line(line: &[u8], limits: &Limits) -> Result<bool, Malformed> {
         _ => return Err(Malformed::bad("the request line is not valid")),
     };
     check_method(method, target)?;
-    Ok(http11)
+    Ok((target, http11))
 }
 
 fn is_other_version(version: &[u8]) -> bool {
@@ -136,18 +138,18 @@ fn check_method(method: &[u8], target: &[u8]) -> Result<(), Malformed> {
 /// What the fields say so far, as far as framing and routing hang on it.
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts of one head, each read by name")]
-struct Fields {
+struct Fields<'a> {
     http11: bool,
     count: usize,
-    hosts: usize,
+    host: Option<&'a [u8]>,
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
     connection_upgrade: bool,
 }
 
-impl Fields {
-    fn take(&mut self, line: &[u8]) -> Result<(), Malformed> {
+impl<'a> Fields<'a> {
+    fn take(&mut self, line: &'a [u8]) -> Result<(), Malformed> {
         let colon = memchr(b':', line).ok_or(Malformed::bad("a header line has no colon"))?;
         let (name, value) = line.split_at(colon);
         if name.is_empty() || !name.iter().copied().all(is_token) {
@@ -160,7 +162,7 @@ impl Fields {
         self.note(name, value.trim_ascii())
     }
 
-    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
+    fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Malformed> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value),
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
@@ -179,9 +181,8 @@ impl Fields {
         }
     }
 
-    fn host(&mut self, value: &[u8]) -> Result<(), Malformed> {
-        self.hosts += 1;
-        if self.hosts > 1 {
+    fn host(&mut self, value: &'a [u8]) -> Result<(), Malformed> {
+        if self.host.replace(value).is_some() {
             return Err(Malformed::bad("there is more than one Host"));
         }
         let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
@@ -209,8 +210,27 @@ impl Fields {
         Ok(())
     }
 
+    /// A target in absolute form must name the host that `Host` names. Stricter than RFC 9112 section 3.2.2;
+    /// Pingora refuses the same, but without a word in the log.
+    fn check_authority(&self, target: &[u8]) -> Result<(), Malformed> {
+        let authority = match raw_target_authority(target) {
+            RawTargetAuthority::None => return Ok(()),
+            RawTargetAuthority::AmbiguousAuthority => {
+                return Err(Malformed::bad("the request target has two readings"));
+            }
+            RawTargetAuthority::Absolute { authority, .. } => authority,
+        };
+        if authority.contains(&b'@') || http::uri::Authority::try_from(authority).is_err() {
+            return Err(Malformed::bad("the host of the request target is not valid"));
+        }
+        if self.host.is_some_and(|host| host != authority) {
+            return Err(Malformed::bad("the request target and the Host name different hosts"));
+        }
+        Ok(())
+    }
+
     fn framing(&self) -> Result<Framing, Malformed> {
-        if self.http11 && self.hosts == 0 {
+        if self.http11 && self.host.is_none() {
             return Err(Malformed::bad("the Host is missing"));
         }
         match (self.chunked, self.length) {
@@ -303,6 +323,9 @@ mod tests {
         assert!(line("GET /a?b HTTP/1.1").is_ok());
         assert!(line("OPTIONS * HTTP/1.1").is_ok());
         assert!(line("GET http://a/b HTTP/1.1").is_ok());
+        assert_eq!(line("GET http://b/ HTTP/1.1"), Err(400), "two hosts");
+        assert_eq!(line("GET http://u@a/ HTTP/1.1"), Err(400));
+        assert_eq!(line("GET http:///a HTTP/1.1"), Err(400));
         assert_eq!(line("GET / HTTP/2.0"), Err(505));
         assert_eq!(line("CONNECT a:443 HTTP/1.1"), Err(405));
         assert_eq!(line("TRACE / HTTP/1.1"), Err(405));

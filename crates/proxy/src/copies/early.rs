@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 use goodgate_cache::{CopyInfo, CopyKind, Mode, StoredCopy, may_serve_fresh};
 use goodgate_failure::Cause;
 use goodgate_upstream::{Lease, Wish};
+use pingora_cache::CachePhase;
 use pingora_error::Result;
 use pingora_proxy::subrequest::{BodyMode, Ctx as SubrequestContext};
 use pingora_proxy::{Session, SubrequestSpawner};
@@ -40,6 +41,21 @@ pub(crate) async fn answer_early(session: &mut Session, context: &mut Context) -
     }
     answer::serve(session, context).await?;
     Ok(true)
+}
+
+/// Answers from a fresh copy that came into being while this request made up its mind: it had missed, and
+/// took the lock for filling only after another one had filled and let go of it.
+pub(crate) async fn answer_late(session: &mut Session, context: &mut Context) -> Result<bool> {
+    if context.is_background() || session.cache.phase() != CachePhase::Miss {
+        return Ok(false);
+    }
+    match stored(session, context) {
+        Some(copy) if is_hit(context, &copy) => {
+            answer::serve_fresh(session, context, &copy).await?;
+            Ok(true)
+        }
+        Some(_) | None => Ok(false),
+    }
 }
 
 /// Whether the copy is fresh and the whole of it is wanted. Parts are left to Pingora.

@@ -24,7 +24,7 @@ use crate::context::Context;
 use crate::route::Route;
 
 pub(crate) use answer::serve;
-pub(crate) use early::answer_early;
+pub(crate) use early::{answer_early, answer_late};
 pub(crate) use keep::{admit_standard, keep_last_good};
 pub(crate) use phases::{
     enable_standard, fills_on_miss, judge_hit, may_update_behind, must_not_wait, status_header,

@@ -1,0 +1,172 @@
+//! Backends written as names: their addresses come and go, and DNS may fail.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use crate::harness::backend::backends_on_one_port;
+use crate::harness::dns::{Dns, Zone};
+use crate::harness::{Act, Backend, Gateway, Load, eventually};
+
+/// A site whose one backend is a name, looked up at this server.
+fn site(dns: &Dns, port: u16) -> String {
+    format!(
+        "server: {{ resolver: [\"{}\"] }}\nupstreams:\n  web: ['app.test:{port}']\nroutes:\n  - upstream: web\n",
+        dns.address
+    )
+}
+
+fn ip(backend: &Backend) -> Ipv4Addr {
+    match backend.address.ip() {
+        std::net::IpAddr::V4(ip) => ip,
+        std::net::IpAddr::V6(ip) => panic!("{ip}"),
+    }
+}
+
+fn zone(backends: &[&Backend]) -> Zone {
+    Zone::Addresses(backends.iter().map(|backend| ip(backend)).collect(), 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_addresses_of_a_name_are_backends() {
+    let [a, b, c] = backends_on_one_port([Act::Answer(200), Act::Answer(200), Act::Answer(200)]).await;
+    let dns = Dns::start(zone(&[&a, &b, &c])).await;
+    let gateway = Gateway::start(&site(&dns, a.address.port())).await;
+    for _ in 0..9 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    assert_eq!([a.requests(), b.requests(), c.requests()], [3, 3, 3]);
+    for backend in [&a, &b, &c] {
+        assert_eq!(gateway.state(backend.address).await, "up");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_moves_loses_no_request() {
+    let act = Act::Slow(Duration::from_millis(5), Box::new(Act::Answer(200)));
+    let [mut a, b, c] = backends_on_one_port([act.clone(), act.clone(), act]).await;
+    let dns = Dns::start(zone(&[&a])).await;
+    let gateway = Gateway::start(&site(&dns, a.address.port())).await;
+    let load = Load::start(
+        gateway.address,
+        8,
+        |client, at| format!("/{client}/{at}"),
+        |_, answer| answer.status == 200,
+    );
+    load.more(50).await;
+    assert_eq!(b.requests(), 0);
+    dns.set(zone(&[&b]));
+    let moved = Instant::now();
+    eventually("requests follow", || async { b.requests() > 0 }).await;
+    assert!(moved.elapsed() < Duration::from_secs(3), "{:?} with a TTL of 1 s", moved.elapsed());
+    assert_eq!(gateway.state(a.address).await, "absent");
+    // What was under way on the old address finishes; then nothing goes there any more.
+    let before = a.requests();
+    load.more(50).await;
+    assert!(a.requests() <= before + 8, "{} after {before}", a.requests());
+    a.die().await;
+    load.more(50).await;
+    dns.set(zone(&[&b, &c]));
+    eventually("the third joins", || async { c.requests() > 0 }).await;
+    a.revive().await;
+    dns.set(zone(&[&a, &c]));
+    let (old, count) = (a.requests(), b.requests());
+    eventually("the first is back and the second gone", || async {
+        a.requests() > old && gateway.state(b.address).await == "absent"
+    })
+    .await;
+    assert!(b.requests() >= count);
+    load.stop().await.assert_good();
+    assert_eq!(gateway.metric("goodgate_dns_stale").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_dns_falls_silent_the_last_addresses_stay() {
+    let [a, b] = backends_on_one_port([Act::Answer(200), Act::Answer(200)]).await;
+    let dns = Dns::start(zone(&[&a, &b])).await;
+    let gateway = Gateway::start(&site(&dns, a.address.port())).await;
+    let load = Load::start(
+        gateway.address,
+        4,
+        |client, at| format!("/{client}/{at}"),
+        |_, answer| answer.status == 200,
+    );
+    for silence in [Zone::Silence, Zone::NoSuchName, Zone::Addresses(Vec::new(), 1)] {
+        dns.set(silence.clone());
+        eventually(&format!("{silence:?}: it is told"), || async {
+            gateway.metric("goodgate_dns_stale").await == 1.0
+        })
+        .await;
+        let seen = [a.requests(), b.requests()];
+        load.more(50).await;
+        assert!(a.requests() > seen[0] && b.requests() > seen[1], "{silence:?}: both go on");
+        dns.set(zone(&[&a, &b]));
+        eventually("all is well again", || async { gateway.metric("goodgate_dns_stale").await == 0.0 }).await;
+    }
+    load.stop().await.assert_good();
+    assert!(gateway.errors().contains("name does not resolve"), "{}", gateway.errors());
+    let failed = gateway.metric("goodgate_dns_lookups_total{result=\"dns_timeout\"}").await;
+    assert!(failed >= 1.0, "silence is counted as such: {failed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_does_not_resolve_does_not_prevent_the_start() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let dns = Dns::start(Zone::NoSuchName).await;
+    let gateway = Gateway::start(&site(&dns, backend.address.port())).await;
+    let answer = gateway.get("/").await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.header("proxy-status").unwrap().contains("error=dns_error"), "{answer:?}");
+    assert_eq!(gateway.record(&answer).await["cause"], "dns_error");
+    let counted = || async {
+        gateway.metric("goodgate_gateway_errors_total{cause=\"dns_error\",status=\"502\"}").await
+    };
+    eventually("it is counted", || async { counted().await == 1.0 }).await;
+    dns.set(zone(&[&backend]));
+    eventually("it works once the name resolves", || async { gateway.get("/").await.status == 200 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_dns_at_the_start_is_a_timeout_and_holds_up_nothing_for_long() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let dns = Dns::start(Zone::Silence).await;
+    let start = Instant::now();
+    let gateway = Gateway::start(&site(&dns, backend.address.port())).await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let answer = gateway.get("/").await;
+    assert!([502, 504].contains(&answer.status), "{answer:?}");
+    eventually("the cause is known", || async {
+        let answer = gateway.get("/").await;
+        answer.status == 504 && answer.header("proxy-status").unwrap().contains("error=dns_timeout")
+    })
+    .await;
+    dns.set(zone(&[&backend]));
+    eventually("it works once the name resolves", || async { gateway.get("/").await.status == 200 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_not_looked_up_on_the_request_path() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let dns = Dns::start(Zone::Addresses(vec![ip(&backend)], 60)).await;
+    let gateway = Gateway::start(&site(&dns, backend.address.port())).await;
+    let before = dns.asked();
+    for _ in 0..100 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    let asked = dns.asked() - before;
+    assert!(asked <= 4, "{asked} lookups for 100 requests within the TTL");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_keeps_the_addresses_while_dns_is_silent() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let dns = Dns::start(zone(&[&backend])).await;
+    let config = site(&dns, backend.address.port());
+    let gateway = Gateway::start(&config).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    dns.set(Zone::Silence);
+    gateway.write_config(&(config + "    timeout: 9s\n"));
+    gateway.reload("ok").await;
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+}
