@@ -17,7 +17,9 @@ pub(crate) struct Attempting {
     /// The hold on the backend of the attempt under way.
     lease: Option<Lease>,
     /// A hold that was given to this request beforehand.
-    pub(crate) handed: Option<Lease>,
+    handed: Option<Lease>,
+    /// It was made to try a backend, not to answer anybody.
+    pub(crate) is_trial: bool,
     started: Instant,
     deadline: Instant,
     sent: u32,
@@ -52,12 +54,19 @@ impl Attempting {
             log: Vec::new(),
             lease: None,
             handed: None,
+            is_trial: false,
             started: now,
             deadline: now,
             sent: 0,
             race: Race::None,
             settled: false,
         }
+    }
+
+    /// Takes over the hold of a trial that is to be made behind a client's back.
+    pub(crate) fn hand(&mut self, lease: Option<Lease>) {
+        self.is_trial = lease.is_some();
+        self.handed = lease;
     }
 
     /// The cause of the last failure.

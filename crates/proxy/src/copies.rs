@@ -148,7 +148,7 @@ pub(crate) fn enable_standard(session: &mut Session, context: &Context) {
     let Some((_, facts)) = &context.copying.request else {
         return;
     };
-    if policy.mode == Mode::Fallback || context.attempting.handed.is_some() {
+    if policy.mode == Mode::Fallback || context.attempting.is_trial {
         return;
     }
     let alone = facts.is_personal || facts.is_authorized || facts.is_range || !facts.is_get;
@@ -202,6 +202,17 @@ pub(crate) fn note_failed_refresh(session: &Session, context: &Context, cause: C
     }
 }
 
+/// A refresh behind a client's back has failed: the client who set it off has got the old copy instead of
+/// the failure, which makes it a rescue. Trials are not on anybody's behalf.
+pub(crate) fn note_failed_behind(session: &Session, context: &Context, cause: Cause) {
+    if let Some(route) = &context.route
+        && !context.attempting.is_trial
+        && usable(session, context, cause).is_some()
+    {
+        route.metrics.rescue(By::Stale, cause);
+    }
+}
+
 /// Writes the chosen copy as the answer.
 pub(crate) async fn serve(session: &mut Session, context: &mut Context) -> Result<()> {
     let Some((copy, stale, cause)) = context.copying.chosen.take() else {
@@ -234,11 +245,8 @@ fn dress(response: &mut ResponseHeader, context: &Context, stale: &Stale, cause:
     response.insert_header(header::AGE, stale.age.as_secs())?;
     response.insert_header("X-Request-Id", context.request_id.as_str())?;
     if context.route.as_ref().and_then(|route| route.cache.as_ref()).is_some_and(|(policy, _)| policy.status_header) {
-        let status = format!(
-            "goodgate; hit; ttl=-{}; detail=stale-{}",
-            stale.past_freshness.as_secs(),
-            cause.name()
-        );
+        let left = 0 - i64::try_from(stale.past_freshness.as_secs()).unwrap_or(i64::MAX);
+        let status = format!("goodgate; hit; ttl={left}; detail=stale-{}", cause.name());
         response.insert_header("Cache-Status", status)?;
     }
     Ok(())

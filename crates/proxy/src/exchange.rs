@@ -203,6 +203,7 @@ pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error:
         copies::note_failed_refresh(session, context, cause, Instant::now());
     }
     if context.is_background() {
+        copies::note_failed_behind(session, context, cause);
         return 0;
     }
     context.outcome.cause = Some(cause);

@@ -52,7 +52,7 @@ impl ProxyHttp for Gateway {
 
     async fn early_request_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
         if let Some(parent) = session.subrequest_ctx.as_mut().and_then(|parent| parent.user_ctx_mut()) {
-            context.attempting.handed = parent.downcast_mut::<Option<Lease>>().and_then(Option::take);
+            context.attempting.hand(parent.downcast_mut::<Option<Lease>>().and_then(Option::take));
         }
         begin::begin(&self.live, session, context);
         Ok(())
