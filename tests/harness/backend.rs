@@ -1,7 +1,7 @@
 //! A backend whose next answers are a value: [`Act`]. It speaks raw bytes, so that it can be as wrong as
 //! the real ones are.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// What a backend does with a request.
 #[derive(Clone, Debug)]
@@ -34,8 +34,30 @@ pub enum Act {
     Hang,
     /// An answer made from the request's head.
     Reply(fn(&str) -> String),
+    /// These bytes, and the rest once the gate is open.
+    Gated { first: Vec<u8>, gate: Gate, rest: Box<Act> },
     /// WebSocket-like: 101, then every byte comes back.
     Echo,
+}
+
+/// Holds back what a backend does until a scenario opens it.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub fn shut() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    /// From now on nothing is held back.
+    pub fn open(&self) {
+        self.0.close();
+    }
+
+    async fn passed(&self) {
+        // It never has permits: the wait ends when it is closed.
+        let _ = self.0.acquire().await;
+    }
 }
 
 /// A page with these extra header lines.
@@ -54,9 +76,29 @@ struct Shared {
     address: Mutex<Option<SocketAddr>>,
     act: Mutex<Act>,
     requests: AtomicU64,
+    connections: AtomicU64,
     heads: Mutex<Vec<String>>,
     bodies: Mutex<Vec<Vec<u8>>>,
-    paths_unlogged: Mutex<Option<String>>,
+    aside: Mutex<Option<(String, Act)>>,
+}
+
+/// Several backends on one port: on 127.0.0.1, 127.0.0.2 and so on.
+pub async fn backends_on_one_port<const N: usize>(acts: [Act; N]) -> [Backend; N] {
+    let start = std::time::Instant::now();
+    loop {
+        assert!(start.elapsed() < super::PATIENCE, "no port is free on all addresses");
+        let first = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = first.local_addr().unwrap().port();
+        let mut listeners = vec![first];
+        for host in 2..=u8::try_from(N).unwrap() {
+            listeners.extend(TcpListener::bind((Ipv4Addr::new(127, 0, 0, host), port)).await);
+        }
+        if listeners.len() == N {
+            let all: Vec<Backend> =
+                listeners.into_iter().zip(acts).map(|(listener, act)| Backend::on(listener, act)).collect();
+            return all.try_into().ok().expect("as many as acts");
+        }
+    }
 }
 
 /// Several backends at once.
@@ -80,9 +122,10 @@ impl Backend {
             address: Mutex::new(Some(address)),
             act: Mutex::new(act),
             requests: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
             heads: Mutex::default(),
             bodies: Mutex::default(),
-            paths_unlogged: Mutex::default(),
+            aside: Mutex::default(),
         });
         let (life, dead) = watch::channel(0);
         tokio::spawn(accept(listener, Arc::clone(&shared), dead));
@@ -94,9 +137,9 @@ impl Backend {
         *self.shared.act.lock() = act;
     }
 
-    /// Requests on this path are answered 200 and not counted (health checks).
-    pub fn ignore_path(&self, path: &str) {
-        *self.shared.paths_unlogged.lock() = Some(path.to_owned());
+    /// Requests on this path get this and are not counted (health checks).
+    pub fn set_on(&self, path: &str, act: Act) {
+        *self.shared.aside.lock() = Some((path.to_owned(), act));
     }
 
     /// Requests seen so far.
@@ -119,6 +162,16 @@ impl Backend {
         self.life.send_modify(|life| *life += 1);
     }
 
+    /// The same, and waits until nothing of it is left.
+    pub async fn die(&self) {
+        self.kill();
+        super::eventually("the backend is gone", || async {
+            self.shared.connections.load(Ordering::SeqCst) == 0
+                && TcpStream::connect(self.address).await.is_err()
+        })
+        .await;
+    }
+
     /// It comes back on its port.
     pub async fn revive(&mut self) {
         let socket = TcpSocket::new_v4().unwrap();
@@ -137,12 +190,7 @@ impl Backend {
     /// A backend that has died before anybody asked: its port is closed.
     pub async fn refusing() -> Self {
         let backend = Self::start(Act::Hang).await;
-        backend.kill();
-        let start = std::time::Instant::now();
-        while TcpStream::connect(backend.address).await.is_ok() {
-            assert!(start.elapsed() < super::PATIENCE);
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        backend.die().await;
         backend
     }
 }
@@ -156,25 +204,27 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Rec
                 let Ok((stream, _)) = accepted else { continue };
                 let _ = stream.set_nodelay(true);
                 let (shared, mut dead) = (Arc::clone(&shared), dead.clone());
+                shared.connections.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = serve(stream, shared) => {}
+                        () = serve(stream, &shared) => {}
                         _ = dead.changed() => {}
                     }
+                    shared.connections.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         }
     }
 }
 
-async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
+async fn serve(mut stream: TcpStream, shared: &Shared) {
     let mut buffer = Vec::new();
     while let Some(head) = read_head(&mut stream, &mut buffer).await {
         let body = read_body(&mut stream, &mut buffer, &head).await;
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-        let unlogged = shared.paths_unlogged.lock().as_deref() == Some(path.as_str());
-        if unlogged {
-            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.is_err() {
+        let aside = shared.aside.lock().clone().filter(|(aside, _)| *aside == path);
+        if let Some((_, act)) = aside {
+            if !perform(&mut stream, act, &head, shared).await {
                 return;
             }
             continue;
@@ -183,7 +233,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
         shared.heads.lock().push(head.clone());
         shared.bodies.lock().push(body);
         let act = shared.act.lock().clone();
-        if !perform(&mut stream, act, &head, &shared).await {
+        if !perform(&mut stream, act, &head, shared).await {
             return;
         }
     }
@@ -226,6 +276,11 @@ async fn perform(stream: &mut TcpStream, act: Act, head: &str, shared: &Shared) 
             false
         }
         Act::Hang => hang(stream).await,
+        Act::Gated { first, gate, rest } => {
+            let begun = stream.write_all(&first).await.is_ok();
+            gate.passed().await;
+            begun && Box::pin(perform(stream, *rest, head, shared)).await
+        }
         Act::Echo => echo(stream).await,
     }
 }

@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 
 use super::client::{Answer, get};
 use super::eventually;
+use super::programs::free_address;
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_goodgate");
@@ -54,6 +55,16 @@ impl Gateway {
         Self::start_in(folder, &text).await
     }
 
+    /// The same on addresses that are written in the file, so that commands find the gateway by it.
+    pub async fn start_listening(config: &str) -> Self {
+        let folder = folder();
+        let [listener, admin] = [free_address(), free_address()];
+        let text = format!(
+            "listeners: [{{ address: \"{listener}\" }}]\nadmin: {{ address: \"{admin}\" }}\naccess_log: {{ path: off }}\n"
+        );
+        Self::start_in(folder, &(text + config)).await
+    }
+
     /// Starts with a whole configuration.
     pub async fn start_in(folder: PathBuf, text: &str) -> Self {
         let file = folder.join("goodgate.yaml");
@@ -82,7 +93,11 @@ impl Gateway {
                 break line;
             }
             let ended = child.try_wait().unwrap();
-            assert!(ended.is_none() && start.elapsed() < super::PATIENCE, "no start: {ended:?}\n{}", errors.lock().join("\n"));
+            assert!(
+                ended.is_none() && start.elapsed() < super::PATIENCE,
+                "no start: {ended:?}\n{}",
+                errors.lock().join("\n")
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let after = |key: &str| line.split(key).nth(1).unwrap().to_owned();
@@ -139,6 +154,14 @@ impl Gateway {
         std::fs::rename(temporary, self.folder.join("goodgate.yaml")).unwrap();
     }
 
+    /// Replaces all but the first three lines of the configuration file: those of [`Self::start_listening`].
+    pub fn rewrite(&self, config: &str) {
+        let file = self.folder.join("goodgate.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let head: String = text.split_inclusive('\n').take(3).collect();
+        std::fs::write(file, head + config).unwrap();
+    }
+
     /// Sends SIGHUP and waits until the reload was counted.
     pub async fn reload(&self, result: &str) {
         let selector = format!("goodgate_config_reloads_total{{result=\"{result}\"}}");
@@ -153,6 +176,15 @@ impl Gateway {
 
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id().expect("it runs")).unwrap()
+    }
+
+    /// Runs a command of the binary on this gateway's configuration file; its exit code and all it says.
+    pub async fn command(&self, arguments: &[&str]) -> (i32, String) {
+        let file = self.folder.join("goodgate.yaml");
+        let output = Command::new(BINARY).args(arguments).arg(&file).output().await.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).replace(&format!("{}/", self.folder.display()), "");
+        (output.status.code().unwrap_or(-1), said)
     }
 
     /// Waits for its end; the exit code.
@@ -191,10 +223,16 @@ pub fn failing_start(text: &str) -> (i32, String) {
 
 fn sum(text: &str, selector: &str) -> f64 {
     let (family, labels) = selector.split_once('{').unwrap_or((selector, "}"));
-    let wanted: Vec<&str> = labels.trim_end_matches('}').split("\",").map(|label| label.trim_end_matches('"')).filter(|label| !label.is_empty()).collect();
+    let wanted: Vec<&str> = labels
+        .trim_end_matches('}')
+        .split("\",")
+        .map(|label| label.trim_end_matches('"'))
+        .filter(|label| !label.is_empty())
+        .collect();
     let fits = |line: &&str| {
         let rest = line.strip_prefix(family);
-        rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' ')) && wanted.iter().all(|label| line.contains(&format!("{label}\"")))
+        rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+            && wanted.iter().all(|label| line.contains(&format!("{label}\"")))
     };
     text.lines().filter(fits).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

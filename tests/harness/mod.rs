@@ -5,6 +5,7 @@ pub mod backend;
 pub mod client;
 pub mod dns;
 pub mod gateway;
+pub mod load;
 pub mod programs;
 
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 pub use backend::{Act, Backend, backends};
 pub use client::{Answer, Connection, get, request};
 pub use gateway::{Gateway, failing_start};
+pub use load::Load;
 
 /// How long a scenario waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -15,7 +15,9 @@ impl Program {
     /// Starts it; panics with the name of the Debian package if it is not installed.
     pub fn start(program: &str, package: &str, arguments: &[&str]) -> Self {
         let child = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{program} cannot be started ({error}): apt-get install {package}"));
+        let child = child.unwrap_or_else(|error| {
+            panic!("{program} cannot be started ({error}): apt-get install {package}")
+        });
         Self { child }
     }
 
@@ -70,7 +72,8 @@ impl Nginx {
         let prefix = self.folder.display().to_string();
         self.program = Some(Program::start("nginx", "nginx-light", &["-c", &config, "-p", &prefix]));
         let address = self.address;
-        eventually("nginx listens", || async move { tokio::net::TcpStream::connect(address).await.is_ok() }).await;
+        eventually("nginx listens", || async move { tokio::net::TcpStream::connect(address).await.is_ok() })
+            .await;
     }
 }
 

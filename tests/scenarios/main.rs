@@ -1,11 +1,22 @@
 //! End to end: the real binary over real sockets. One module per behaviour; names are claims.
 
-#![allow(clippy::pedantic, clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail loudly")]
+#![allow(
+    clippy::pedantic,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
 #![allow(missing_docs, reason = "the names of scenarios are claims")]
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod chaos;
+mod coalescing;
+mod privacy;
+mod reloading;
 mod retries;
 mod stale;
 

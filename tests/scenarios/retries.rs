@@ -33,7 +33,8 @@ async fn load(gateway: &Gateway, clients: usize, each: usize) -> Vec<crate::harn
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_of_three_refuse_and_a_thousand_requests_succeed() {
-    let (a, b, c) = (Backend::refusing().await, Backend::refusing().await, Backend::start(Act::Answer(200)).await);
+    let (a, b, c) =
+        (Backend::refusing().await, Backend::refusing().await, Backend::start(Act::Answer(200)).await);
     let gateway = Gateway::start(&site(&[&a, &b, &c], "    max_fails: 3\n    fail_timeout: 1s\n", "")).await;
     let answers = load(&gateway, 32, 32).await;
     assert_eq!(answers.len(), 1024);
@@ -43,13 +44,22 @@ async fn two_of_three_refuse_and_a_thousand_requests_succeed() {
     assert!(rescues >= 3.0, "{rescues}");
     eventually("all records", || async { gateway.records().len() == 1024 }).await;
     for record in gateway.records() {
-        let tried: Vec<&str> = record["attempts"].as_array().unwrap().iter().map(|attempt| attempt["backend"].as_str().unwrap()).collect();
+        let tried: Vec<&str> = record["attempts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|attempt| attempt["backend"].as_str().unwrap())
+            .collect();
         assert_eq!(tried.iter().collect::<HashSet<_>>().len(), tried.len(), "no backend twice: {record}");
     }
     assert!(gateway.metric("goodgate_ejections_total{cause=\"connection_refused\"}").await >= 2.0);
     // Ejected ones get one trial per fail_timeout and no more.
-    let failures = || async { gateway.metric("goodgate_attempt_failures_total{cause=\"connection_refused\"}").await };
-    eventually("both are ejected", || async { gateway.state(a.address).await == "ejected" && gateway.state(b.address).await == "ejected" }).await;
+    let failures =
+        || async { gateway.metric("goodgate_attempt_failures_total{cause=\"connection_refused\"}").await };
+    eventually("both are ejected", || async {
+        gateway.state(a.address).await == "ejected" && gateway.state(b.address).await == "ejected"
+    })
+    .await;
     let before = failures().await;
     let start = std::time::Instant::now();
     while start.elapsed() < Duration::from_millis(2500) {
@@ -62,7 +72,14 @@ async fn two_of_three_refuse_and_a_thousand_requests_succeed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_one_backend_does_another_answers() {
-    for act in [Act::Answer(503), Act::Answer(502), Act::Reset, Act::Close, Act::Hang, Act::BytesThenClose(b"NOT HTTP\r\n\r\n".to_vec())] {
+    for act in [
+        Act::Answer(503),
+        Act::Answer(502),
+        Act::Reset,
+        Act::Close,
+        Act::Hang,
+        Act::BytesThenClose(b"NOT HTTP\r\n\r\n".to_vec()),
+    ] {
         let [bad, good] = backends([act.clone(), Act::Answer(200)]).await;
         let settings = "    timeouts: { first_byte: 300ms }\n    max_fails: 0\n";
         let gateway = Gateway::start(&site(&[&bad, &good], settings, "")).await;
@@ -115,7 +132,12 @@ async fn a_post_that_could_not_be_sent_goes_to_another_backend() {
 async fn a_small_body_is_sent_again_and_a_large_one_is_not() {
     let [bad, good] = backends([Act::Close, Act::Answer(200)]).await;
     let gateway = Gateway::start(&site(&[&bad, &good], "    max_fails: 0\n", "")).await;
-    let put = |size: usize| format!("PUT /x HTTP/1.1\r\nHost: test\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n{}", "x".repeat(size));
+    let put = |size: usize| {
+        format!(
+            "PUT /x HTTP/1.1\r\nHost: test\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n{}",
+            "x".repeat(size)
+        )
+    };
     for _ in 0..2 {
         assert_eq!(request(gateway.address, &put(10_000)).await.unwrap().status, 200);
     }
@@ -135,7 +157,9 @@ async fn a_small_body_is_sent_again_and_a_large_one_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_bounds_all_attempts_together() {
     let [a, b, c] = backends([Act::Hang, Act::Hang, Act::Hang]).await;
-    let gateway = Gateway::start(&site(&[&a, &b, &c], "    timeouts: { first_byte: 400ms }\n", "    timeout: 600ms\n")).await;
+    let gateway =
+        Gateway::start(&site(&[&a, &b, &c], "    timeouts: { first_byte: 400ms }\n", "    timeout: 600ms\n"))
+            .await;
     let start = std::time::Instant::now();
     let answer = gateway.get("/").await;
     assert_eq!(answer.status, 504);
@@ -155,7 +179,8 @@ async fn a_trickled_header_does_not_escape_the_first_byte_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_retry_budget_bounds_what_an_outage_costs() {
     let [bad, good] = backends([Act::Close, Act::Answer(200)]).await;
-    let gateway = Gateway::start(&site(&[&bad, &good], "    max_fails: 0\n", "    retry: { budget: 0% }\n")).await;
+    let gateway =
+        Gateway::start(&site(&[&bad, &good], "    max_fails: 0\n", "    retry: { budget: 0% }\n")).await;
     let answers = load(&gateway, 8, 60).await;
     let failed = answers.iter().filter(|answer| answer.status == 502).count();
     let retries = gateway.metric("goodgate_retries_total").await;

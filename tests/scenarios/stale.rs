@@ -10,7 +10,11 @@ fn age(answer: &Answer) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn serves_the_copy_when_every_backend_is_down() {
-    let [a, b] = backends([page("Cache-Control: max-age=1\r\n", "good"), page("Cache-Control: max-age=1\r\n", "good")]).await;
+    let [a, b] = backends([
+        page("Cache-Control: max-age=1\r\n", "good"),
+        page("Cache-Control: max-age=1\r\n", "good"),
+    ])
+    .await;
     let cache = "    cache: { mode: standard, use_stale: [error, timeout] }\n";
     let gateway = Gateway::start(&site(&[&a, &b], "", cache)).await;
     assert_eq!(gateway.get("/page").await.text(), "good");
@@ -74,7 +78,8 @@ async fn head_and_conditional_requests_are_rescued_too() {
     let gateway = Gateway::start(&site(&[&backend], "", "    cache: fallback\n")).await;
     gateway.get("/p").await;
     backend.kill();
-    let head = crate::harness::request(gateway.address, "HEAD /p HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    let head =
+        crate::harness::request(gateway.address, "HEAD /p HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
     assert_eq!((head.status, head.header("content-length")), (200, Some("5")));
     let mut connection = Connection::open(gateway.address).await.unwrap();
     let conditional = connection.get_with("/p", "If-None-Match: \"v1\"\r\n").await.unwrap();

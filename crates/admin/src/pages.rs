@@ -58,9 +58,10 @@ impl Admin {
             "/readyz" if is_read && self.subject.is_ready() => text(StatusCode::OK, "ready\n"),
             "/readyz" if is_read => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
             "/metrics" if is_read => self.metrics(),
-            _ if !self.may_enter(authorization) => {
-                text(StatusCode::FORBIDDEN, "403: this address needs the admin token (Authorization: Bearer …)\n")
-            }
+            _ if !self.may_enter(authorization) => text(
+                StatusCode::FORBIDDEN,
+                "403: this address needs the admin token (Authorization: Bearer …)\n",
+            ),
             "/api/v1/backends" if is_read => self.backends(),
             _ => text(StatusCode::NOT_FOUND, "404: try /metrics, /livez, /readyz, /api/v1/backends\n"),
         }
@@ -80,7 +81,9 @@ impl Admin {
         let stores = self.subject.stores();
         match self.subject.metrics().text(&self.subject.upstreams(), stores.into_iter()) {
             Ok(body) => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("the metrics cannot be written: {error}\n")),
+            Err(error) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, &format!("the metrics cannot be written: {error}\n"))
+            }
         }
     }
 
@@ -103,7 +106,7 @@ fn row<'a>(upstream: &'a str, view: &BackendView) -> BackendRow<'a> {
         backend: view.written.to_string(),
         address: view.address.to_string(),
         state: view.state.name(),
-        cause: view.cause.map(|cause| cause.name()),
+        cause: view.cause.map(goodgate_failure::Cause::name),
         weight: view.weight,
         backup: view.backup,
         in_flight: view.in_flight,

@@ -88,9 +88,8 @@ impl Window {
             return;
         };
         let stamp = (second + 1) << COUNT_BITS;
-        let bump = |old: u64| {
-            Some(if old & !COUNT_MASK == stamp { old.saturating_add(1) } else { stamp | 1 })
-        };
+        let bump =
+            |old: u64| Some(if old & !COUNT_MASK == stamp { old.saturating_add(1) } else { stamp | 1 });
         // The closure never declines, so the result carries no news.
         let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, bump);
     }

@@ -13,5 +13,5 @@ mod words;
 pub use attempt::{Attempt, Attempts, Phase};
 pub use budget::{Budget, BudgetPolicy};
 pub use cause::{Blame, Cause, ReceivedStatus};
-pub use retry::{Decision, Replay, Refusal, RetryPolicy, Situation};
+pub use retry::{Decision, Refusal, Replay, RetryPolicy, Situation};
 pub use words::{Word, Words};

@@ -35,7 +35,10 @@ pub(crate) fn reload(file: &Path) -> Result<ExitCode> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    bail!("process {pid} was told, but has not loaded {} within {RELOAD_LIMIT:?}: see its log", file.display())
+    bail!(
+        "process {pid} was told, but has not loaded {} within {RELOAD_LIMIT:?}: see its log",
+        file.display()
+    )
 }
 
 /// Exit code 0 if the gateway answers `/livez`.
@@ -60,15 +63,19 @@ fn find(file: &Path) -> Result<Pid> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| u32::try_from(*pid).is_ok_and(|pid| pid != own))
         .find(|pid| runs(*pid, &wanted));
-    found.map(Pid::from_raw).ok_or_else(|| anyhow!("no running goodgate has {} as its --config", wanted.display()))
+    found
+        .map(Pid::from_raw)
+        .ok_or_else(|| anyhow!("no running goodgate has {} as its --config", wanted.display()))
 }
 
 fn runs(pid: i32, wanted: &Path) -> bool {
     let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
         return false;
     };
-    let words: Vec<String> = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-    let is_run = words.first().is_some_and(|program| program.ends_with("goodgate")) && words.iter().any(|word| word == "run");
+    let words: Vec<String> =
+        line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let is_run = words.first().is_some_and(|program| program.ends_with("goodgate"))
+        && words.iter().any(|word| word == "run");
     let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
     let is_wanted = |file: &str| fs::canonicalize(folder.join(file)).is_ok_and(|file| file == wanted);
     let named = words.iter().any(|word| is_wanted(word.strip_prefix("--config=").unwrap_or(word)));
@@ -94,7 +101,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
+        IpAddr::V4(_) | IpAddr::V6(_) => address.ip(),
     };
     SocketAddr::new(ip, address.port())
 }

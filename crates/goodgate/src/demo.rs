@@ -23,6 +23,9 @@ const SWITCH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 /// The largest request that a sample backend reads.
 const REQUEST_BYTES_MAX: usize = 64 << 10;
 
+/// Pause before a mended backend tries to listen again.
+const REBIND_PAUSE: Duration = Duration::from_millis(200);
+
 /// A sample backend's switch.
 type Broken = watch::Sender<bool>;
 
@@ -32,7 +35,8 @@ pub(crate) fn demo() -> Result<ExitCode> {
     let environment = |name: &str| std::env::var(name).ok();
     let config = goodgate_config::parse("conf/demo.yaml", CONFIG, &environment);
     let config = config.map_err(|problems| anyhow!("the demo's configuration is not good\n{problems}"))?;
-    let addresses: Vec<SocketAddr> = config.upstreams.iter().flat_map(|upstream| &upstream.backends).filter_map(ip).collect();
+    let addresses: Vec<SocketAddr> =
+        config.upstreams.iter().flat_map(|upstream| &upstream.backends).filter_map(ip).collect();
     let (started, start) = std::sync::mpsc::channel();
     std::thread::Builder::new().name("demo".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -107,23 +111,30 @@ async fn sample(number: usize, address: SocketAddr, first: TcpListener, mut brok
         } else if listener.is_none() {
             listener = TcpListener::bind(address).await.ok();
         }
-        match &listener {
-            Some(open) => tokio::select! {
-                accepted = open.accept() => if let Ok((stream, _)) = accepted {
-                    tokio::spawn(page(number, stream, Arc::clone(&requests), broken.clone()));
-                },
-                changed = broken.changed() => if changed.is_err() { return },
+        let accepted = async {
+            match &listener {
+                Some(open) => open.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = accepted => if let Ok((stream, _)) = accepted {
+                tokio::spawn(page(number, stream, Arc::clone(&requests), broken.clone()));
             },
-            None => tokio::select! {
-                changed = broken.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(Duration::from_millis(200)) => {}
-            },
+            changed = broken.changed() => if changed.is_err() { return },
+            // The port may be taken for a moment after a mend: try again.
+            () = tokio::time::sleep(REBIND_PAUSE), if !is_broken && listener.is_none() => {}
         }
     }
 }
 
 /// Answers requests on one connection until it closes or the backend is broken.
-async fn page(number: usize, mut stream: TcpStream, requests: Arc<AtomicU64>, mut broken: watch::Receiver<bool>) {
+async fn page(
+    number: usize,
+    mut stream: TcpStream,
+    requests: Arc<AtomicU64>,
+    mut broken: watch::Receiver<bool>,
+) {
     loop {
         let head = tokio::select! {
             head = head(&mut stream) => head,
@@ -167,7 +178,10 @@ async fn switchboard(listener: TcpListener, switches: Vec<Broken>) {
         let line = tokio::time::timeout(Duration::from_secs(2), head(&mut stream)).await;
         let line = line.ok().flatten().unwrap_or_default();
         let answer = flip(&line, &switches);
-        let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}", answer.len());
+        let text = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}",
+            answer.len()
+        );
         // Somebody who does not wait for the answer has still flipped the switch.
         let _ = stream.write_all(text.as_bytes()).await;
     }

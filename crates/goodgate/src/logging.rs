@@ -6,7 +6,8 @@ use goodgate_telemetry::Metrics;
 
 /// What is logged unless `RUST_LOG` says otherwise. Pingora tells of each failed request, which is what
 /// the access log is for.
-const DEFAULT: &str = "info,pingora_proxy=off,pingora_core=off,pingora_cache=off,hickory_resolver=error,hickory_proto=error";
+const DEFAULT: &str =
+    "info,pingora_proxy=off,pingora_core=off,pingora_cache=off,hickory_resolver=error,hickory_proto=error";
 
 pub(crate) fn start() {
     let filter = env_logger::Env::default().default_filter_or(DEFAULT);

@@ -44,7 +44,7 @@ impl Reloader {
             Ok(config) => self.put_in_force(config, hash).await,
             Err(problems) => {
                 self.running.live.metrics().config_reloaded(false);
-                for problem in problems.iter() {
+                for problem in &problems {
                     error!("the configuration was not changed: {problem}");
                 }
             }
@@ -60,7 +60,7 @@ impl Reloader {
         running.watcher.prime(snapshot.upstreams(), PRIME_LIMIT).await;
         let upstreams = snapshot.upstreams().to_vec();
         running.live.swap(snapshot);
-        running.watcher.watch(upstreams);
+        running.watcher.watch(&upstreams);
         let metrics = running.live.metrics();
         metrics.config_in_force(hash, SystemTime::now());
         metrics.config_reloaded(true);
@@ -82,7 +82,8 @@ pub(crate) fn hash_of(file: &Path) -> u64 {
 
 /// The settings that a running gateway cannot change.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let addresses = |config: &Config| config.listeners.iter().map(|listener| listener.address).collect::<Vec<_>>();
+    let addresses =
+        |config: &Config| config.listeners.iter().map(|listener| listener.address).collect::<Vec<_>>();
     let mut settings = Vec::new();
     let mut compare = |setting, differs| {
         if differs {
@@ -94,7 +95,11 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     compare("server.threads", old.server.threads != new.server.threads);
     compare("server.upstream_keepalive", old.server.upstream_keepalive != new.server.upstream_keepalive);
     compare("server.resolver", old.server.resolvers != new.server.resolvers);
-    compare("server.shutdown", old.server.shutdown_drain != new.server.shutdown_drain || old.server.shutdown_delay != new.server.shutdown_delay);
+    compare(
+        "server.shutdown",
+        old.server.shutdown_drain != new.server.shutdown_drain
+            || old.server.shutdown_delay != new.server.shutdown_delay,
+    );
     compare("access_log.path", old.access_log != new.access_log);
     settings
 }

@@ -55,7 +55,8 @@ impl Subject for Running {
 /// Runs the gateway with a configuration file until a signal ends it.
 pub(crate) fn run(file: &Path) -> Result<ExitCode> {
     logging::start();
-    let config = goodgate_config::load(file).map_err(|problems| anyhow!("the configuration is not good\n{problems}"))?;
+    let config = goodgate_config::load(file)
+        .map_err(|problems| anyhow!("the configuration is not good\n{problems}"))?;
     start(&config, Some(file), &|_| {})
 }
 
@@ -68,7 +69,8 @@ pub(crate) fn start(config: &Config, file: Option<&Path>, ready: &dyn Fn(&Config
     let metrics = Arc::new(metrics.context("the metrics cannot be declared")?);
     logging::count_panics(&metrics);
     let access_log = AccessLog::open(&target(&config.access_log), metrics.log_dropped.clone());
-    let access_log = access_log.with_context(|| format!("access_log.path: cannot write to {:?}", config.access_log))?;
+    let access_log =
+        access_log.with_context(|| format!("access_log.path: cannot write to {:?}", config.access_log))?;
     let now = Instant::now();
     let live = Arc::new(Live::new(config, Arc::clone(&metrics), access_log, now));
     let main = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
@@ -98,7 +100,7 @@ async fn serve(
     let signals = signals::listen().context("signals cannot be received")?;
     let upstreams = running.live.upstreams();
     running.watcher.prime(&upstreams, PRIME_LIMIT).await;
-    running.watcher.watch(upstreams);
+    running.watcher.watch(&upstreams);
     let mut reloader = Reloader::new(Arc::clone(&running), file, config);
 
     let workers = workers(config);
@@ -129,7 +131,9 @@ async fn serve(
 
 fn bind_all(config: &Config) -> Result<Vec<TcpListener>> {
     let listeners = config.listeners.iter().enumerate();
-    listeners.map(|(at, listener)| bind::bind(listener.address, &format!("listeners[{at}].address"))).collect()
+    listeners
+        .map(|(at, listener)| bind::bind(listener.address, &format!("listeners[{at}].address")))
+        .collect()
 }
 
 fn threads(config: &Config) -> usize {

@@ -10,6 +10,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::context::Context;
+use crate::request_id::RequestId;
 
 /// An error that goodgate answers.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +36,8 @@ pub(crate) async fn write(session: &mut Session, context: &mut Context, error: E
     context.outcome.origin = Origin::Goodgate;
     context.outcome.cause = Some(error.cause);
     let accept = session.req_header().headers.get(header::ACCEPT);
-    let kind = Kind::wanted(accept.map(|value| value.as_bytes()).unwrap_or_default());
-    let body = kind.body(error, &context.request_id);
+    let kind = Kind::wanted(accept.map(http::HeaderValue::as_bytes).unwrap_or_default());
+    let body = kind.body(error, context.request_id.as_str());
     let response = head(error, kind, body.len(), &context.request_id)?;
     let no_body = session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(response), no_body).await?;
@@ -47,9 +48,11 @@ pub(crate) async fn write(session: &mut Session, context: &mut Context, error: E
 }
 
 /// The error as bytes, for a connection whose request never became one.
-pub(crate) fn raw(error: ErrorAnswer, request_id: &str) -> Vec<u8> {
+pub(crate) fn raw(error: ErrorAnswer, request_id: &RequestId) -> Vec<u8> {
+    let request_id = request_id.as_str();
     let body = Kind::Text.body(error, request_id);
-    let reason = StatusCode::from_u16(error.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("");
+    let reason =
+        StatusCode::from_u16(error.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("");
     let mut bytes = format!(
         "HTTP/1.1 {} {reason}\r\nDate: {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
          Proxy-Status: {}\r\nX-Request-Id: {request_id}\r\nConnection: close\r\n\r\n",
@@ -64,13 +67,13 @@ pub(crate) fn raw(error: ErrorAnswer, request_id: &str) -> Vec<u8> {
     bytes
 }
 
-fn head(error: ErrorAnswer, kind: Kind, length: usize, request_id: &str) -> Result<ResponseHeader> {
+fn head(error: ErrorAnswer, kind: Kind, length: usize, request_id: &RequestId) -> Result<ResponseHeader> {
     let mut response = ResponseHeader::build(error.status, Some(8))?;
     response.insert_header(header::CONTENT_TYPE, kind.media_type())?;
     response.insert_header(header::CONTENT_LENGTH, length)?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
     response.insert_header("Proxy-Status", proxy_status(error))?;
-    response.insert_header("X-Request-Id", request_id)?;
+    response.insert_header("X-Request-Id", request_id.value())?;
     if error.status == 503 {
         response.insert_header(header::RETRY_AFTER, RETRY_AFTER_SECONDS)?;
     }
@@ -79,10 +82,10 @@ fn head(error: ErrorAnswer, kind: Kind, length: usize, request_id: &str) -> Resu
 
 /// RFC 9209: our name, the error type, and a sentence.
 fn proxy_status(error: ErrorAnswer) -> String {
-    match error.cause {
-        Cause::Received(status) => format!("goodgate; received-status={}", status.code()),
-        cause => format!("goodgate; error={}; details=\"{}\"", cause.name(), error.details),
+    if let Cause::Received(status) = error.cause {
+        return format!("goodgate; received-status={}", status.code());
     }
+    format!("goodgate; error={}; details=\"{}\"", error.cause.name(), error.details)
 }
 
 /// The form of an error's body.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use goodgate_failure::{Attempt, Attempts, Cause, Decision, Phase, Refusal, Situation};
 use goodgate_telemetry::backend_changed;
-use goodgate_upstream::{How, Lease};
+use goodgate_upstream::{How, Lease, Wish};
 use http::Method;
 use pingora_proxy::Session;
 
@@ -97,8 +97,8 @@ impl Attempting {
         }
         let log = &self.log;
         let tried = |address| log.iter().any(|attempt: &Attempt| attempt.backend == address);
-        let may_be_trial = route.retry.replay.allows(method);
-        let lease = self.handed.take().or_else(|| route.upstream.select(tried, may_be_trial, now));
+        let wish = Wish { is_retry: !log.is_empty(), may_be_trial: route.retry.replay.allows(method) };
+        let lease = self.handed.take().or_else(|| route.upstream.select(tried, wish, now));
         let lease = lease.or_else(|| fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
         self.lease = lease;
         self.lease.is_some()
@@ -218,7 +218,14 @@ impl Attempting {
         (attempt.phase, attempt.reused)
     }
 
-    fn loses_race(&mut self, route: &Route, session: &Session, cause: Cause, phase: Phase, reused: bool) -> bool {
+    fn loses_race(
+        &mut self,
+        route: &Route,
+        session: &Session,
+        cause: Cause,
+        phase: Phase,
+        reused: bool,
+    ) -> bool {
         let lost = self.race == Race::None
             && reused
             && phase == Phase::Request

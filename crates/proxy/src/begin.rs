@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use crate::answer::ErrorAnswer;
 use crate::context::Context;
+use crate::request_id::RequestId;
 use crate::snapshot::Live;
 use crate::{copies, forward};
 
@@ -21,12 +22,11 @@ pub(crate) fn begin(live: &Live, session: &Session, context: &mut Context) {
         context.client_ip = Some(ip);
         context.is_trusted = is_trusted;
     }
-    context.request_id = forward::request_id(&request.headers, context.is_trusted);
+    context.request_id = RequestId::of(&request.headers, context.is_trusted);
     let host = forward::asked_host(request).unwrap_or_default();
     let name = std::str::from_utf8(host).unwrap_or_default();
     context.route = snapshot.router.find(name, request.uri.path(), &request.method).map(Arc::clone);
-    let host = host.to_ascii_lowercase();
-    copies::begin(session, context, &host);
+    copies::begin(session, context, host);
 }
 
 /// Why the request is answered with an error before anybody is asked.

@@ -74,6 +74,10 @@ fn broken(phase: Phase) -> Cause {
 }
 
 /// A connect that failed otherwise: by the error number beneath.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel's list is open; what is not named here is a refusal"
+)]
 fn connect(error: &Error) -> Cause {
     let Some(number) = os_error(error) else {
         return Cause::ConnectionRefused;
@@ -82,16 +86,20 @@ fn connect(error: &Error) -> Cause {
         Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EADDRNOTAVAIL => {
             Cause::ResourceExhausted
         }
-        Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ENETDOWN | Errno::EHOSTDOWN | Errno::EACCES | Errno::EPERM => {
-            Cause::DestinationIpUnroutable
-        }
+        Errno::ENETUNREACH
+        | Errno::EHOSTUNREACH
+        | Errno::ENETDOWN
+        | Errno::EHOSTDOWN
+        | Errno::EACCES
+        | Errno::EPERM => Cause::DestinationIpUnroutable,
         Errno::ETIMEDOUT => Cause::ConnectionTimeout,
         _ => Cause::ConnectionRefused,
     }
 }
 
 fn os_error(error: &Error) -> Option<i32> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.cause.as_deref().map(|cause| cause as _);
+    let mut cause: Option<&(dyn std::error::Error + 'static)> =
+        error.cause.as_deref().map(|cause| cause as _);
     while let Some(current) = cause {
         if let Some(io) = current.downcast_ref::<io::Error>() {
             return io.raw_os_error();
@@ -107,9 +115,5 @@ fn os_error(error: &Error) -> Option<i32> {
 /// Pingora has one type for a header that is not HTTP and for one that is too long: only its text tells.
 fn invalid_header(error: &Error) -> Cause {
     let text = error.context.as_ref().map(pingora_error::ImmutStr::as_str).unwrap_or_default();
-    if text.contains("larger than") {
-        Cause::HttpResponseHeaderSectionSize
-    } else {
-        Cause::HttpProtocolError
-    }
+    if text.contains("larger than") { Cause::HttpResponseHeaderSectionSize } else { Cause::HttpProtocolError }
 }

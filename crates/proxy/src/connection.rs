@@ -27,15 +27,15 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::answer::{self, ErrorAnswer};
 use crate::context::Client;
-use crate::forward::new_request_id;
 use crate::gateway::Gateway;
 use crate::head::{self, Framing, Malformed};
+use crate::request_id::RequestId;
 use crate::snapshot::Live;
 use crate::stream::{ClientStream, Grant};
-use crate::watchdog::{Alarm, Watchdog};
+use crate::watchdog::Alarm;
 
 /// Between two writes to a client.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a kept connection may still bring a request after the stop has begun.
 const STOP_GRACE: Duration = Duration::from_millis(250);
 /// Pause after an accept that failed for want of descriptors or memory.
@@ -75,7 +75,12 @@ enum Wait {
 
 impl Door {
     /// The door of a listener that is bound to `address`.
-    pub fn new(proxy: &Arc<Proxy>, live: &Arc<Live>, shutdown: ShutdownWatch, address: SocketAddr) -> Arc<Self> {
+    pub fn new(
+        proxy: &Arc<Proxy>,
+        live: &Arc<Live>,
+        shutdown: ShutdownWatch,
+        address: SocketAddr,
+    ) -> Arc<Self> {
         let (active, idle) = live.metrics().connections(address);
         Arc::new(Self { proxy: Arc::clone(proxy), live: Arc::clone(live), shutdown, active, idle })
     }
@@ -113,9 +118,9 @@ impl Door {
     async fn serve(&self, tcp: TcpStream, address: SocketAddr) {
         // Without it answers are late, not wrong.
         let _ = tcp.set_nodelay(true);
-        let client = Arc::new(Client { address, watchdog: Watchdog::new(Instant::now()) });
+        let client = Arc::new(Client::new(address, Instant::now()));
         let mut stream = ClientStream::new(tcp);
-        let mut alarm = Alarm::None;
+        let mut alarm = Alarm::default();
         loop {
             let limits = Arc::clone(&self.live.snapshot().limits);
             self.idle.inc();
@@ -180,8 +185,9 @@ impl Door {
     /// Answers a head that is no request, with its counter and its record.
     async fn refuse(&self, mut stream: ClientStream, client: &Client, malformed: Malformed) {
         let started_at = SystemTime::now();
-        let request_id = new_request_id();
-        let error = ErrorAnswer { status: malformed.status, cause: Cause::HttpRequestError, details: malformed.what };
+        let request_id = RequestId::random();
+        let error =
+            ErrorAnswer { status: malformed.status, cause: Cause::HttpRequestError, details: malformed.what };
         stream.grant(Grant::Everything, true);
         let bytes = answer::raw(error, &request_id);
         let write = async {
@@ -194,8 +200,8 @@ impl Door {
         self.live.no_route.gateway_error(error.status, error.cause);
         self.live.access_log.write(&AccessRecord {
             time: started_at,
-            request_id: &request_id,
-            client: &client.address.ip().to_canonical().to_string(),
+            request_id: request_id.as_str(),
+            client: client.ip.to_str().unwrap_or_default(),
             method: "",
             host: "",
             path: "",
@@ -218,7 +224,10 @@ impl Door {
 }
 
 /// Reads until the head is complete and checks it: its length and framing; nothing if the client left.
-async fn read_head(stream: &mut ClientStream, limits: &Limits) -> Result<Option<(usize, Framing)>, Malformed> {
+async fn read_head(
+    stream: &mut ClientStream,
+    limits: &Limits,
+) -> Result<Option<(usize, Framing)>, Malformed> {
     let deadline = Instant::now() + limits.header_timeout;
     let mut seen = 0;
     loop {

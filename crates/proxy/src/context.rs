@@ -6,9 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::Cause;
 use goodgate_telemetry::{By, CacheResult, Origin};
+use http::HeaderValue;
 
 use crate::attempt::Attempting;
 use crate::copies::Copying;
+use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::watchdog::Watchdog;
 
@@ -16,6 +18,8 @@ use crate::watchdog::Watchdog;
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
+    /// Its IP address as a field value.
+    pub(crate) ip: HeaderValue,
     pub(crate) watchdog: Watchdog,
 }
 
@@ -30,7 +34,7 @@ pub(crate) struct Context {
     pub(crate) is_trusted: bool,
     pub(crate) started: Instant,
     pub(crate) started_at: SystemTime,
-    pub(crate) request_id: String,
+    pub(crate) request_id: RequestId,
     pub(crate) route: Option<Arc<Route>>,
     pub(crate) attempting: Attempting,
     pub(crate) copying: Copying,
@@ -51,6 +55,15 @@ pub(crate) struct Outcome {
     pub(crate) age: Option<Duration>,
 }
 
+impl Client {
+    pub(crate) fn new(address: SocketAddr, now: Instant) -> Self {
+        let ip = HeaderValue::from_str(&address.ip().to_canonical().to_string());
+        // An address in text has nothing that a field value may not have.
+        let ip = ip.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Self { address, ip, watchdog: Watchdog::new(now) }
+    }
+}
+
 impl Context {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
@@ -60,7 +73,7 @@ impl Context {
             is_trusted: false,
             started: now,
             started_at: SystemTime::now(),
-            request_id: String::new(),
+            request_id: RequestId::none(),
             route: None,
             attempting: Attempting::new(now),
             copying: Copying::default(),

@@ -14,14 +14,15 @@ use goodgate_cache::{
 };
 use goodgate_failure::{Cause, Word};
 use goodgate_telemetry::{By, CacheResult, Origin};
+use goodgate_upstream::{Lease, Wish};
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_cache::lock::CacheKeyLockImpl;
 use pingora_cache::{CacheMeta, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable};
 use pingora_core::protocols::http::conditional_filter::{not_modified_filter, to_304};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
-use pingora_proxy::{Session, SubrequestSpawner};
 use pingora_proxy::subrequest::{BodyMode, Ctx as SubrequestContext};
+use pingora_proxy::{Session, SubrequestSpawner};
 
 use crate::context::Context;
 use crate::route::Route;
@@ -44,7 +45,10 @@ pub(crate) struct Copying {
 
 impl std::fmt::Debug for Copying {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Copying").field("bypassed", &self.bypassed).field("stored", &self.stored).finish_non_exhaustive()
+        f.debug_struct("Copying")
+            .field("bypassed", &self.bypassed)
+            .field("stored", &self.stored)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,7 +67,7 @@ pub(crate) fn begin(session: &Session, context: &mut Context, host: &[u8]) {
         return;
     }
     let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    context.copying.request = Some((Key::new("http", host, target.as_bytes()), facts));
+    context.copying.request = Some((Key::new("http", &host.to_ascii_lowercase(), target.as_bytes()), facts));
 }
 
 /// Answers at once from a copy if it is known before any attempt that one would be in vain: nothing is in
@@ -99,27 +103,28 @@ fn known_in_vain(session: &Session, context: &Context, now: Instant) -> Option<C
     if policy.mode == Mode::Standard && is_fresh_standard(&copy) {
         return None;
     }
-    if is_out { Some(Cause::DestinationUnavailable) } else { copy.refresh_failure(now) }
+    if is_out { Some(Cause::DestinationUnavailable) } else { copy.claim_refresh(now) }
 }
 
-/// Standard mode: Pingora's lookup has found a stale copy whose last refresh failed a moment ago. Whether
-/// it is to be served as if it were fresh.
-pub(crate) fn serve_through_back_off(session: &Session, context: &mut Context) -> bool {
-    let failure = || {
-        let (_, room) = context.route.as_ref()?.cache.as_ref()?;
-        let (key, _) = context.copying.request.as_ref()?;
-        room.store.find(key, &session.req_header().headers)?.refresh_failure(Instant::now())
-    };
-    let Some(cause) = failure() else {
-        return false;
-    };
-    if !choose(session, context, cause) {
-        return false;
-    }
-    if let Some((_, stale, cause)) = context.copying.chosen.take() {
+/// Standard mode: Pingora's lookup has found a stale copy.
+fn judge_stale(session: &Session, context: &mut Context) -> Option<ForcedFreshness> {
+    let copy = stored(session, context)?;
+    if let Some(cause) = copy.claim_refresh(Instant::now())
+        && choose(session, context, cause)
+        && let Some((_, stale, cause)) = context.copying.chosen.take()
+    {
+        // Its last refresh failed a moment ago: it is served as if it were fresh, at the cost of a hit.
         note_served(context, &stale, cause);
+        return Some(ForcedFreshness::ForceFresh);
     }
-    true
+    copy.is_outlived().then_some(ForcedFreshness::ForceExpired)
+}
+
+/// The copy for this request, of whatever kind.
+fn stored(session: &Session, context: &Context) -> Option<StoredCopy> {
+    let (_, room) = context.route.as_ref()?.cache.as_ref()?;
+    let (key, _) = context.copying.request.as_ref()?;
+    room.store.find(key, &session.req_header().headers)
 }
 
 /// Whether a copy may answer for this failure; it is kept for [`serve`].
@@ -156,6 +161,12 @@ pub(crate) fn enable_standard(session: &mut Session, context: &Context) {
     session.cache.enable(&room.store, None, None, lock, None);
 }
 
+/// Whether requests for this copy must not wait for one another: it is never fresh (`no-cache`), so each has
+/// to ask anyway, and they would queue up one behind the other.
+pub(crate) fn must_not_wait(meta: &CacheMeta) -> bool {
+    meta.fresh_until() <= meta.updated()
+}
+
 /// What Pingora is to think of the copy it found.
 pub(crate) fn judge_hit(
     session: &Session,
@@ -173,7 +184,7 @@ pub(crate) fn judge_hit(
         let serves = may_serve_fresh(meta, policy, facts, SystemTime::now());
         return (!serves).then_some(ForcedFreshness::ForceExpired);
     }
-    serve_through_back_off(session, context).then_some(ForcedFreshness::ForceFresh)
+    judge_stale(session, context)
 }
 
 /// Whether the answer to a miss fills the cache. For HEAD and ranges it does not, so that the backend is
@@ -193,10 +204,9 @@ pub(crate) fn hides_validators(session: &Session, context: &Context) -> bool {
 
 /// Notes on the object that asking for it has failed just now, so that the next ones need not wait.
 pub(crate) fn note_failed_refresh(session: &Session, context: &Context, cause: Cause, now: Instant) {
-    if let Some((policy, room)) = context.route.as_ref().and_then(|route| route.cache.as_ref())
+    if let Some((policy, _)) = context.route.as_ref().and_then(|route| route.cache.as_ref())
         && policy.use_stale.covers(cause)
-        && let Some((key, _)) = &context.copying.request
-        && let Some(copy) = room.store.find(key, &session.req_header().headers)
+        && let Some(copy) = stored(session, context)
     {
         copy.refresh_failed(cause, now);
     }
@@ -220,7 +230,8 @@ pub(crate) async fn serve(session: &mut Session, context: &mut Context) -> Resul
     };
     let mut response = copy.meta().response_header_copy();
     let is_head = session.req_header().method == Method::HEAD;
-    let not_modified = response.status == StatusCode::OK && not_modified_filter(session.req_header(), &response);
+    let not_modified =
+        response.status == StatusCode::OK && not_modified_filter(session.req_header(), &response);
     if not_modified {
         to_304(&mut response);
     } else {
@@ -243,8 +254,13 @@ fn dress(response: &mut ResponseHeader, context: &Context, stale: &Stale, cause:
     response.set_version(http::Version::HTTP_11);
     response.remove_header(&header::TRANSFER_ENCODING);
     response.insert_header(header::AGE, stale.age.as_secs())?;
-    response.insert_header("X-Request-Id", context.request_id.as_str())?;
-    if context.route.as_ref().and_then(|route| route.cache.as_ref()).is_some_and(|(policy, _)| policy.status_header) {
+    response.insert_header("X-Request-Id", context.request_id.value())?;
+    if context
+        .route
+        .as_ref()
+        .and_then(|route| route.cache.as_ref())
+        .is_some_and(|(policy, _)| policy.status_header)
+    {
         let left = 0 - i64::try_from(stale.past_freshness.as_secs()).unwrap_or(i64::MAX);
         let status = format!("goodgate; hit; ttl={left}; detail=stale-{}", cause.name());
         response.insert_header("Cache-Status", status)?;
@@ -271,13 +287,17 @@ fn send_trial(session: &Session, route: &Route, now: Instant) {
     let Some(spawner) = &session.subrequest_spawner else {
         return;
     };
-    if let Some(lease) = route.upstream.select(|_| false, true, now) {
+    if let Some(lease) = route.upstream.select(|_| false, TRIAL, now) {
         spawn(spawner, session, lease);
     }
 }
 
-fn spawn(spawner: &SubrequestSpawner, session: &Session, lease: goodgate_upstream::Lease) {
-    let context = SubrequestContext::builder().body_mode(BodyMode::NoBody).user_ctx(Box::new(Some(lease))).build();
+/// What a trial behind a client's back asks for.
+const TRIAL: Wish = Wish { is_retry: false, may_be_trial: true };
+
+fn spawn(spawner: &SubrequestSpawner, session: &Session, lease: Lease) {
+    let context =
+        SubrequestContext::builder().body_mode(BodyMode::NoBody).user_ctx(Box::new(Some(lease))).build();
     // Nobody waits for it: it reports to the backend's health and refreshes the copy.
     drop(spawner.spawn_background_subrequest(session.as_ref(), context));
 }
@@ -337,6 +357,11 @@ pub(crate) fn admit_standard(
         }
         Admission::Store(_) | Admission::Refuse(_) => {
             context.copying.refused = true;
+            if !response.status.is_server_error()
+                && let Some(copy) = room.store.find(key, &session.req_header().headers)
+            {
+                copy.outlive();
+            }
             refuse
         }
     }
@@ -371,12 +396,16 @@ pub(crate) fn status_header(session: &Session, context: &Context) -> Option<Head
     }
     let stored = if context.copying.stored { "; stored" } else { "" };
     let text = match session.cache.phase() {
-        CachePhase::Hit => return HeaderValue::try_from(format!("goodgate; hit; ttl={}", seconds_left(session))).ok(),
+        CachePhase::Hit => {
+            return HeaderValue::try_from(format!("goodgate; hit; ttl={}", seconds_left(session))).ok();
+        }
         CachePhase::StaleUpdating => {
             let text = format!("goodgate; hit; ttl={}; detail=updating", seconds_left(session));
             return HeaderValue::try_from(text).ok();
         }
-        CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => "goodgate; hit; fwd=stale; fwd-status=304",
+        CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
+            "goodgate; hit; fwd=stale; fwd-status=304"
+        }
         CachePhase::Miss => "goodgate; fwd=uri-miss",
         CachePhase::Stale | CachePhase::Expired => "goodgate; fwd=stale",
         CachePhase::Disabled(_) | CachePhase::Uninit | CachePhase::Bypass | CachePhase::CacheKey => {

@@ -160,7 +160,8 @@ fn judge_status(
     now: Instant,
 ) -> Result<()> {
     let stale_for_it = route.cache.as_ref().is_some_and(|(policy, _)| policy.use_stale.covers(cause));
-    let backend_blamed = context.attempting.lease().is_some_and(|lease| lease.backend().ejection.fail_on.covers(cause));
+    let backend_blamed =
+        context.attempting.lease().is_some_and(|lease| lease.backend().ejection.fail_on.covers(cause));
     if !backend_blamed {
         context.attempting.succeeded(route, now);
     }
@@ -215,7 +216,11 @@ pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error:
     let written = if copies::choose(session, context, cause) {
         copies::serve(session, context).await
     } else {
-        let answer = if status == TOO_LARGE.status { TOO_LARGE } else { ErrorAnswer { status, ..ErrorAnswer::of(cause) } };
+        let answer = if status == TOO_LARGE.status {
+            TOO_LARGE
+        } else {
+            ErrorAnswer { status, ..ErrorAnswer::of(cause) }
+        };
         answer::write(session, context, answer).await
     };
     // If the client cannot be written to, it has left, and the log says what became of the request.
@@ -227,12 +232,14 @@ fn verdict(context: &Context, error: &Error) -> (u16, Cause) {
     if error.esource() == &ErrorSource::Downstream {
         return classify::client(error);
     }
-    let empty = || context.route.as_ref().map_or(Cause::ProxyInternalError, |route| route.upstream.why_empty());
+    let empty =
+        || context.route.as_ref().map_or(Cause::ProxyInternalError, |route| route.upstream.why_empty());
     let cause = context.attempting.last_cause().unwrap_or_else(empty);
     (cause.status(), cause)
 }
 
 /// An error for what has been decided and recorded.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
 fn settled(retry: bool) -> Box<Error> {
     let mut error = Error::create(SETTLED, ErrorSource::Upstream, None, None);
     error.set_retry(retry);

@@ -21,7 +21,11 @@ pub(crate) fn dress(session: &Session, response: &mut ResponseHeader, context: &
     if response.status.is_informational() {
         return Ok(());
     }
-    response.insert_header("X-Request-Id", context.request_id.as_str())?;
+    if session.req_header().version == Version::HTTP_10 {
+        // RFC 9112 section 6.1: such a client knows no chunks; the body ends with the connection.
+        response.remove_header(&header::TRANSFER_ENCODING);
+    }
+    response.insert_header("X-Request-Id", context.request_id.value())?;
     if let Some(status) = copies::status_header(session, context) {
         response.insert_header("Cache-Status", status)?;
     }
@@ -79,7 +83,10 @@ fn settle(session: &Session, context: &mut Context, error: Option<&Error>) {
 fn is_from_copy(phase: CachePhase) -> bool {
     matches!(
         phase,
-        CachePhase::Hit | CachePhase::StaleUpdating | CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_)
+        CachePhase::Hit
+            | CachePhase::StaleUpdating
+            | CachePhase::Revalidated
+            | CachePhase::RevalidatedNoCache(_)
     )
 }
 
@@ -138,7 +145,7 @@ fn record(live: &Live, session: &Session, context: &Context, status: u16, now: I
     let agent = |name| request.headers.get(name).map(HeaderValue::as_bytes).map(String::from_utf8_lossy);
     live.access_log.write(&AccessRecord {
         time: context.started_at,
-        request_id: &context.request_id,
+        request_id: context.request_id.as_str(),
         client: &client,
         method: request.method.as_str(),
         host: &host,

@@ -11,9 +11,6 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::context::Context;
 
-/// Longest request id taken over from a trusted proxy.
-const REQUEST_ID_BYTES_MAX: usize = 128;
-
 /// Prepares a request for its backend. Hop-by-hop fields are gone already: Pingora removes them, and what
 /// `Connection` names, before this is called.
 pub(crate) fn request(
@@ -23,46 +20,60 @@ pub(crate) fn request(
     host: &HostHeader,
     backend: &Backend,
 ) -> Result<()> {
-    let asked = asked_host(original).and_then(|host| HeaderValue::from_bytes(host).ok());
+    let asked = asked_host_value(original);
+    if original.uri.authority().is_some() {
+        // RFC 9112 section 3.2.1: an origin server is asked in origin form, with the host beside it.
+        let target = original.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        request.set_raw_path(target.as_bytes())?;
+    }
     match host {
-        HostHeader::Client => {
-            if asked.is_none() {
-                request.insert_header(header::HOST, &*backend.written)?;
-            }
-        }
+        HostHeader::Client => match &asked {
+            Some(asked) => request.insert_header(header::HOST, asked.clone())?,
+            None => request.insert_header(header::HOST, &*backend.written)?,
+        },
         HostHeader::Backend => request.insert_header(header::HOST, &*backend.written)?,
         HostHeader::Name(name) => request.insert_header(header::HOST, name.as_str())?,
     }
     forwarded(request, context, asked)?;
-    request.insert_header("X-Request-Id", context.request_id.as_str())
+    request.insert_header("X-Request-Id", context.request_id.value())
 }
 
 fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<HeaderValue>) -> Result<()> {
     let Some(client) = &context.client else {
         return Ok(());
     };
-    let address = client.address.ip().to_canonical().to_string();
     if context.is_trusted {
         let chain = request.headers.get_all("x-forwarded-for").iter();
         let mut chain: Vec<&str> = chain.filter_map(|value| value.to_str().ok()).collect();
-        chain.push(&address);
+        chain.push(client.ip.to_str().unwrap_or_default());
         let chain = chain.join(", ");
         request.insert_header("X-Forwarded-For", chain)?;
         if !request.headers.contains_key("x-forwarded-proto") {
-            request.insert_header("X-Forwarded-Proto", "http")?;
+            request.insert_header("X-Forwarded-Proto", SCHEME)?;
         }
         if request.headers.contains_key("x-forwarded-host") {
             return Ok(());
         }
     } else {
         request.remove_header(&header::FORWARDED);
-        request.insert_header("X-Forwarded-For", address)?;
-        request.insert_header("X-Forwarded-Proto", "http")?;
-        request.remove_header("x-forwarded-host");
+        request.insert_header("X-Forwarded-For", client.ip.clone())?;
+        request.insert_header("X-Forwarded-Proto", SCHEME)?;
     }
-    match host {
-        Some(host) => request.insert_header("X-Forwarded-Host", host),
-        None => Ok(()),
+    if let Some(host) = host {
+        return request.insert_header("X-Forwarded-Host", host);
+    }
+    request.remove_header("x-forwarded-host");
+    Ok(())
+}
+
+/// Every listener is plain for now.
+const SCHEME: HeaderValue = HeaderValue::from_static("http");
+
+/// As [`asked_host`], without a copy where it is a field.
+fn asked_host_value(request: &RequestHeader) -> Option<HeaderValue> {
+    match request.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => request.headers.get(header::HOST).cloned(),
     }
 }
 
@@ -99,7 +110,9 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
-        .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
+        .filter(|option| {
+            !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
+        })
         .filter_map(|option| HeaderName::from_bytes(option).ok())
         .filter(|name| !framing(name))
         .collect()
@@ -126,39 +139,15 @@ pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) ->
     (client, true)
 }
 
-/// A trusted proxy's request id if it is one that can be shown anywhere, else a new one.
-pub(crate) fn request_id(headers: &HeaderMap, is_trusted: bool) -> String {
-    let given = headers.get("x-request-id").filter(|_| is_trusted).and_then(|value| value.to_str().ok());
-    match given.filter(|id| is_plain(id)) {
-        Some(id) => id.to_owned(),
-        None => new_request_id(),
-    }
-}
-
-/// 128 random bits in hexadecimal.
-pub(crate) fn new_request_id() -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut bits = fastrand::u128(..);
-    let mut id = String::with_capacity(32);
-    for _ in 0..32 {
-        let digit = usize::try_from(bits & 15).unwrap_or_default();
-        id.push(char::from(DIGITS.get(digit).copied().unwrap_or(b'0')));
-        bits >>= 4;
-    }
-    id
-}
-
-fn is_plain(id: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:=+/".contains(&byte);
-    !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.bytes().all(plain)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn headers(chain: &str) -> HeaderMap {
-        HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), HeaderValue::from_str(chain).unwrap())])
+        HeaderMap::from_iter([(
+            HeaderName::from_static("x-forwarded-for"),
+            HeaderValue::from_str(chain).unwrap(),
+        )])
     }
 
     #[test]
@@ -174,17 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_is_taken_over_only_if_it_is_harmless() {
-        let with = |id: &'static str| HeaderMap::from_iter([(HeaderName::from_static("x-request-id"), HeaderValue::from_static(id))]);
-        assert_eq!(request_id(&with("abc-1"), true), "abc-1");
-        assert_eq!(request_id(&with("abc-1"), false).len(), 32);
-        assert_eq!(request_id(&with("a\"b"), true).len(), 32);
-    }
-
-    #[test]
     fn a_response_loses_its_hop_by_hop_fields() {
         let mut answer = ResponseHeader::build(200, None).unwrap();
-        for (name, value) in [("Connection", "close, X-Secret"), ("X-Secret", "1"), ("Keep-Alive", "timeout=5"), ("X-Kept", "1")] {
+        for (name, value) in [
+            ("Connection", "close, X-Secret"),
+            ("X-Secret", "1"),
+            ("Keep-Alive", "timeout=5"),
+            ("X-Kept", "1"),
+        ] {
             answer.append_header(name, value).unwrap();
         }
         response(&mut answer);

@@ -20,8 +20,8 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::answer;
 use crate::context::{Client, Context};
-use crate::{begin, classify, copies, exchange, finish, forward};
 use crate::snapshot::Live;
+use crate::{begin, classify, copies, exchange, finish, forward};
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
@@ -46,7 +46,12 @@ impl ProxyHttp for Gateway {
 
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
 
-    fn on_connection_reuse(&self, _session: &mut Session, context: &mut Context, client: Box<dyn Any + Send + Sync>) {
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        context: &mut Context,
+        client: Box<dyn Any + Send + Sync>,
+    ) {
         context.client = client.downcast::<Arc<Client>>().ok().map(|client| *client);
     }
 
@@ -78,11 +83,17 @@ impl ProxyHttp for Gateway {
 
     fn cache_key_callback(&self, _session: &Session, context: &mut Context) -> Result<CacheKey> {
         let request = context.copying.request.as_ref();
-        let key = request.ok_or_else(|| Error::explain(pingora_error::ErrorType::InternalError, "no cache key"))?;
+        let key =
+            request.ok_or_else(|| Error::explain(pingora_error::ErrorType::InternalError, "no cache key"))?;
         Ok(key.0.to_pingora())
     }
 
-    fn cache_vary_filter(&self, meta: &CacheMeta, _context: &mut Context, request: &RequestHeader) -> Option<HashBinary> {
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        _context: &mut Context,
+        request: &RequestHeader,
+    ) -> Option<HashBinary> {
         goodgate_cache::variance(meta.headers(), &request.headers)
     }
 
@@ -94,6 +105,9 @@ impl ProxyHttp for Gateway {
         is_fresh: bool,
         context: &mut Context,
     ) -> Result<Option<ForcedFreshness>> {
+        if copies::must_not_wait(meta) {
+            session.cache.set_cache_lock(None, None);
+        }
         Ok(copies::judge_hit(session, context, meta, is_fresh))
     }
 
@@ -195,7 +209,12 @@ impl ProxyHttp for Gateway {
         Ok(copies::admit_standard(context, session, response))
     }
 
-    fn should_serve_stale(&self, _session: &mut Session, context: &mut Context, error: Option<&Error>) -> bool {
+    fn should_serve_stale(
+        &self,
+        _session: &mut Session,
+        context: &mut Context,
+        error: Option<&Error>,
+    ) -> bool {
         // For failures the net of our own answers: see `copies`.
         error.is_none() && copies::may_update_behind(context)
     }
@@ -225,7 +244,12 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut Context,
+    ) -> FailToProxy {
         let status = exchange::give_up(session, context, error).await;
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }

@@ -123,7 +123,8 @@ fn check_method(method: &[u8], target: &[u8]) -> Result<(), Malformed> {
         return Err(Malformed::new(405, "the method is not allowed"));
     }
     let origin_form = target.starts_with(b"/");
-    let absolute_form = starts_with_ignore_case(target, b"http://") || starts_with_ignore_case(target, b"https://");
+    let absolute_form =
+        starts_with_ignore_case(target, b"http://") || starts_with_ignore_case(target, b"https://");
     let asterisk_form = target == b"*" && method == b"OPTIONS";
     if origin_form || absolute_form || asterisk_form {
         Ok(())
@@ -134,6 +135,7 @@ fn check_method(method: &[u8], target: &[u8]) -> Result<(), Malformed> {
 
 /// What the fields say so far, as far as framing and routing hang on it.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of one head, each read by name")]
 struct Fields {
     http11: bool,
     count: usize,
@@ -167,7 +169,8 @@ impl Fields {
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 let mut options = value.split(|byte| *byte == b',');
-                self.connection_upgrade |= options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+                self.connection_upgrade |=
+                    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
                 Ok(())
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),
@@ -304,7 +307,16 @@ mod tests {
         assert_eq!(line("CONNECT a:443 HTTP/1.1"), Err(405));
         assert_eq!(line("TRACE / HTTP/1.1"), Err(405));
         assert_eq!(line(&format!("GET /{} HTTP/1.1", "a".repeat(64))), Err(414));
-        for refused in ["GET /", "GET", "", "G T / HTTP/1.1", "GET / HTTP/1.1 x", "GET  / HTTP/1.1", "GET /\0 HTTP/1.1", "GET a HTTP/1.1"] {
+        for refused in [
+            "GET /",
+            "GET",
+            "",
+            "G T / HTTP/1.1",
+            "GET / HTTP/1.1 x",
+            "GET  / HTTP/1.1",
+            "GET /\0 HTTP/1.1",
+            "GET a HTTP/1.1",
+        ] {
             assert_eq!(line(refused), Err(400), "{refused:?}");
         }
         assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), Err(400), "no Host");

@@ -51,17 +51,19 @@ struct Entry {
 }
 
 impl Router {
-    /// Orders the routes. `specs` and `routes` are parallel.
-    pub(crate) fn new<'a>(routes: impl Iterator<Item = (&'a RouteSpec, Arc<Route>)>) -> Self {
+    /// Orders the routes. In the order of the configuration.
+    pub(crate) fn new<'a>(entries: impl Iterator<Item = (&'a RouteSpec, Arc<Route>)>) -> Self {
         let mut router = Self::default();
-        for (spec, route) in routes {
+        for (spec, route) in entries {
             let entry = Entry { path: spec.path.clone(), methods: spec.methods.clone(), route };
             if spec.hosts.is_empty() {
                 router.any.push(entry.clone());
             }
             for host in &spec.hosts {
                 match host {
-                    HostPattern::Exact(name) => router.exact.entry(name.clone()).or_default().push(entry.clone()),
+                    HostPattern::Exact(name) => {
+                        router.exact.entry(name.clone()).or_default().push(entry.clone());
+                    }
                     HostPattern::Wildcard(suffix) => router.wildcard_of(suffix).push(entry.clone()),
                 }
             }
@@ -97,7 +99,8 @@ impl Router {
 impl Entry {
     fn takes(&self, path: &str, method: &Method) -> bool {
         let under = path.strip_prefix(self.path.as_str());
-        let whole = under.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'));
+        let whole =
+            under.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'));
         whole && (self.methods.is_empty() || self.methods.contains(method))
     }
 }

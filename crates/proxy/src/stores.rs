@@ -58,7 +58,8 @@ fn open(known: &mut Vec<&'static StoreRoom>, spec: &StoreSpec) -> &'static Store
         room.store.set_limits(spec);
         return room;
     }
-    let room = StoreRoom { name: spec.name.clone(), store: Store::new(spec), lock: CacheLock::new(FILL_WAIT) };
+    let room =
+        StoreRoom { name: spec.name.clone(), store: Store::new(spec), lock: CacheLock::new(FILL_WAIT) };
     let room: &'static StoreRoom = Box::leak(Box::new(room));
     known.push(room);
     room

@@ -4,7 +4,8 @@
 //! that its framing announces. Bytes beyond the grant are the next request: they stay here and never
 //! reach the parser of this one. While Pingora waits for the backend it polls for a client that leaves;
 //! such a poll reads ahead into a small buffer, so that a pipelined request is not mistaken for garbage.
-//! Writes are gathered, so that a small response leaves in one piece.
+//! Writes are gathered, so that a small response leaves in one piece, and go out at the latest when Pingora
+//! waits for more.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
@@ -17,7 +18,8 @@ use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -54,7 +56,13 @@ pub(crate) struct ClientStream {
 
 impl ClientStream {
     pub(crate) fn new(tcp: TcpStream) -> Self {
-        Self { tcp: Some(tcp), ahead: BytesMut::new(), grant: Grant::Bytes(0), out: BytesMut::new(), lingers: false }
+        Self {
+            tcp: Some(tcp),
+            ahead: BytesMut::new(),
+            grant: Grant::Bytes(0),
+            out: BytesMut::new(),
+            lingers: false,
+        }
     }
 
     /// Bytes that have been read and not handed on.
@@ -112,7 +120,9 @@ impl ClientStream {
 
     fn poll_tcp_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let Some(tcp) = &mut self.tcp else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+            let Some(tcp) = &mut self.tcp else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
             let written = ready!(Pin::new(tcp).poll_write(context, &self.out))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -129,6 +139,10 @@ impl ClientStream {
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
+        if let (Some(tcp), false) = (&self.tcp, self.out.is_empty()) {
+            // An answer that is cut short: what there is of it shows that it was one.
+            let _ = tcp.try_write(&self.out);
+        }
         if self.owes_nothing() {
             return;
         }
@@ -163,6 +177,11 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // Pingora reads here whenever it waits: what has been gathered has waited long enough. If there is
+        // no room the write side wakes the task; reading goes on meanwhile.
+        if let Poll::Ready(Err(error)) = this.poll_tcp_flush(context) {
+            return Poll::Ready(Err(error));
+        }
         let room = buffer.remaining();
         let limit = match this.grant {
             Grant::Bytes(0) => return this.poll_closed(context),
@@ -177,9 +196,11 @@ impl AsyncRead for ClientStream {
             buffer.advance(count);
             count
         } else {
-            let part = this.ahead.split_to(limit.min(this.ahead.len()));
-            buffer.put_slice(&part);
-            part.len()
+            let part = this.ahead.get(..limit.min(this.ahead.len())).unwrap_or_default();
+            buffer.put_slice(part);
+            let count = part.len();
+            this.ahead.advance(count);
+            count
         };
         if let Grant::Bytes(left) = &mut this.grant {
             *left = left.saturating_sub(count as u64);

@@ -11,7 +11,7 @@ use std::future::{Future, poll_fn};
 use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
@@ -28,7 +28,31 @@ pub(crate) struct Watchdog {
 }
 
 /// The timer of one client connection, kept from request to request.
-pub(crate) type Alarm = Option<Pin<Box<Sleep>>>;
+#[derive(Debug, Default)]
+pub(crate) struct Alarm {
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The timer knows whom to wake: the task of the connection, always the same.
+    is_set: bool,
+}
+
+impl Alarm {
+    /// Ready once the deadline has passed. A timer that was set for an earlier one is left to ring first.
+    fn poll(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
+        if timer.is_elapsed() && Instant::now() >= deadline {
+            return Poll::Ready(());
+        }
+        if timer.is_elapsed() || timer.deadline() > deadline.into() {
+            timer.as_mut().reset(deadline.into());
+            self.is_set = false;
+        }
+        if self.is_set {
+            return Poll::Pending;
+        }
+        self.is_set = true;
+        timer.as_mut().poll(context)
+    }
+}
 
 impl Watchdog {
     pub(crate) fn new(now: Instant) -> Self {
@@ -86,16 +110,10 @@ impl Watchdog {
                 return Poll::Ready(output);
             }
             while let Some(deadline) = self.deadline() {
-                let timer = alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
-                if timer.deadline() > deadline.into() || timer.is_elapsed() {
-                    timer.as_mut().reset(deadline.into());
-                }
-                if timer.as_mut().poll(context).is_pending() {
+                if alarm.poll(deadline, context).is_pending() {
                     return Poll::Pending;
                 }
-                if Instant::now() >= deadline {
-                    self.fire();
-                }
+                self.fire();
             }
             Poll::Pending
         })

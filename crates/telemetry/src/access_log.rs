@@ -37,7 +37,8 @@ pub enum Target {
 
 impl Target {
     fn open(&self) -> io::Result<Option<Box<dyn Write + Send>>> {
-        let append = |path: &PathBuf| -> io::Result<File> { OpenOptions::new().create(true).append(true).open(path) };
+        let append =
+            |path: &PathBuf| -> io::Result<File> { OpenOptions::new().create(true).append(true).open(path) };
         Ok(match self {
             Self::Off => None,
             Self::Stdout => Some(Box::new(io::stdout())),
@@ -75,7 +76,9 @@ impl AccessLog {
         };
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("access-log".into()).spawn(move || write_out(&theirs, out))?;
+        let lost = dropped.clone();
+        let thread =
+            thread::Builder::new().name("access-log".into()).spawn(move || write_out(&theirs, out, &lost))?;
         Ok(Self { shared: Some(shared), thread: Mutex::new(Some(thread)), dropped })
     }
 
@@ -115,7 +118,7 @@ impl AccessLog {
     }
 }
 
-fn write_out(shared: &Shared, mut out: Box<dyn Write + Send>) {
+fn write_out(shared: &Shared, mut out: Box<dyn Write + Send>, lost: &IntCounter) {
     let mut batch = Vec::new();
     let mut failing = false;
     loop {
@@ -134,6 +137,9 @@ fn write_out(shared: &Shared, mut out: Box<dyn Write + Send>) {
             error!(error:% = problem; "the access log cannot be written");
         }
         failing = result.is_err();
+        if failing {
+            lost.inc_by(memchr::memchr_iter(b'\n', &batch).count() as u64);
+        }
         batch.clear();
         if closed && shared.state.lock().buffer.is_empty() {
             return;

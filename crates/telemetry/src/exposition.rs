@@ -25,28 +25,28 @@ impl Metrics {
 
     /// Notes a load of the configuration after the start.
     pub fn config_reloaded(&self, ok: bool) {
-        self.config_reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
+        self.config.reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
     }
 
     /// Notes which configuration is in force since when.
     pub fn config_in_force(&self, hash: u64, since: SystemTime) {
         let seconds = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.config_last_success.set(seconds.as_secs_f64());
-        self.config_hash.reset();
-        self.config_hash.with_label_values(&[format!("{hash:016x}")]).set(1);
+        self.config.last_success.set(seconds.as_secs_f64());
+        self.config.hash.reset();
+        self.config.hash.with_label_values(&[format!("{hash:016x}")]).set(1);
     }
 
     /// The gauges of one listener's connections: those with a request under way, and the idle ones.
     pub fn connections(&self, listener: SocketAddr) -> (prometheus::IntGauge, prometheus::IntGauge) {
         let listener = listener.to_string();
-        let gauge = |state| self.client_connections.with_label_values(&[listener.as_str(), state]);
+        let gauge = |state| self.requests.connections.with_label_values(&[listener.as_str(), state]);
         (gauge("active"), gauge("idle"))
     }
 
     fn write_backends(&self, upstreams: &[Arc<Upstream>]) {
-        self.backend_state.reset();
-        self.backend_in_flight.reset();
-        self.attempts.reset();
+        self.backends.state.reset();
+        self.backends.in_flight.reset();
+        self.backends.attempts.reset();
         for upstream in upstreams {
             for view in upstream.views() {
                 self.write_backend(&upstream.spec().name, &view);
@@ -57,22 +57,25 @@ impl Metrics {
     fn write_backend(&self, upstream: &str, view: &BackendView) {
         let backend = view.address.to_string();
         for state in State::ALL {
-            let gauge = self.backend_state.with_label_values(&[upstream, &backend, state.name()]);
+            let gauge = self.backends.state.with_label_values(&[upstream, &backend, state.name()]);
             gauge.set(i64::from(state == view.state));
         }
         let in_flight = i64::try_from(view.in_flight).unwrap_or(i64::MAX);
-        self.backend_in_flight.with_label_values(&[upstream, &backend]).set(in_flight);
-        self.attempts.with_label_values(&[upstream, &backend, "ok"]).inc_by(view.ok);
-        self.attempts.with_label_values(&[upstream, &backend, "failed"]).inc_by(view.failed);
+        self.backends.in_flight.with_label_values(&[upstream, &backend]).set(in_flight);
+        self.backends.attempts.with_label_values(&[upstream, &backend, "ok"]).inc_by(view.ok);
+        self.backends.attempts.with_label_values(&[upstream, &backend, "failed"]).inc_by(view.failed);
     }
 
     fn write_stores<'a>(&self, stores: impl Iterator<Item = (&'a str, StoreUsage)>) {
-        self.cache_evictions.reset();
+        self.caches.evictions.reset();
         for (name, usage) in stores {
             let labels = [name, "memory"];
-            self.cache_objects.with_label_values(&labels).set(i64::try_from(usage.objects).unwrap_or(i64::MAX));
-            self.cache_bytes.with_label_values(&labels).set(i64::try_from(usage.bytes).unwrap_or(i64::MAX));
-            self.cache_evictions.with_label_values(&labels).inc_by(usage.evictions);
+            self.caches
+                .objects
+                .with_label_values(&labels)
+                .set(i64::try_from(usage.objects).unwrap_or(i64::MAX));
+            self.caches.bytes.with_label_values(&labels).set(i64::try_from(usage.bytes).unwrap_or(i64::MAX));
+            self.caches.evictions.with_label_values(&labels).inc_by(usage.evictions);
         }
     }
 }

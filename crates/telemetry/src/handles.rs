@@ -126,7 +126,7 @@ impl RouteMetrics {
     /// Resolves the series of a route and makes the closed ones exist at zero.
     pub fn new(metrics: &Arc<Metrics>, route: &str, upstream: &str) -> Self {
         let rescue = |by: By, cause: Cause| {
-            metrics.rescues.with_label_values(&[route, upstream, by.name(), cause.name()])
+            metrics.requests.rescues.with_label_values(&[route, upstream, by.name(), cause.name()])
         };
         let this = Self {
             metrics: Arc::clone(metrics),
@@ -137,10 +137,10 @@ impl RouteMetrics {
             rescues: By::ALL.into_iter().flat_map(|by| Cause::ALL.map(|cause| rescue(by, cause))).collect(),
             cache: CacheResult::ALL
                 .iter()
-                .map(|result| metrics.cache_requests.with_label_values(&[route, result.name()]))
+                .map(|result| metrics.caches.requests.with_label_values(&[route, result.name()]))
                 .collect(),
-            duration: metrics.request_duration.with_label_values(&[route]),
-            stale_age: metrics.stale_age.with_label_values(&[route]),
+            duration: metrics.requests.duration.with_label_values(&[route]),
+            stale_age: metrics.caches.stale_age.with_label_values(&[route]),
         };
         this.exist_at_zero();
         this
@@ -177,7 +177,7 @@ impl RouteMetrics {
         } else {
             let status = status.to_string();
             let labels = [self.route.as_str(), &self.upstream, &status, cause.name()];
-            self.metrics.gateway_errors.with_label_values(&labels).inc();
+            self.metrics.requests.gateway_errors.with_label_values(&labels).inc();
         }
     }
 
@@ -206,7 +206,7 @@ impl RouteMetrics {
         Some(slot.get_or_init(|| {
             let status = status.to_string();
             let labels = [self.route.as_str(), &self.upstream, &status, origin.name()];
-            self.metrics.responses.with_label_values(&labels)
+            self.metrics.requests.responses.with_label_values(&labels)
         }))
     }
 
@@ -215,7 +215,7 @@ impl RouteMetrics {
         Some(slot.get_or_init(|| {
             let status = cause.status().to_string();
             let labels = [self.route.as_str(), &self.upstream, &status, cause.name()];
-            self.metrics.gateway_errors.with_label_values(&labels)
+            self.metrics.requests.gateway_errors.with_label_values(&labels)
         }))
     }
 }
@@ -246,25 +246,26 @@ impl UpstreamMetrics {
         let by_cause = |family: &prometheus::IntCounterVec| {
             Cause::ALL.iter().map(|cause| family.with_label_values(&[upstream, cause.name()])).collect()
         };
-        let refusal = |reason: &Refusal| metrics.retries_refused.with_label_values(&[upstream, reason.name()]);
-        let aborts = |phase: &str| metrics.client_aborts.with_label_values(&[upstream, phase]);
-        let lookups = |result: &str| metrics.dns_lookups.with_label_values(&[upstream, result]);
+        let refusal =
+            |reason: &Refusal| metrics.backends.retries_refused.with_label_values(&[upstream, reason.name()]);
+        let aborts = |phase: &str| metrics.requests.client_aborts.with_label_values(&[upstream, phase]);
+        let lookups = |result: &str| metrics.backends.dns_lookups.with_label_values(&[upstream, result]);
         Self {
-            attempt_failures: by_cause(&metrics.attempt_failures),
-            retries: metrics.retries.with_label_values(&[upstream]),
+            attempt_failures: by_cause(&metrics.backends.attempt_failures),
+            retries: metrics.backends.retries.with_label_values(&[upstream]),
             refusals: Refusal::ALL.iter().map(refusal).collect(),
-            ejections: by_cause(&metrics.ejections),
-            checks_ok: metrics.health_checks.with_label_values(&[upstream, "ok"]),
-            checks_failed: by_cause(&metrics.health_checks),
+            ejections: by_cause(&metrics.backends.ejections),
+            checks_ok: metrics.backends.health_checks.with_label_values(&[upstream, "ok"]),
+            checks_failed: by_cause(&metrics.backends.health_checks),
             aborts_waiting: aborts("waiting"),
             aborts_response: aborts("response"),
             aborts_request: aborts("request"),
-            connect: metrics.connect.with_label_values(&[upstream]),
-            first_byte: metrics.first_byte.with_label_values(&[upstream]),
+            connect: metrics.backends.connect.with_label_values(&[upstream]),
+            first_byte: metrics.backends.first_byte.with_label_values(&[upstream]),
             lookups_ok: lookups("ok"),
             lookups_failed: lookups("dns_error"),
             lookups_timeout: lookups("dns_timeout"),
-            dns_stale: metrics.dns_stale.with_label_values(&[upstream]),
+            dns_stale: metrics.backends.dns_stale.with_label_values(&[upstream]),
         }
     }
 

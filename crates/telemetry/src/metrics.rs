@@ -36,115 +36,261 @@ pub struct StoreUsage {
 #[derive(Debug)]
 pub struct Metrics {
     pub(crate) registry: Registry,
-    pub(crate) responses: IntCounterVec,
-    pub(crate) gateway_errors: IntCounterVec,
-    pub(crate) rescues: IntCounterVec,
-    pub(crate) attempts: IntCounterVec,
-    pub(crate) attempt_failures: IntCounterVec,
-    pub(crate) retries: IntCounterVec,
-    pub(crate) retries_refused: IntCounterVec,
-    pub(crate) request_duration: HistogramVec,
-    pub(crate) connect: HistogramVec,
-    pub(crate) first_byte: HistogramVec,
-    pub(crate) backend_state: IntGaugeVec,
-    pub(crate) backend_in_flight: IntGaugeVec,
-    pub(crate) health_checks: IntCounterVec,
-    pub(crate) ejections: IntCounterVec,
-    pub(crate) client_aborts: IntCounterVec,
-    pub(crate) dns_lookups: IntCounterVec,
-    pub(crate) dns_stale: IntGaugeVec,
-    pub(crate) cache_requests: IntCounterVec,
-    pub(crate) cache_objects: IntGaugeVec,
-    pub(crate) cache_bytes: IntGaugeVec,
-    pub(crate) cache_evictions: IntCounterVec,
-    pub(crate) stale_age: HistogramVec,
-    pub(crate) client_connections: IntGaugeVec,
+    pub(crate) requests: RequestFamilies,
+    pub(crate) backends: BackendFamilies,
+    pub(crate) caches: CacheFamilies,
+    pub(crate) config: ConfigFamilies,
     /// Access-log records dropped because the target could not keep up.
     pub log_dropped: IntCounter,
     /// Panics caught; each cost one connection.
     pub panics: IntCounter,
-    pub(crate) config_reloads: IntCounterVec,
-    pub(crate) config_last_success: Gauge,
-    pub(crate) config_hash: IntGaugeVec,
     pub(crate) scrape: parking_lot::Mutex<()>,
 }
 
+type Declared<T> = Result<T, prometheus::Error>;
+
 impl Metrics {
     /// Declares everything. Fails only if two families were given one name.
-    pub fn new(build: BuildInfo) -> Result<Self, prometheus::Error> {
+    pub fn new(build: BuildInfo) -> Declared<Self> {
         let registry = Registry::new();
-        let r = &registry;
-        let metrics = Self {
-            responses: counters(r, "goodgate_responses_total", "Responses sent", &["route", "upstream", "status", "origin"])?,
-            gateway_errors: counters(r, "goodgate_gateway_errors_total", "Errors that goodgate itself answered", &["route", "upstream", "status", "cause"])?,
-            rescues: counters(r, "goodgate_rescues_total", "Failures that the client never saw", &["route", "upstream", "by", "cause"])?,
-            attempts: counters(r, "goodgate_attempts_total", "Tries at a backend", &["upstream", "backend", "outcome"])?,
-            attempt_failures: counters(r, "goodgate_attempt_failures_total", "Failed tries by cause", &["upstream", "cause"])?,
-            retries: counters(r, "goodgate_retries_total", "Attempts after the first", &["upstream"])?,
-            retries_refused: counters(r, "goodgate_retries_refused_total", "Why no further try was made", &["upstream", "reason"])?,
-            request_duration: histograms(r, "goodgate_request_duration_seconds", "First request byte to last response byte", &["route"], &DURATION_BUCKETS)?,
-            connect: histograms(r, "goodgate_upstream_connect_seconds", "Time to a new connection", &["upstream"], &DURATION_BUCKETS)?,
-            first_byte: histograms(r, "goodgate_upstream_first_byte_seconds", "Time to the response header", &["upstream"], &DURATION_BUCKETS)?,
-            backend_state: gauges(r, "goodgate_backend_state", "1 for the state that the backend is in", &["upstream", "backend", "state"])?,
-            backend_in_flight: gauges(r, "goodgate_backend_requests_in_flight", "Requests under way", &["upstream", "backend"])?,
-            health_checks: counters(r, "goodgate_health_checks_total", "Active health checks", &["upstream", "result"])?,
-            ejections: counters(r, "goodgate_ejections_total", "Backends taken out of rotation by live traffic", &["upstream", "cause"])?,
-            client_aborts: counters(r, "goodgate_client_aborts_total", "Clients that left", &["upstream", "phase"])?,
-            dns_lookups: counters(r, "goodgate_dns_lookups_total", "Lookups of backend names", &["upstream", "result"])?,
-            dns_stale: gauges(r, "goodgate_dns_stale", "1 while the last good addresses are used because lookups fail", &["upstream"])?,
-            cache_requests: counters(r, "goodgate_cache_requests_total", "Requests by what the cache did", &["route", "result"])?,
-            cache_objects: gauges(r, "goodgate_cache_objects", "Objects held", &["cache", "tier"])?,
-            cache_bytes: gauges(r, "goodgate_cache_bytes", "Bytes held", &["cache", "tier"])?,
-            cache_evictions: counters(r, "goodgate_cache_evictions_total", "Objects evicted", &["cache", "tier"])?,
-            stale_age: histograms(r, "goodgate_stale_age_seconds", "How far past their freshness stale copies were", &["route"], &STALE_AGE_BUCKETS)?,
-            client_connections: gauges(r, "goodgate_client_connections", "Client connections", &["listener", "state"])?,
-            log_dropped: add(r, IntCounter::new("goodgate_log_dropped_total", "Access-log records dropped")?)?,
-            panics: add(r, IntCounter::new("goodgate_panics_total", "Panics caught")?)?,
-            config_reloads: counters(r, "goodgate_config_reloads_total", "Loads of the configuration after the start", &["result"])?,
-            config_last_success: add(r, Gauge::new("goodgate_config_last_success_timestamp_seconds", "When the configuration was last loaded")?)?,
-            config_hash: gauges(r, "goodgate_config_hash", "1 for the configuration in force", &["hash"])?,
-            scrape: parking_lot::Mutex::new(()),
-            registry: registry.clone(),
-        };
-        let info = gauges(r, "goodgate_build_info", "1 for the build that runs", &["version", "revision"])?;
+        let to = Declare(&registry);
+        let info = to.gauges("goodgate_build_info", "1 for the build that runs", &["version", "revision"])?;
         info.with_label_values(&[build.version, build.revision]).set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        for result in ["ok", "failed"] {
-            metrics.config_reloads.with_label_values(&[result]);
-        }
-        Ok(metrics)
+        Ok(Self {
+            requests: RequestFamilies::declare(&to)?,
+            backends: BackendFamilies::declare(&to)?,
+            caches: CacheFamilies::declare(&to)?,
+            config: ConfigFamilies::declare(&to)?,
+            log_dropped: to.counter("goodgate_log_dropped_total", "Access-log records dropped")?,
+            panics: to.counter("goodgate_panics_total", "Panics caught")?,
+            scrape: parking_lot::Mutex::new(()),
+            registry,
+        })
     }
 }
 
-fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, prometheus::Error> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
+/// What clients were answered.
+#[derive(Debug)]
+pub(crate) struct RequestFamilies {
+    pub(crate) responses: IntCounterVec,
+    pub(crate) gateway_errors: IntCounterVec,
+    pub(crate) rescues: IntCounterVec,
+    pub(crate) duration: HistogramVec,
+    pub(crate) client_aborts: IntCounterVec,
+    pub(crate) connections: IntGaugeVec,
 }
 
-fn counters(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntCounterVec, prometheus::Error> {
-    add(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+impl RequestFamilies {
+    fn declare(to: &Declare<'_>) -> Declared<Self> {
+        Ok(Self {
+            responses: to.counters(
+                "goodgate_responses_total",
+                "Responses sent",
+                &["route", "upstream", "status", "origin"],
+            )?,
+            gateway_errors: to.counters(
+                "goodgate_gateway_errors_total",
+                "Errors that goodgate itself answered",
+                &["route", "upstream", "status", "cause"],
+            )?,
+            rescues: to.counters(
+                "goodgate_rescues_total",
+                "Failures that the client never saw",
+                &["route", "upstream", "by", "cause"],
+            )?,
+            duration: to.histograms(
+                "goodgate_request_duration_seconds",
+                "First request byte to last response byte",
+                &["route"],
+                &DURATION_BUCKETS,
+            )?,
+            client_aborts: to.counters(
+                "goodgate_client_aborts_total",
+                "Clients that left",
+                &["upstream", "phase"],
+            )?,
+            connections: to.gauges(
+                "goodgate_client_connections",
+                "Client connections",
+                &["listener", "state"],
+            )?,
+        })
+    }
 }
 
-fn gauges(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntGaugeVec, prometheus::Error> {
-    add(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+/// What became of attempts, and what is believed of backends.
+#[derive(Debug)]
+pub(crate) struct BackendFamilies {
+    pub(crate) attempts: IntCounterVec,
+    pub(crate) attempt_failures: IntCounterVec,
+    pub(crate) retries: IntCounterVec,
+    pub(crate) retries_refused: IntCounterVec,
+    pub(crate) connect: HistogramVec,
+    pub(crate) first_byte: HistogramVec,
+    pub(crate) state: IntGaugeVec,
+    pub(crate) in_flight: IntGaugeVec,
+    pub(crate) health_checks: IntCounterVec,
+    pub(crate) ejections: IntCounterVec,
+    pub(crate) dns_lookups: IntCounterVec,
+    pub(crate) dns_stale: IntGaugeVec,
 }
 
-fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-    buckets: &[f64],
-) -> Result<HistogramVec, prometheus::Error> {
-    add(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
+impl BackendFamilies {
+    fn declare(to: &Declare<'_>) -> Declared<Self> {
+        Ok(Self {
+            attempts: to.counters(
+                "goodgate_attempts_total",
+                "Tries at a backend",
+                &["upstream", "backend", "outcome"],
+            )?,
+            attempt_failures: to.counters(
+                "goodgate_attempt_failures_total",
+                "Failed tries by cause",
+                &["upstream", "cause"],
+            )?,
+            retries: to.counters("goodgate_retries_total", "Attempts after the first", &["upstream"])?,
+            retries_refused: to.counters(
+                "goodgate_retries_refused_total",
+                "Why no further try was made",
+                &["upstream", "reason"],
+            )?,
+            connect: to.histograms(
+                "goodgate_upstream_connect_seconds",
+                "Time to a new connection",
+                &["upstream"],
+                &DURATION_BUCKETS,
+            )?,
+            first_byte: to.histograms(
+                "goodgate_upstream_first_byte_seconds",
+                "Time to the response header",
+                &["upstream"],
+                &DURATION_BUCKETS,
+            )?,
+            state: to.gauges(
+                "goodgate_backend_state",
+                "1 for the state that the backend is in",
+                &["upstream", "backend", "state"],
+            )?,
+            in_flight: to.gauges(
+                "goodgate_backend_requests_in_flight",
+                "Requests under way",
+                &["upstream", "backend"],
+            )?,
+            health_checks: to.counters(
+                "goodgate_health_checks_total",
+                "Active health checks",
+                &["upstream", "result"],
+            )?,
+            ejections: to.counters(
+                "goodgate_ejections_total",
+                "Backends taken out of rotation by live traffic",
+                &["upstream", "cause"],
+            )?,
+            dns_lookups: to.counters(
+                "goodgate_dns_lookups_total",
+                "Lookups of backend names",
+                &["upstream", "result"],
+            )?,
+            dns_stale: to.gauges(
+                "goodgate_dns_stale",
+                "1 while the last good addresses are used because lookups fail",
+                &["upstream"],
+            )?,
+        })
+    }
+}
+
+/// What the caches did and hold.
+#[derive(Debug)]
+pub(crate) struct CacheFamilies {
+    pub(crate) requests: IntCounterVec,
+    pub(crate) objects: IntGaugeVec,
+    pub(crate) bytes: IntGaugeVec,
+    pub(crate) evictions: IntCounterVec,
+    pub(crate) stale_age: HistogramVec,
+}
+
+impl CacheFamilies {
+    fn declare(to: &Declare<'_>) -> Declared<Self> {
+        Ok(Self {
+            requests: to.counters(
+                "goodgate_cache_requests_total",
+                "Requests by what the cache did",
+                &["route", "result"],
+            )?,
+            objects: to.gauges("goodgate_cache_objects", "Objects held", &["cache", "tier"])?,
+            bytes: to.gauges("goodgate_cache_bytes", "Bytes held", &["cache", "tier"])?,
+            evictions: to.counters(
+                "goodgate_cache_evictions_total",
+                "Objects evicted",
+                &["cache", "tier"],
+            )?,
+            stale_age: to.histograms(
+                "goodgate_stale_age_seconds",
+                "How far past their freshness stale copies were",
+                &["route"],
+                &STALE_AGE_BUCKETS,
+            )?,
+        })
+    }
+}
+
+/// Which configuration is in force.
+#[derive(Debug)]
+pub(crate) struct ConfigFamilies {
+    pub(crate) reloads: IntCounterVec,
+    pub(crate) last_success: Gauge,
+    pub(crate) hash: IntGaugeVec,
+}
+
+impl ConfigFamilies {
+    fn declare(to: &Declare<'_>) -> Declared<Self> {
+        let families = Self {
+            reloads: to.counters(
+                "goodgate_config_reloads_total",
+                "Loads of the configuration after the start",
+                &["result"],
+            )?,
+            last_success: to.gauge(
+                "goodgate_config_last_success_timestamp_seconds",
+                "When the configuration was last loaded",
+            )?,
+            hash: to.gauges("goodgate_config_hash", "1 for the configuration in force", &["hash"])?,
+        };
+        for result in ["ok", "failed"] {
+            families.reloads.with_label_values(&[result]);
+        }
+        Ok(families)
+    }
+}
+
+/// Makes families and registers them.
+struct Declare<'a>(&'a Registry);
+
+impl Declare<'_> {
+    fn add<C: Collector + Clone + 'static>(&self, collector: C) -> Declared<C> {
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Declared<IntCounter> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Declared<Gauge> {
+        self.add(Gauge::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Declared<IntCounterVec> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Declared<IntGaugeVec> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Declared<HistogramVec> {
+        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
+    }
 }

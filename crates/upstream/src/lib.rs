@@ -19,4 +19,4 @@ pub use lease::{How, Lease};
 pub use policy::{
     BackendAddress, BackendSpec, EjectionPolicy, HostHeader, ProbeKind, ProbePolicy, Timeouts, UpstreamSpec,
 };
-pub use upstream::Upstream;
+pub use upstream::{Upstream, Wish};

@@ -2,7 +2,7 @@
 //!
 //! Each backend takes its turns at even distances, the first at an offset of its own (multiples of the
 //! golden ratio, which never bunch up): a weighting of 5:1:1 gives `a b a a a c a`, and every stretch of
-//! the sequence holds each backend's share to within one turn. Picking is one atomic addition and a look
+//! the sequence holds each backend's share to within two turns. Picking is one atomic addition and a look
 //! at an array, and it stays smooth when a backend leaves, since the sequence is made anew without it.
 
 /// The longest sequence; heavier weightings are scaled down to it.
@@ -83,16 +83,17 @@ mod tests {
     }
 
     #[test]
-    fn every_stretch_holds_each_share_to_within_one_turn() {
+    fn every_stretch_holds_each_share_to_within_two_turns() {
         let members = [(0, 7), (1, 3), (2, 2), (3, 1)];
         let total: usize = members.iter().map(|(_, weight)| usize::from(*weight)).sum();
         let round = turns(&members);
         let rounds: Vec<u32> = round.iter().cycle().take(total * 3).copied().collect();
         for (index, weight) in members {
-            for (start, length) in (0..total).flat_map(|start| (1..=total).map(move |length| (start, length))) {
+            for (start, length) in (0..total).flat_map(|start| (1..=total).map(move |length| (start, length)))
+            {
                 let got = rounds[start..start + length].iter().filter(|turn| **turn == index).count();
-                let fair = (length * usize::from(weight)) as f64 / total as f64;
-                assert!((got as f64 - fair).abs() <= 2.0, "{index} in {start}+{length}: {got} for {fair}");
+                let off = (got * total).abs_diff(length * usize::from(weight));
+                assert!(off <= 2 * total, "{index} in {start}+{length}: {got} turns");
             }
         }
     }

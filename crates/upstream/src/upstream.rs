@@ -22,7 +22,19 @@ pub struct Upstream {
     members: Mutex<Vec<Member>>,
     rotation: ArcSwap<Rotation>,
     cursor: AtomicUsize,
+    /// Retries take turns of their own: if they used up those of first attempts, two backends of which one
+    /// is bad would fall into step, and every request would begin with the bad one.
+    retry_cursor: AtomicUsize,
     budget: Arc<Budget>,
+}
+
+/// What a request wants of a selection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// It has been tried before.
+    pub is_retry: bool,
+    /// It may be the request that finds out whether an ejected backend is back.
+    pub may_be_trial: bool,
 }
 
 /// One entry of the configuration with what it stands for now.
@@ -70,6 +82,7 @@ impl Upstream {
             members: Mutex::new(members),
             rotation: ArcSwap::from_pointee(Rotation::default()),
             cursor: AtomicUsize::new(0),
+            retry_cursor: AtomicUsize::new(0),
         };
         upstream.rotate();
         Arc::new(upstream)
@@ -90,21 +103,21 @@ impl Upstream {
     pub fn select(
         self: &Arc<Self>,
         tried: impl Fn(SocketAddr) -> bool,
-        may_be_trial: bool,
+        wish: Wish,
         now: Instant,
     ) -> Option<Lease> {
         let rotation = self.rotation.load();
         let nothing_else = rotation.primary.is_empty() && rotation.backup.is_empty();
-        if (may_be_trial || nothing_else)
+        if (wish.may_be_trial || nothing_else)
             && rotation.trial_due.is_some_and(|due| due <= now)
             && let Some(backend) = claim_trial(&rotation, &tried, now)
         {
             self.rotate();
             return Some(Lease::new(Arc::clone(self), backend, How::Trial));
         }
-        let backend = self
-            .take_turn(&rotation, &rotation.primary, &tried)
-            .or_else(|| self.take_turn(&rotation, &rotation.backup, &tried))?;
+        let cursor = if wish.is_retry { &self.retry_cursor } else { &self.cursor };
+        let backend = take_turn(cursor, &rotation, &rotation.primary, &tried)
+            .or_else(|| take_turn(cursor, &rotation, &rotation.backup, &tried))?;
         Some(Lease::new(Arc::clone(self), backend, How::Rotation))
     }
 
@@ -219,24 +232,9 @@ impl Upstream {
     fn addresses_of(&self, name: &BackendAddress) -> Vec<SocketAddr> {
         let members = self.members.lock();
         let member = members.iter().find(|member| member.spec.address == *name);
-        member.map(|member| member.backends.iter().map(|backend| backend.address).collect()).unwrap_or_default()
-    }
-
-    fn take_turn(
-        &self,
-        rotation: &Rotation,
-        turns: &[u32],
-        tried: &impl Fn(SocketAddr) -> bool,
-    ) -> Option<Arc<Backend>> {
-        if turns.is_empty() {
-            return None;
-        }
-        let start = self.cursor.fetch_add(1, Ordering::Relaxed) % turns.len();
-        let order = turns.get(start..).into_iter().chain(turns.get(..start)).flatten();
-        order
-            .filter_map(|index| rotation.backends.get(usize::try_from(*index).ok()?))
-            .find(|backend| !tried(backend.address))
-            .cloned()
+        member
+            .map(|member| member.backends.iter().map(|backend| backend.address).collect())
+            .unwrap_or_default()
     }
 
     /// Makes the rotation anew from the members and their health. The lock orders concurrent makers, so
@@ -260,6 +258,23 @@ impl Upstream {
         rotation.backup = turns(&backup);
         self.rotation.store(Arc::new(rotation));
     }
+}
+
+fn take_turn(
+    cursor: &AtomicUsize,
+    rotation: &Rotation,
+    turns: &[u32],
+    tried: &impl Fn(SocketAddr) -> bool,
+) -> Option<Arc<Backend>> {
+    if turns.is_empty() {
+        return None;
+    }
+    let start = cursor.fetch_add(1, Ordering::Relaxed) % turns.len();
+    let order = turns.get(start..).into_iter().chain(turns.get(..start)).flatten();
+    order
+        .filter_map(|index| rotation.backends.get(usize::try_from(*index).ok()?))
+        .find(|backend| !tried(backend.address))
+        .cloned()
 }
 
 fn claim_trial(
@@ -292,3 +307,6 @@ fn seats(
     };
     addresses.iter().map(seat).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const SLOTS: u64 = 8;
+const SLOT_COUNT: usize = 8;
 const COUNT_BITS: u32 = 24;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
@@ -13,7 +14,7 @@ const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 /// is told from a fresh one without a sweep. The length of the window is an argument of each call: it is
 /// policy, and policy changes at a reload while the counts stay.
 #[derive(Debug, Default)]
-pub(crate) struct Window([AtomicU64; SLOTS as usize]);
+pub(crate) struct Window([AtomicU64; SLOT_COUNT]);
 
 impl Window {
     /// Counts one event at `at` (time since some fixed start).
@@ -58,7 +59,8 @@ impl Window {
 
 fn stretch(at: Duration, length: Duration) -> u64 {
     let slot_micros = (length.as_micros() / u128::from(SLOTS)).max(1);
-    u64::try_from(at.as_micros() / slot_micros).unwrap_or(u64::MAX >> COUNT_BITS) & (u64::MAX >> (COUNT_BITS + 1))
+    u64::try_from(at.as_micros() / slot_micros).unwrap_or(u64::MAX >> COUNT_BITS)
+        & (u64::MAX >> (COUNT_BITS + 1))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The addresses of an upstream's names: looked up again whenever the last answer has run out, and kept
 //! when a lookup fails.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use log::{info, warn};
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::discovery::ServiceDiscovery;
 
-use crate::resolver::{HOLDS_MIN, NameDiscovery, Resolver};
+use crate::resolver::{NameDiscovery, Resolver};
 
 /// The names of one upstream, each with the time of its next lookup.
 pub(crate) struct Names {
@@ -58,23 +58,17 @@ impl Name {
         let last = self.discovery.last();
         let kept = match found {
             Ok((backends, _)) => {
-                self.found(address, upstream, backends);
+                self.found(address, upstream, &backends);
                 false
             }
             Err(_) => self.failed(address, upstream, last.failure),
         };
         metrics.looked_up(last.failure, kept);
         // A tenth earlier at random, so that many names are not asked for at one moment.
-        let jitter = last.holds.mul_f64(fastrand::f64() * 0.1);
-        self.due = Instant::now() + (last.holds - jitter).max(HOLDS_MIN.mul_f64(0.9));
+        self.due = Instant::now() + last.holds.mul_f64(1.0 - fastrand::f64() * 0.1);
     }
 
-    fn found(
-        &mut self,
-        address: &BackendAddress,
-        upstream: &Upstream,
-        backends: std::collections::BTreeSet<Backend>,
-    ) {
+    fn found(&mut self, address: &BackendAddress, upstream: &Upstream, backends: &BTreeSet<Backend>) {
         let addresses: Vec<SocketAddr> =
             backends.iter().filter_map(|backend| backend.addr.as_inet().copied()).collect();
         if upstream.resolved(address, &addresses, Instant::now()) {

@@ -64,7 +64,8 @@ impl Probes {
                 running.join_next().await;
             }
             let (address, written) = (view.address, Arc::clone(&view.written));
-            let (upstream, policy, metrics) = (Arc::clone(upstream), policy.clone(), Arc::clone(&self.metrics));
+            let (upstream, policy, metrics) =
+                (Arc::clone(upstream), policy.clone(), Arc::clone(&self.metrics));
             running.spawn(async move {
                 let failure = one(&policy, address, &written).await;
                 metrics.checked(failure);
@@ -78,9 +79,8 @@ impl Probes {
 
 /// One probe; why it failed, if it did.
 async fn one(policy: &ProbePolicy, address: SocketAddr, written: &str) -> Option<Cause> {
-    let check = match check(policy, written) {
-        Ok(check) => check,
-        Err(_) => return Some(Cause::ProxyConfigurationError),
+    let Ok(check) = check(policy, written) else {
+        return Some(Cause::ProxyConfigurationError);
     };
     let mut target = address;
     if let Some(port) = policy.port {
@@ -123,6 +123,7 @@ fn check(policy: &ProbePolicy, written: &str) -> pingora_error::Result<Box<dyn H
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "a probe that failed otherwise ended without an answer")]
 fn cause(error: &Error) -> Cause {
     match error.etype() {
         ErrorType::ConnectTimedout => Cause::ConnectionTimeout,

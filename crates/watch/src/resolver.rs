@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use goodgate_failure::Cause;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use parking_lot::Mutex;
 use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddress;
 use pingora_error::{Error, ErrorType, Result};
@@ -22,7 +22,7 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 const TRIES: usize = 2;
 /// An answer holds at least and at most this long, whatever its TTL says.
 pub(crate) const HOLDS_MIN: Duration = Duration::from_secs(1);
-pub(crate) const HOLDS_MAX: Duration = Duration::from_secs(60);
+pub(crate) const HOLDS_MAX: Duration = Duration::from_mins(1);
 
 /// The resolver of the process. It keeps no answers: what is believed is kept in the upstreams.
 #[derive(Clone, Debug)]
@@ -63,6 +63,7 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, connections.into())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the list is open; every other failure is an error")]
 fn cause(error: &NetError) -> Cause {
     match error {
         NetError::Timeout => Cause::DnsTimeout,
@@ -103,7 +104,10 @@ impl ServiceDiscovery for NameDiscovery {
         match self.resolver.look_up(&self.host).await {
             Ok((addresses, holds)) => {
                 *self.last.lock() = Last { holds: holds.clamp(HOLDS_MIN, HOLDS_MAX), failure: None };
-                Ok((addresses.into_iter().map(|ip| backend(SocketAddr::new(ip, self.port))).collect(), HashMap::new()))
+                Ok((
+                    addresses.into_iter().map(|ip| backend(SocketAddr::new(ip, self.port))).collect(),
+                    HashMap::new(),
+                ))
             }
             Err(cause) => {
                 *self.last.lock() = Last { holds: HOLDS_MIN, failure: Some(cause) };
@@ -115,5 +119,5 @@ impl ServiceDiscovery for NameDiscovery {
 
 /// Pingora's backend for an address. The weight is ours to apply.
 pub(crate) fn backend(address: SocketAddr) -> Backend {
-    Backend { addr: PingoraAddress::Inet(address), weight: 1, ext: Default::default() }
+    Backend { addr: PingoraAddress::Inet(address), weight: 1, ext: http::Extensions::default() }
 }

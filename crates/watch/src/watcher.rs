@@ -49,7 +49,7 @@ impl Watcher {
     }
 
     /// From now on these upstreams are in force. Must be called within a runtime.
-    pub fn watch(&self, upstreams: Vec<Arc<Upstream>>) {
+    pub fn watch(&self, upstreams: &[Arc<Upstream>]) {
         let mut tasks = self.tasks.lock();
         tasks.retain(|name, handles| {
             let stays = upstreams.iter().any(|upstream| upstream.spec().name == *name);
@@ -58,8 +58,8 @@ impl Watcher {
             }
             stays
         });
-        self.upstreams.lock().clone_from(&upstreams);
-        for upstream in &upstreams {
+        *self.upstreams.lock() = upstreams.to_vec();
+        for upstream in upstreams {
             let name = upstream.spec().name.clone();
             tasks.entry(name).or_insert_with_key(|name| self.start(name, upstream));
         }

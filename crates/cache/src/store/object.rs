@@ -23,6 +23,7 @@ pub(super) struct Object {
     pub(super) weight: u64,
     visited: AtomicBool,
     failure: Mutex<Option<Failure>>,
+    is_outlived: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
@@ -36,7 +37,15 @@ impl Object {
     pub(super) fn new(mut meta: CacheMeta, id: u64, body: Body, weight: u64) -> Self {
         meta.extensions_mut().insert(CopyId(id));
         let info = CopyInfo::of(&meta);
-        Self { meta, info, body, weight, visited: AtomicBool::new(false), failure: Mutex::new(None) }
+        Self {
+            meta,
+            info,
+            body,
+            weight,
+            visited: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            is_outlived: AtomicBool::new(false),
+        }
     }
 
     /// The same copy with other meta data: a confirmed or an expired one.
@@ -46,7 +55,8 @@ impl Object {
         }
         let info = CopyInfo::of(&meta);
         let visited = AtomicBool::new(self.visited.load(Ordering::Relaxed));
-        Self { meta, info, body: self.body.clone(), weight, visited, failure: Mutex::new(None) }
+        let (failure, is_outlived) = (Mutex::new(None), AtomicBool::new(false));
+        Self { meta, info, body: self.body.clone(), weight, visited, failure, is_outlived }
     }
 
     pub(super) fn is_standard(&self) -> bool {
@@ -148,6 +158,17 @@ impl StoredCopy {
     /// Notes that the backend answers again, though this copy was not replaced.
     pub fn refresh_succeeded(&self) {
         *self.0.failure.lock() = None;
+    }
+
+    /// Notes that the backend has given a good answer that may not be kept: from now on the copy is only for
+    /// the case of failure, and must not be served while it is refreshed, which will not happen.
+    pub fn outlive(&self) {
+        self.0.is_outlived.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`StoredCopy::outlive`] was called.
+    pub fn is_outlived(&self) -> bool {
+        self.0.is_outlived.load(Ordering::Relaxed)
     }
 
     /// Why the last refresh failed, within [`REFRESH_BACKOFF`] of it.
