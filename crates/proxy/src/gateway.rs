@@ -193,10 +193,10 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _is_end: bool,
+        is_end: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
-        context.copying.push(body.as_ref());
+        context.copying.push(body.as_ref(), is_end);
         Ok(None)
     }
 

@@ -77,13 +77,17 @@ pub(crate) fn admit_standard(
 }
 
 impl Copying {
-    /// A piece of the answer's body.
-    pub(crate) fn push(&mut self, data: Option<&bytes::Bytes>) {
+    /// A piece of the answer's body. With the last one the copy is there, before the client has it all: who
+    /// has seen an answer can rely on its copy.
+    pub(crate) fn push(&mut self, data: Option<&bytes::Bytes>, is_end: bool) {
         if let (Some(writer), Some(data)) = (&mut self.writer, data)
             && !writer.push(data)
         {
             self.writer = None;
             self.stored = false;
+        }
+        if is_end {
+            self.end(true);
         }
     }
 
