@@ -62,6 +62,7 @@ pub(crate) fn run(file: &Path) -> Result<ExitCode> {
 
 /// Runs the gateway. `ready` is called once it listens.
 pub(crate) fn start(config: &Config, file: Option<&Path>, ready: &dyn Fn(&Config)) -> Result<ExitCode> {
+    raise_file_limit();
     let listeners = bind_all(config)?;
     let admin = bind::bind(config.admin.address, "admin.address")?;
     let revision = option_env!("GOODGATE_REVISION").unwrap_or("unknown");
@@ -127,6 +128,17 @@ async fn serve(
     stop::stop(&running, config, &stopping).await;
     workers.shutdown_timeout(Duration::ZERO);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Each connection is an open file, on both sides: the soft limit is raised to the hard one.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        log::warn!(error:% = error, limit = soft; "the limit of open files cannot be raised");
+    }
 }
 
 fn bind_all(config: &Config) -> Result<Vec<TcpListener>> {

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::error;
 use parking_lot::{Condvar, Mutex};
@@ -21,6 +21,10 @@ use crate::AccessRecord;
 const BUFFER_BYTES_MAX: usize = 4 << 20;
 /// How long records gather before they are written: what a reader of the log notices at most.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// How long the end of the process waits for the last records to be written.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+const CLOSE_POLL: Duration = Duration::from_millis(2);
 
 /// Where records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,15 +109,17 @@ impl AccessLog {
         }
     }
 
-    /// Writes out what is left and ends the thread; waits for it.
+    /// Writes out what is left and ends the thread. Waits for it, but not for a target that is stuck.
     pub fn close(&self) {
         if let Some(shared) = &self.shared {
             shared.state.lock().closed = true;
             shared.filled.notify_one();
         }
         if let Some(thread) = self.thread.lock().take() {
-            // A panic of the writer was reported by the panic hook; nothing is left to save.
-            let _ = thread.join();
+            let start = Instant::now();
+            while !thread.is_finished() && start.elapsed() < CLOSE_LIMIT {
+                thread::sleep(CLOSE_POLL);
+            }
         }
     }
 }
