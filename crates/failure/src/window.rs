@@ -14,11 +14,11 @@ const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 /// is told from a fresh one without a sweep. The length of the window is an argument of each call: it is
 /// policy, and policy changes at a reload while the counts stay.
 #[derive(Debug, Default)]
-pub(crate) struct Window([AtomicU64; SLOT_COUNT]);
+pub struct Window([AtomicU64; SLOT_COUNT]);
 
 impl Window {
     /// Counts one event at `at` (time since some fixed start).
-    pub(crate) fn add(&self, at: Duration, length: Duration) {
+    pub fn add(&self, at: Duration, length: Duration) {
         let stretch = stretch(at, length);
         let Some(slot) = usize::try_from(stretch % SLOTS).ok().and_then(|index| self.0.get(index)) else {
             return;
@@ -39,7 +39,7 @@ impl Window {
     }
 
     /// How many events the window that ends at `at` holds.
-    pub(crate) fn sum(&self, at: Duration, length: Duration) -> u64 {
+    pub fn sum(&self, at: Duration, length: Duration) -> u64 {
         let oldest = (stretch(at, length) + 1).saturating_sub(SLOTS);
         self.0
             .iter()
@@ -50,7 +50,7 @@ impl Window {
     }
 
     /// Forgets everything.
-    pub(crate) fn clear(&self) {
+    pub fn clear(&self) {
         for slot in &self.0 {
             slot.store(0, Ordering::Relaxed);
         }
