@@ -1,6 +1,7 @@
 //! End to end: the real binary over real sockets. One module per behaviour; names are claims.
 
 #![allow(clippy::pedantic, clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail loudly")]
+#![allow(unreachable_pub, reason = "the harness is a module of this program")]
 #![allow(missing_docs, reason = "the names of scenarios are claims")]
 
 #[path = "../harness/mod.rs"]
