@@ -94,7 +94,8 @@ pub async fn backends_on_one_port<const N: usize>(acts: [Act; N]) -> [Backend; N
             listeners.extend(TcpListener::bind((Ipv4Addr::new(127, 0, 0, host), port)).await);
         }
         if listeners.len() == N {
-            let all: Vec<Backend> = listeners.into_iter().zip(acts).map(|(listener, act)| Backend::on(listener, act)).collect();
+            let all: Vec<Backend> =
+                listeners.into_iter().zip(acts).map(|(listener, act)| Backend::on(listener, act)).collect();
             return all.try_into().ok().expect("as many as acts");
         }
     }
@@ -156,7 +157,7 @@ impl Backend {
         self.shared.bodies.lock().clone()
     }
 
-    /// The process dies: the port is closed and every connection reset.
+    /// The process dies: from now on no request is answered, the port closes, every connection ends.
     pub fn kill(&self) {
         self.life.send_modify(|life| *life += 1);
     }
@@ -165,7 +166,8 @@ impl Backend {
     pub async fn die(&self) {
         self.kill();
         super::eventually("the backend is gone", || async {
-            self.shared.connections.load(Ordering::SeqCst) == 0 && TcpStream::connect(self.address).await.is_err()
+            self.shared.connections.load(Ordering::SeqCst) == 0
+                && TcpStream::connect(self.address).await.is_err()
         })
         .await;
     }
@@ -201,11 +203,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Rec
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let _ = stream.set_nodelay(true);
-                let (shared, mut dead) = (Arc::clone(&shared), dead.clone());
+                let (shared, mut dead, life) = (Arc::clone(&shared), dead.clone(), dead.clone());
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = serve(stream, &shared) => {}
+                        () = serve(stream, &shared, &life) => {}
                         _ = dead.changed() => {}
                     }
                     shared.connections.fetch_sub(1, Ordering::SeqCst);
@@ -215,10 +217,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Rec
     }
 }
 
-async fn serve(mut stream: TcpStream, shared: &Shared) {
+async fn serve(mut stream: TcpStream, shared: &Shared, life: &watch::Receiver<u64>) {
     let mut buffer = Vec::new();
     while let Some(head) = read_head(&mut stream, &mut buffer).await {
         let body = read_body(&mut stream, &mut buffer, &head).await;
+        if life.has_changed().unwrap_or(true) {
+            return;
+        }
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         let aside = shared.aside.lock().clone().filter(|(aside, _)| *aside == path);
         if let Some((_, act)) = aside {
@@ -270,7 +275,7 @@ async fn perform(stream: &mut TcpStream, act: Act, head: &str, shared: &Shared) 
         }
         Act::Close => false,
         Act::Reset => {
-            let _ = stream.set_linger(Some(Duration::ZERO));
+            let _ = stream.set_zero_linger();
             false
         }
         Act::Hang => hang(stream).await,

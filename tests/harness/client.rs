@@ -58,12 +58,6 @@ impl Connection {
         self.get_with(path, "").await
     }
 
-    /// Bytes as they come, up to the end of the connection or the limit.
-    pub async fn rest(&mut self, limit: usize) -> Vec<u8> {
-        while self.buffer.len() < limit && self.fill().await.is_ok_and(|count| count > 0) {}
-        std::mem::take(&mut self.buffer)
-    }
-
     /// Waits until these bytes have come; they stay to be read.
     pub async fn sees(&mut self, wanted: &[u8]) {
         while !self.buffer.windows(wanted.len()).any(|window| window == wanted) {
@@ -93,7 +87,8 @@ impl Connection {
             let head = self.head().await?;
             let mut lines = head.split("\r\n");
             let status_line = lines.next().unwrap_or_default().to_owned();
-            let status: u16 = status_line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+            let status: u16 =
+                status_line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
             let headers: Vec<(String, String)> = lines
                 .filter_map(|line| line.split_once(':'))
                 .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
@@ -117,7 +112,11 @@ impl Connection {
                 return Ok(head);
             }
             if self.fill().await? == 0 {
-                let what = if self.buffer.is_empty() { "closed without an answer" } else { "closed within a header" };
+                let what = if self.buffer.is_empty() {
+                    "closed without an answer"
+                } else {
+                    "closed within a header"
+                };
                 return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, what));
             }
         }
@@ -138,7 +137,8 @@ impl Connection {
 
     async fn chunks(&mut self, body: &mut Vec<u8>) -> bool {
         loop {
-            let Some(size) = self.line().await.and_then(|line| usize::from_str_radix(line.trim(), 16).ok()) else {
+            let Some(size) = self.line().await.and_then(|line| usize::from_str_radix(line.trim(), 16).ok())
+            else {
                 return false;
             };
             while self.buffer.len() < size + 2 {

@@ -59,7 +59,9 @@ impl Gateway {
     pub async fn start_listening(config: &str) -> Self {
         let folder = folder();
         let [listener, admin] = [free_address(), free_address()];
-        let text = format!("listeners: [{{ address: \"{listener}\" }}]\nadmin: {{ address: \"{admin}\" }}\naccess_log: {{ path: off }}\n");
+        let text = format!(
+            "listeners: [{{ address: \"{listener}\" }}]\nadmin: {{ address: \"{admin}\" }}\naccess_log: {{ path: off }}\n"
+        );
         Self::start_in(folder, &(text + config)).await
     }
 
@@ -91,7 +93,11 @@ impl Gateway {
                 break line;
             }
             let ended = child.try_wait().unwrap();
-            assert!(ended.is_none() && start.elapsed() < super::PATIENCE, "no start: {ended:?}\n{}", errors.lock().join("\n"));
+            assert!(
+                ended.is_none() && start.elapsed() < super::PATIENCE,
+                "no start: {ended:?}\n{}",
+                errors.lock().join("\n")
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let after = |key: &str| line.split(key).nth(1).unwrap().to_owned();
@@ -215,12 +221,19 @@ pub fn failing_start(text: &str) -> (i32, String) {
     (output.status.code().unwrap_or(-1), errors)
 }
 
-fn sum(text: &str, selector: &str) -> f64 {
+/// The sum of all series that a selector of [`Gateway::metric`] means, in one text of `/metrics`.
+pub fn sum(text: &str, selector: &str) -> f64 {
     let (family, labels) = selector.split_once('{').unwrap_or((selector, "}"));
-    let wanted: Vec<&str> = labels.trim_end_matches('}').split("\",").map(|label| label.trim_end_matches('"')).filter(|label| !label.is_empty()).collect();
+    let wanted: Vec<&str> = labels
+        .trim_end_matches('}')
+        .split("\",")
+        .map(|label| label.trim_end_matches('"'))
+        .filter(|label| !label.is_empty())
+        .collect();
     let fits = |line: &&str| {
         let rest = line.strip_prefix(family);
-        rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' ')) && wanted.iter().all(|label| line.contains(&format!("{label}\"")))
+        rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+            && wanted.iter().all(|label| line.contains(&format!("{label}\"")))
     };
     text.lines().filter(fits).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

@@ -36,7 +36,12 @@ impl Report {
     /// Panics if there was a failure, or no answer at all.
     pub fn assert_good(&self) {
         let some: Vec<&String> = self.failures.iter().take(10).collect();
-        assert!(self.failures.is_empty(), "{} of {} requests failed: {some:#?}", self.failures.len(), self.answers);
+        assert!(
+            self.failures.is_empty(),
+            "{} of {} requests failed: {some:#?}",
+            self.failures.len(),
+            self.answers
+        );
         assert!(self.answers > 0, "nothing was asked");
     }
 }
@@ -101,7 +106,11 @@ impl Load {
 }
 
 impl Shared {
-    async fn client(&self, path: impl Fn(u64) -> String, is_good: impl Fn(&str, &Answer) -> bool) -> Vec<String> {
+    async fn client(
+        &self,
+        path: impl Fn(u64) -> String,
+        is_good: impl Fn(&str, &Answer) -> bool,
+    ) -> Vec<String> {
         let mut failures = Vec::new();
         let mut connection = None;
         for at in 0.. {

@@ -111,7 +111,9 @@ broken! {
 
 #[test]
 fn all_problems_are_told_at_once_in_the_order_of_the_file() {
-    let text = format!("server: {{ threads: 0 }}\nupstreams:\n  web:\n    fail_timeout: 10\n    backends: ['10.0.0.1']\n{REST}    timeout: never\n");
+    let text = format!(
+        "server: {{ threads: 0 }}\nupstreams:\n  web:\n    fail_timeout: 10\n    backends: ['10.0.0.1']\n{REST}    timeout: never\n"
+    );
     let problems = "goodgate.yaml:1:20: server.threads: found 0; allowed: auto, or a whole number from 1 to 1024\n\
                     goodgate.yaml:4:19: upstreams.web.fail_timeout: found 10; allowed: a duration with a unit, like `10s`\n\
                     goodgate.yaml:5:16: upstreams.web.backends[0]: found \"10.0.0.1\"; allowed: a port behind the address, like `10.0.0.1:8080`\n\

@@ -7,7 +7,8 @@ use crate::harness::{Act, Answer, Backend, Connection, Gateway, eventually};
 use crate::site;
 
 /// `standard` without `updating`, so that a stale copy is never served while the backend answers.
-const STANDARD: &str = "    cache: { mode: standard, use_stale: [error, timeout, invalid_header, http_502, http_503] }\n";
+const STANDARD: &str =
+    "    cache: { mode: standard, use_stale: [error, timeout, invalid_header, http_502, http_503] }\n";
 const FALLBACK: &str = "    cache: fallback\n";
 
 async fn connections(gateway: &Gateway, count: usize) -> Vec<Connection> {
@@ -46,7 +47,8 @@ async fn two_hundred_requests_for_a_cold_key_reach_the_backend_once() {
 }
 
 fn chunked(headers: &str, chunks: &[&str]) -> Vec<u8> {
-    let chunks: Vec<String> = chunks.iter().map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len())).collect();
+    let chunks: Vec<String> =
+        chunks.iter().map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len())).collect();
     format!("HTTP/1.1 200 OK\r\n{headers}Transfer-Encoding: chunked\r\n\r\n{}", chunks.concat()).into_bytes()
 }
 
@@ -80,13 +82,14 @@ async fn many_read_a_body_while_it_is_still_coming() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_beginning_of_a_body_is_forwarded_before_its_end_is_there() {
     for (mode, cache) in [("off", ""), ("standard", STANDARD), ("fallback", FALLBACK)] {
-        for (framing, first) in [("chunked", chunked("", &["begin "])), ("length", length("", 100, "begin "))] {
+        for (framing, first) in [("chunked", chunked("", &["begin "])), ("length", length("", 100, "begin "))]
+        {
             let act = Act::Gated { first, gate: Gate::shut(), rest: Box::new(Act::Close) };
             let backend = Backend::start(act).await;
             let gateway = Gateway::start(&site(&[&backend], "", cache)).await;
             let mut connection = Connection::open(gateway.address).await.unwrap();
             connection.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
-            println!("{mode}, {framing}");
+            eprintln!("{mode}, {framing}");
             connection.sees(b"begin ").await;
         }
     }
@@ -96,7 +99,8 @@ async fn the_beginning_of_a_body_is_forwarded_before_its_end_is_there() {
 fn beginnings() -> [(&'static str, Vec<u8>); 3] {
     let begin = "begin ".repeat(10_000);
     let fresh = "Cache-Control: max-age=60\r\n";
-    let within = format!("HTTP/1.1 200 OK\r\n{fresh}Transfer-Encoding: chunked\r\n\r\nfffff\r\n{begin}").into_bytes();
+    let within =
+        format!("HTTP/1.1 200 OK\r\n{fresh}Transfer-Encoding: chunked\r\n\r\nfffff\r\n{begin}").into_bytes();
     [
         ("Content-Length", length(fresh, 1_000_000, &begin)),
         ("chunked, without the last chunk", chunked(fresh, &[&begin])),
@@ -148,7 +152,10 @@ async fn a_cut_body_is_seen_as_cut_and_not_kept() {
             let answer = get_cut(&gateway, &backend, first).await;
             assert_eq!((answer.status, answer.complete), (200, false), "{mode}, {framing}");
             let record = gateway.record(&answer).await;
-            assert!(record["cause"].as_str().is_some_and(|cause| cause.starts_with("http_response")), "{record}");
+            assert!(
+                record["cause"].as_str().is_some_and(|cause| cause.starts_with("http_response")),
+                "{record}"
+            );
             backend.set(page("Cache-Control: max-age=60\r\n", "whole"));
             assert_eq!(gateway.get("/page").await.text(), "whole", "{mode}, {framing}");
             assert_eq!(backend.requests(), 2, "{mode}, {framing}: the cut body was no copy");
@@ -167,7 +174,11 @@ async fn a_cut_body_does_not_displace_the_good_copy() {
             assert_eq!((answer.status, answer.complete), (200, false), "{mode}, {framing}");
             backend.die().await;
             let answer = gateway.get("/page").await;
-            assert_eq!((answer.status, answer.text().as_str(), answer.complete), (200, "whole", true), "{mode}, {framing}");
+            assert_eq!(
+                (answer.status, answer.text().as_str(), answer.complete),
+                (200, "whole", true),
+                "{mode}, {framing}"
+            );
         }
     }
 }
@@ -212,14 +223,20 @@ async fn a_stale_copy_is_served_at_once_and_refreshed_behind() {
 async fn vary_keeps_one_copy_for_each_kind_of_request() {
     fn by_language(head: &str) -> String {
         let language = head.lines().find_map(|line| line.strip_prefix("Accept-Language: ")).unwrap_or("none");
-        crate::harness::backend::response(200, "Cache-Control: max-age=60\r\nVary: Accept-Language\r\n", language, false)
+        crate::harness::backend::response(
+            200,
+            "Cache-Control: max-age=60\r\nVary: Accept-Language\r\n",
+            language,
+            false,
+        )
     }
     let backend = Backend::start(Act::Reply(by_language)).await;
     let gateway = Gateway::start(&site(&[&backend], "", "    cache: standard\n")).await;
     let mut connection = Connection::open(gateway.address).await.unwrap();
     for _ in 0..3 {
         for language in ["de", "en", "fr"] {
-            let answer = connection.get_with("/page", &format!("Accept-Language: {language}\r\n")).await.unwrap();
+            let answer =
+                connection.get_with("/page", &format!("Accept-Language: {language}\r\n")).await.unwrap();
             assert_eq!(answer.text(), language);
         }
         assert_eq!(connection.get("/page").await.unwrap().text(), "none");
@@ -285,7 +302,8 @@ async fn a_validator_lets_the_backend_confirm_the_copy() {
         assert_eq!((answer.status, answer.text().as_str()), (200, "page"));
     }
     assert_eq!(backend.requests(), 3, "no-cache: it is asked each time");
-    let revalidated = || async { gateway.metric("goodgate_cache_requests_total{result=\"revalidated\"}").await };
+    let revalidated =
+        || async { gateway.metric("goodgate_cache_requests_total{result=\"revalidated\"}").await };
     eventually("two confirmations", || async { revalidated().await == 2.0 }).await;
 }
 
@@ -296,7 +314,11 @@ async fn an_error_answer_never_displaces_a_good_copy() {
         let gateway = Gateway::start(&site(&[&backend], "    max_fails: 0\n", cache)).await;
         assert_eq!(gateway.get("/page").await.text(), "good");
         for status in [400, 403, 404, 410, 429, 500, 502, 503, 504] {
-            backend.set(Act::Page { status, headers: "Cache-Control: max-age=0\r\n".to_owned(), body: "bad".to_owned() });
+            backend.set(Act::Page {
+                status,
+                headers: "Cache-Control: max-age=0\r\n".to_owned(),
+                body: "bad".to_owned(),
+            });
             let answer = fresh(&gateway, "/page").await;
             assert!(answer.status == status || answer.text() == "good", "{mode}, {status}: {answer:?}");
         }
@@ -307,7 +329,13 @@ async fn an_error_answer_never_displaces_a_good_copy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_must_be_revalidated_is_never_served_stale() {
-    let controls = ["max-age=1, must-revalidate", "max-age=1, proxy-revalidate", "s-maxage=1", "no-cache", "max-age=0, must-revalidate"];
+    let controls = [
+        "max-age=1, must-revalidate",
+        "max-age=1, proxy-revalidate",
+        "s-maxage=1",
+        "no-cache",
+        "max-age=0, must-revalidate",
+    ];
     for cache in ["standard", "fallback"] {
         let backend = Backend::start(Act::Hang).await;
         let gateway = Gateway::start(&site(&[&backend], "", &format!("    cache: {cache}\n"))).await;
@@ -318,7 +346,8 @@ async fn what_must_be_revalidated_is_never_served_stale() {
         backend.die().await;
         for (at, control) in controls.into_iter().enumerate() {
             let status = || async { gateway.get(&format!("/{at}")).await.status };
-            eventually(&format!("{cache}, {control}: no stale copy"), || async { status().await == 502 }).await;
+            eventually(&format!("{cache}, {control}: no stale copy"), || async { status().await == 502 })
+                .await;
             for _ in 0..3 {
                 assert_eq!(status().await, 502, "{cache}, {control}");
             }

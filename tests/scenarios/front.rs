@@ -23,7 +23,12 @@ fn field(head: &str, name: &str) -> Option<String> {
 }
 
 async fn asked(gateway: &Gateway, method: &str, host: &str, path: &str) -> Answer {
-    request(gateway.address, &format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n")).await.unwrap()
+    request(
+        gateway.address,
+        &format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n"),
+    )
+    .await
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,14 +62,22 @@ async fn the_most_specific_route_wins() {
     for (method, host, path, name) in cases {
         assert_eq!(asked(&gateway, method, host, path).await.text(), name, "{method} {host} {path}");
     }
-    for (host, path) in [("other", "/"), ("other", "/apis"), ("example.net", "/"), ("www.example.org", "/rest")] {
+    for (host, path) in
+        [("other", "/"), ("other", "/apis"), ("example.net", "/"), ("www.example.org", "/rest")]
+    {
         let answer = asked(&gateway, "GET", host, path).await;
         assert_eq!(answer.status, 404, "{host} {path}");
-        assert!(answer.header("proxy-status").unwrap().starts_with("goodgate; error=http_request_error"), "{answer:?}");
+        assert!(
+            answer.header("proxy-status").unwrap().starts_with("goodgate; error=http_request_error"),
+            "{answer:?}"
+        );
         assert_eq!(gateway.record(&answer).await["route"], "none");
     }
     for (host, path, name) in [("www.example.com", "/", "www"), ("other", "/api/x?y", "api")] {
-        let absolute = request(gateway.address, &format!("GET http://{host}{path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await.unwrap();
+        let absolute =
+            request(gateway.address, &format!("GET http://{host}{path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+                .await
+                .unwrap();
         assert_eq!(absolute.text(), name, "{absolute:?}");
     }
 }
@@ -92,7 +105,8 @@ async fn a_backend_is_told_who_asks_and_forgeries_are_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_proxy_is_believed() {
     let backend = Backend::start(Act::Answer(200)).await;
-    let gateway = Gateway::start(&("trusted_proxies: [127.0.0.0/8]\n".to_owned() + &site(&[&backend], "", ""))).await;
+    let gateway =
+        Gateway::start(&("trusted_proxies: [127.0.0.0/8]\n".to_owned() + &site(&[&backend], "", ""))).await;
     let forwarded = "GET / HTTP/1.1\r\nHost: inner\r\nX-Forwarded-For: 6.6.6.6, 1.2.3.4, 127.0.0.9\r\n\
                      X-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.test\r\nX-Request-Id: abc-1\r\n\r\n";
     let answer = request(gateway.address, forwarded).await.unwrap();
@@ -110,7 +124,9 @@ async fn a_trusted_proxy_is_believed() {
 async fn the_host_that_a_backend_sees_is_a_choice() {
     let backend = Backend::start(Act::Answer(200)).await;
     let address = backend.address.to_string();
-    for (setting, expected) in [("client", "shop.test"), ("backend", address.as_str()), ("app.internal", "app.internal")] {
+    for (setting, expected) in
+        [("client", "shop.test"), ("backend", address.as_str()), ("app.internal", "app.internal")]
+    {
         let gateway = Gateway::start(&site(&[&backend], &format!("    host: {setting}\n"), "")).await;
         assert_eq!(asked(&gateway, "GET", "shop.test", "/").await.status, 200);
         let head = backend.heads().pop().unwrap();
@@ -119,16 +135,22 @@ async fn the_host_that_a_backend_sees_is_a_choice() {
     }
     let gateway = Gateway::start(&site(&[&backend], "", "")).await;
     assert_eq!(request(gateway.address, "GET / HTTP/1.0\r\n\r\n").await.unwrap().status, 200);
-    assert_eq!(field(&backend.heads().pop().unwrap(), "host").as_deref(), Some(address.as_str()), "there must be one");
+    assert_eq!(
+        field(&backend.heads().pop().unwrap(), "host").as_deref(),
+        Some(address.as_str()),
+        "there must be one"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fields_of_one_connection_do_not_cross_to_the_other() {
     let hop_by_hop = "Connection: close, X-Secret\r\nX-Secret: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\n\
                       Upgrade: h2c\r\nTE: trailers\r\n";
-    let backend = Backend::start(page(&hop_by_hop.replace("TE: trailers", "Proxy-Authenticate: Basic"), "page")).await;
+    let backend =
+        Backend::start(page(&hop_by_hop.replace("TE: trailers", "Proxy-Authenticate: Basic"), "page")).await;
     let gateway = Gateway::start(&site(&[&backend], "", "")).await;
-    let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{hop_by_hop}Proxy-Authorization: Basic x\r\nX-Kept: 1\r\n\r\n");
+    let text =
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{hop_by_hop}Proxy-Authorization: Basic x\r\nX-Kept: 1\r\n\r\n");
     let answer = request(gateway.address, &text).await.unwrap();
     assert_eq!(answer.text(), "page");
     let head = backend.heads().pop().unwrap();
@@ -145,8 +167,14 @@ async fn fields_of_one_connection_do_not_cross_to_the_other() {
 async fn a_request_with_two_readings_is_refused() {
     let (backend, gateway) = plain().await;
     let cases = [
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+            400,
+        ),
         ("GET / HTTP/1.1\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", 400),
@@ -175,7 +203,10 @@ async fn a_request_with_two_readings_is_refused() {
         assert_eq!(answer.header("connection"), Some("close"), "{text:?}");
         assert!(answer.header("proxy-status").unwrap().contains("error=http_request_error"), "{text:?}");
         assert_eq!(gateway.record(&answer).await["status"], status, "{text:?}");
-        assert!(connection.closes(Duration::from_secs(5)).await, "{text:?}: what follows is not read as a request");
+        assert!(
+            connection.closes(Duration::from_secs(5)).await,
+            "{text:?}: what follows is not read as a request"
+        );
     }
     assert_eq!(backend.requests(), 0, "none of it reaches a backend");
 }
@@ -208,16 +239,30 @@ async fn limits_of_the_head_hold() {
 async fn a_body_over_the_limit_is_refused_by_its_length_or_on_the_way() {
     let backend = Backend::start(Act::Answer(200)).await;
     let gateway = Gateway::start(&site(&[&backend], "", "    max_body_bytes: 1KiB\n")).await;
-    let by_length = |size: usize| format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n{}", "x".repeat(size));
+    let by_length = |size: usize| {
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n{}", "x".repeat(size))
+    };
     let by_chunks = |size: usize| {
         let chunk = format!("100\r\n{}\r\n", "x".repeat(256));
-        format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(size / 256))
+        format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+            chunk.repeat(size / 256)
+        )
     };
-    for (text, status) in [(by_length(1024), 200), (by_length(1025), 413), (by_length(100_000), 413), (by_chunks(1024), 200), (by_chunks(1280), 413)] {
+    for (text, status) in [
+        (by_length(1024), 200),
+        (by_length(1025), 413),
+        (by_length(100_000), 413),
+        (by_chunks(1024), 200),
+        (by_chunks(1280), 413),
+    ] {
         let answer = request(gateway.address, &text).await.unwrap();
         assert_eq!(answer.status, status, "{:.70}", text);
         let record = gateway.record(&answer).await;
-        assert_eq!((&record["status"], record["cause"].as_str()), (&Value::from(status), (status == 413).then_some("http_request_error")));
+        assert_eq!(
+            (&record["status"], record["cause"].as_str()),
+            (&Value::from(status), (status == 413).then_some("http_request_error"))
+        );
     }
     assert_eq!(gateway.metric("goodgate_ejections_total").await, 0.0, "no backend is to blame");
 }
@@ -304,7 +349,11 @@ async fn http_1_0_clients_are_served() {
     }
     backend.set(Act::Bytes(chunks));
     let answer = request(gateway.address, "GET /chunked HTTP/1.0\r\n\r\n").await.unwrap();
-    assert_eq!((answer.header("transfer-encoding"), answer.text().as_str()), (None, "hello"), "it knows no chunks");
+    assert_eq!(
+        (answer.header("transfer-encoding"), answer.text().as_str()),
+        (None, "hello"),
+        "it knows no chunks"
+    );
     assert_eq!(gateway.record(&answer).await["version"], "1.0");
 }
 
@@ -331,14 +380,20 @@ async fn pipelined_requests_are_answered_in_order() {
 async fn who_expects_100_continue_gets_it_before_the_body() {
     let (backend, gateway) = plain().await;
     let mut connection = Connection::open(gateway.address).await.unwrap();
-    connection.send("POST /big HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await.unwrap();
+    connection
+        .send("POST /big HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        .await
+        .unwrap();
     connection.sees(b"HTTP/1.1 100").await;
     connection.send("hello").await.unwrap();
     let answer = connection.answer(false).await.unwrap();
     assert_eq!(answer.status, 200);
     assert_eq!(backend.bodies(), [b"hello".to_vec()]);
     if answer.header("connection") != Some("close") {
-        assert_eq!(connection.get("/next").await.expect("the connection was not announced closed").status, 200);
+        assert_eq!(
+            connection.get("/next").await.expect("the connection was not announced closed").status,
+            200
+        );
     }
 }
 
@@ -354,7 +409,8 @@ async fn errors_are_told_in_the_form_that_was_asked_for() {
         ("", "text/plain; charset=utf-8"),
     ];
     for (accept, media_type) in cases {
-        let answer = request(gateway.address, &format!("GET / HTTP/1.1\r\nHost: a\r\n{accept}\r\n")).await.unwrap();
+        let answer =
+            request(gateway.address, &format!("GET / HTTP/1.1\r\nHost: a\r\n{accept}\r\n")).await.unwrap();
         assert_eq!((answer.status, answer.header("content-type")), (502, Some(media_type)), "{accept}");
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         let (text, id) = (answer.text(), answer.header("x-request-id").unwrap());
@@ -362,7 +418,10 @@ async fn errors_are_told_in_the_form_that_was_asked_for() {
         assert!(!text.contains(&dead.address.to_string()), "no internals: {text}");
         if media_type == "application/problem+json" {
             let problem: Value = serde_json::from_str(&text).unwrap();
-            assert_eq!((&problem["status"], &problem["cause"]), (&Value::from(502), &Value::from("connection_refused")));
+            assert_eq!(
+                (&problem["status"], &problem["cause"]),
+                (&Value::from(502), &Value::from("connection_refused"))
+            );
         }
         if media_type.starts_with("text/html") {
             assert!(text.starts_with("<!doctype html>"), "{text}");
@@ -408,7 +467,8 @@ async fn every_request_has_exactly_one_record() {
         response(if head.contains("/missing") { 404 } else { 200 }, "", "page", false)
     }
     let good = Backend::start(Act::Reply(by_path)).await;
-    let config = format!("{}routes:\n  - {{ upstream: web, match: {{ host: [test, a] }} }}\n", upstream(&[&good], ""));
+    let config =
+        format!("{}routes:\n  - {{ upstream: web, match: {{ host: [test, a] }} }}\n", upstream(&[&good], ""));
     let gateway = Gateway::start(&config).await;
     let mut ids = Vec::new();
     let mut connection = Connection::open(gateway.address).await.unwrap();
@@ -440,7 +500,8 @@ async fn every_request_has_exactly_one_record() {
     let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     assert_eq!(records.len(), ids.len() + 1, "no more and no less: {text}");
     for (id, status) in ids {
-        let of_it: Vec<&Value> = records.iter().filter(|record| record["request_id"] == id.as_str()).collect();
+        let of_it: Vec<&Value> =
+            records.iter().filter(|record| record["request_id"] == id.as_str()).collect();
         assert_eq!(of_it.len(), 1, "{id}");
         assert_eq!(of_it[0]["status"], status);
     }

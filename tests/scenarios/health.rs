@@ -1,23 +1,28 @@
 //! Who is in rotation: probes, ejections by live traffic, weights and backups.
 
-use std::time::Duration;
-
+use crate::harness::gateway::sum;
 use crate::harness::{Act, Answer, Backend, Connection, Gateway, Load, backends, eventually};
 use crate::site;
 
 const HTTP_CHECK: &str = "    health_check: { http: { path: /health }, interval: 200ms, interval_down: 200ms, timeout: 500ms, rise: 2, fall: 3 }\n";
 
 fn load(gateway: &Gateway) -> Load {
-    let is_good = |path: &str, answer: &Answer| answer.status == 200 && answer.text().ends_with(&format!(" for {path}\n"));
+    let is_good = |path: &str, answer: &Answer| {
+        answer.status == 200 && answer.text().ends_with(&format!(" for {path}\n"))
+    };
     Load::start(gateway.address, 8, |client, at| format!("/{client}/{at}"), is_good)
 }
 
 async fn becomes(gateway: &Gateway, backend: &Backend, state: &str) {
-    eventually(&format!("{} is {state}", backend.address), || async { gateway.state(backend.address).await == state }).await;
+    eventually(&format!("{} is {state}", backend.address), || async {
+        gateway.state(backend.address).await == state
+    })
+    .await;
 }
 
 async fn failed_probes(gateway: &Gateway) -> f64 {
-    gateway.metric("goodgate_health_checks_total").await - gateway.metric("goodgate_health_checks_total{result=\"ok\"}").await
+    let text = gateway.metrics().await;
+    sum(&text, "goodgate_health_checks_total") - sum(&text, "goodgate_health_checks_total{result=\"ok\"}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +140,10 @@ async fn a_probe_says_who_it_is_and_waits_no_longer_than_its_timeout() {
     backend.set_on("/health", Act::Reply(only_for_the_probe));
     let check = "    health_check: { http: { path: /health, host: check.internal }, interval: 50ms, interval_down: 50ms, timeout: 1s, rise: 1, fall: 1 }\n";
     let gateway = Gateway::start(&site(&[&backend], check, "")).await;
-    eventually("probes pass", || async { gateway.metric("goodgate_health_checks_total{result=\"ok\"}").await >= 3.0 }).await;
+    eventually("probes pass", || async {
+        gateway.metric("goodgate_health_checks_total{result=\"ok\"}").await >= 3.0
+    })
+    .await;
     assert_eq!(failed_probes(&gateway).await, 0.0);
     backend.set_on("/health", Act::Hang);
     becomes(&gateway, &backend, "down").await;
@@ -203,7 +211,10 @@ async fn backups_are_used_only_when_no_other_is_in_rotation() {
     a.revive().await;
     b.revive().await;
     for backend in [&a, &b] {
-        eventually("trials bring it back", || async { gateway.get("/").await.status == 200 && gateway.state(backend.address).await == "up" }).await;
+        eventually("trials bring it back", || async {
+            gateway.get("/").await.status == 200 && gateway.state(backend.address).await == "up"
+        })
+        .await;
     }
     let before = backup.requests();
     for _ in 0..20 {
@@ -261,7 +272,11 @@ async fn an_answer_that_fail_on_names_ejects_and_another_does_not() {
         }
         assert_eq!(good.requests(), 20);
         assert_eq!(gateway.state(bad.address).await, if ejected { "ejected" } else { "up" });
-        assert!(if ejected { bad.requests() == 2 } else { bad.requests() >= 10 }, "{words}: {}", bad.requests());
+        assert!(
+            if ejected { bad.requests() == 2 } else { bad.requests() >= 10 },
+            "{words}: {}",
+            bad.requests()
+        );
         let cause = "goodgate_ejections_total{cause=\"received_503\"}";
         assert_eq!(gateway.metric(cause).await, f64::from(u8::from(ejected)));
     }

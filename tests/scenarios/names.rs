@@ -46,7 +46,12 @@ async fn a_name_that_moves_loses_no_request() {
     let [mut a, b, c] = backends_on_one_port([act.clone(), act.clone(), act]).await;
     let dns = Dns::start(zone(&[&a])).await;
     let gateway = Gateway::start(&site(&dns, a.address.port())).await;
-    let load = Load::start(gateway.address, 8, |client, at| format!("/{client}/{at}"), |_, answer| answer.status == 200);
+    let load = Load::start(
+        gateway.address,
+        8,
+        |client, at| format!("/{client}/{at}"),
+        |_, answer| answer.status == 200,
+    );
     load.more(50).await;
     assert_eq!(b.requests(), 0);
     dns.set(zone(&[&b]));
@@ -65,7 +70,10 @@ async fn a_name_that_moves_loses_no_request() {
     a.revive().await;
     dns.set(zone(&[&a, &c]));
     let (old, count) = (a.requests(), b.requests());
-    eventually("the first is back and the second gone", || async { a.requests() > old && gateway.state(b.address).await == "absent" }).await;
+    eventually("the first is back and the second gone", || async {
+        a.requests() > old && gateway.state(b.address).await == "absent"
+    })
+    .await;
     assert!(b.requests() >= count);
     load.stop().await.assert_good();
     assert_eq!(gateway.metric("goodgate_dns_stale").await, 0.0);
@@ -76,10 +84,18 @@ async fn when_dns_falls_silent_the_last_addresses_stay() {
     let [a, b] = backends_on_one_port([Act::Answer(200), Act::Answer(200)]).await;
     let dns = Dns::start(zone(&[&a, &b])).await;
     let gateway = Gateway::start(&site(&dns, a.address.port())).await;
-    let load = Load::start(gateway.address, 4, |client, at| format!("/{client}/{at}"), |_, answer| answer.status == 200);
+    let load = Load::start(
+        gateway.address,
+        4,
+        |client, at| format!("/{client}/{at}"),
+        |_, answer| answer.status == 200,
+    );
     for silence in [Zone::Silence, Zone::NoSuchName, Zone::Addresses(Vec::new(), 1)] {
         dns.set(silence.clone());
-        eventually(&format!("{silence:?}: it is told"), || async { gateway.metric("goodgate_dns_stale").await == 1.0 }).await;
+        eventually(&format!("{silence:?}: it is told"), || async {
+            gateway.metric("goodgate_dns_stale").await == 1.0
+        })
+        .await;
         let seen = [a.requests(), b.requests()];
         load.more(50).await;
         assert!(a.requests() > seen[0] && b.requests() > seen[1], "{silence:?}: both go on");
@@ -101,7 +117,9 @@ async fn a_name_that_does_not_resolve_does_not_prevent_the_start() {
     assert_eq!(answer.status, 502);
     assert!(answer.header("proxy-status").unwrap().contains("error=dns_error"), "{answer:?}");
     assert_eq!(gateway.record(&answer).await["cause"], "dns_error");
-    let counted = || async { gateway.metric("goodgate_gateway_errors_total{cause=\"dns_error\",status=\"502\"}").await };
+    let counted = || async {
+        gateway.metric("goodgate_gateway_errors_total{cause=\"dns_error\",status=\"502\"}").await
+    };
     eventually("it is counted", || async { counted().await == 1.0 }).await;
     dns.set(zone(&[&backend]));
     eventually("it works once the name resolves", || async { gateway.get("/").await.status == 200 }).await;

@@ -21,7 +21,9 @@ async fn ask(gateway: &Gateway, headers: &str) -> Answer {
 
 /// The body names who asked, by cookie or credential; a caching header may be asked for with `X-Want`.
 fn personal(head: &str) -> String {
-    let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+    let value = |name: &str| {
+        head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+    };
     let who = value("Cookie:") + &value("Authorization:");
     let who = if who.is_empty() { "nobody" } else { &who };
     let body = format!("page of {who}");
@@ -106,7 +108,11 @@ async fn a_session_gets_an_anonymous_copy_only_where_the_route_says_so() {
             let gateway = Gateway::start(&site(&[&backend], "", &route)).await;
             assert_eq!(ask(&gateway, "").await.text(), "page of nobody");
             backend.die().await;
-            assert_eq!(ask(&gateway, "").await.text(), "page of nobody", "{mode}: who is nobody gets the copy");
+            assert_eq!(
+                ask(&gateway, "").await.text(),
+                "page of nobody",
+                "{mode}: who is nobody gets the copy"
+            );
             let answer = ask(&gateway, "Cookie: session=alice\r\n").await;
             if serve {
                 assert_eq!(answer.text(), "page of nobody", "{mode}");
@@ -121,12 +127,21 @@ async fn a_session_gets_an_anonymous_copy_only_where_the_route_says_so() {
 async fn ignored_cookies_make_nobody_personal_and_others_do() {
     for mode in ["standard", "fallback"] {
         let backend = Backend::start(Act::Reply(personal)).await;
-        let gateway = Gateway::start(&site(&[&backend], "", &caching(mode, ", cookies: { ignore: ['_ga*', lang] }"))).await;
-        assert_eq!(ask(&gateway, "Cookie: session=alice; lang=de\r\n").await.text(), "page of session=alice; lang=de");
+        let gateway =
+            Gateway::start(&site(&[&backend], "", &caching(mode, ", cookies: { ignore: ['_ga*', lang] }")))
+                .await;
+        assert_eq!(
+            ask(&gateway, "Cookie: session=alice; lang=de\r\n").await.text(),
+            "page of session=alice; lang=de"
+        );
         assert_eq!(ask(&gateway, "Cookie: _ga_X=1; lang=de\r\n").await.text(), "page of _ga_X=1; lang=de");
         backend.die().await;
         for cookies in ["", "Cookie: _gat=2\r\n"] {
-            assert_eq!(ask(&gateway, cookies).await.text(), "page of _ga_X=1; lang=de", "{mode}: kept as anybody's");
+            assert_eq!(
+                ask(&gateway, cookies).await.text(),
+                "page of _ga_X=1; lang=de",
+                "{mode}: kept as anybody's"
+            );
         }
         assert_eq!(ask(&gateway, "Cookie: lang=de; session=bob\r\n").await.status, 502, "{mode}");
     }
@@ -135,7 +150,9 @@ async fn ignored_cookies_make_nobody_personal_and_others_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_to_a_credential_is_shared_only_if_it_says_so() {
     for mode in ["standard", "fallback"] {
-        for (wish, shared) in [("Cache-Control: max-age=60", false), ("Cache-Control: public, max-age=60", true)] {
+        for (wish, shared) in
+            [("Cache-Control: max-age=60", false), ("Cache-Control: public, max-age=60", true)]
+        {
             let backend = Backend::start(Act::Reply(personal)).await;
             let gateway = Gateway::start(&site(&[&backend], "", &caching(mode, ""))).await;
             let answer = ask(&gateway, &format!("X-Want: {wish}\r\nAuthorization: Basic alice\r\n")).await;
@@ -164,7 +181,8 @@ async fn a_request_that_asks_to_be_left_alone_neither_fills_nor_reads() {
         }
         assert_eq!(gateway.metric("goodgate_cache_objects").await, 0.0, "{mode}");
         assert_eq!(ask(&gateway, "").await.status, 200);
-        eventually("the copy is kept", || async { gateway.metric("goodgate_cache_objects").await == 1.0 }).await;
+        eventually("the copy is kept", || async { gateway.metric("goodgate_cache_objects").await == 1.0 })
+            .await;
         assert_eq!(ask(&gateway, "X-Preview: 1\r\n").await.status, 200);
         assert_eq!(backend.requests(), 4, "{mode}: it was not answered from the copy");
         backend.die().await;
@@ -182,7 +200,8 @@ async fn sessions_in_flight_at_once_each_get_their_own_page() {
         let address = gateway.address;
         visitors.spawn(async move {
             let mut connection = Connection::open(address).await.unwrap();
-            let answer = connection.get_with("/account", &format!("Cookie: session={visitor}\r\n")).await.unwrap();
+            let answer =
+                connection.get_with("/account", &format!("Cookie: session={visitor}\r\n")).await.unwrap();
             assert_eq!(answer.text(), format!("page of session={visitor}"));
         });
     }

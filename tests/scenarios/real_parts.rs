@@ -18,16 +18,20 @@ async fn nginx_backends_come_and_go_without_a_failed_request() {
         a.address, b.address
     );
     let gateway = Gateway::start(&config).await;
-    let load = Load::start(gateway.address, 16, |client, at| format!("/{client}/{at}"), |_, answer| {
-        answer.status == 200 && answer.text() == "hello"
-    });
+    let load = Load::start(
+        gateway.address,
+        16,
+        |client, at| format!("/{client}/{at}"),
+        |_, answer| answer.status == 200 && answer.text() == "hello",
+    );
     load.more(100).await;
     for _ in 0..5 {
         for nginx in [&mut a, &mut b] {
             nginx.kill();
             load.more(100).await;
             nginx.revive().await;
-            eventually("it is back in rotation", || async { gateway.state(nginx.address).await == "up" }).await;
+            eventually("it is back in rotation", || async { gateway.state(nginx.address).await == "up" })
+                .await;
             load.more(100).await;
         }
     }
@@ -63,7 +67,10 @@ async fn prometheus_shows_the_502s_by_cause() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let prometheus = Program::start("prometheus", "prometheus", &arguments);
     let refused = "sum(goodgate_gateway_errors_total{status=\"502\",cause=\"connection_refused\"})";
-    eventually("it is scraped, at zero from the start", || async { query(listens, refused).await == Some(0.0) }).await;
+    eventually("it is scraped, at zero from the start", || async {
+        query(listens, refused).await == Some(0.0)
+    })
+    .await;
     for _ in 0..7 {
         assert_eq!(gateway.get("/").await.status, 502);
     }
@@ -83,13 +90,21 @@ async fn prometheus_shows_the_502s_by_cause() {
 #[tokio::test(flavor = "multi_thread")]
 async fn promtool_has_nothing_to_say_about_the_metrics() {
     let (dead, good) = (Backend::refusing().await, Backend::start(Act::Answer(200)).await);
-    let gateway = Gateway::start(&site(&[&dead, &good], "    health_check: { tcp: {} }\n", "    cache: fallback\n")).await;
+    let gateway =
+        Gateway::start(&site(&[&dead, &good], "    health_check: { tcp: {} }\n", "    cache: fallback\n"))
+            .await;
     for path in ["/", "/a", "/b"] {
         assert_eq!(gateway.get(path).await.status, 200);
     }
     let metrics = gateway.metrics().await;
-    let tool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut tool = tool.unwrap_or_else(|error| panic!("promtool cannot be started ({error}): apt-get install prometheus"));
+    let tool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut tool = tool
+        .unwrap_or_else(|error| panic!("promtool cannot be started ({error}): apt-get install prometheus"));
     tool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
     let output = tool.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();

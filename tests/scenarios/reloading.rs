@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Act, Answer, Backend, Connection, Gateway, Load, backends, eventually, failing_start, get};
+use crate::harness::{
+    Act, Answer, Backend, Connection, Gateway, Load, backends, eventually, failing_start, get,
+};
 use crate::site;
 
 fn is_good(path: &str, answer: &Answer) -> bool {
@@ -23,7 +25,8 @@ async fn a_hundred_reloads_under_load_fail_no_request() {
     let load = load(&gateway, 16).await;
     for at in 0..100 {
         let pair = [[&a, &b], [&b, &c], [&c, &a]][at % 3];
-        let text = format!("{}  - {{ upstream: web, match: {{ path: /{} }} }}\n", site(&pair, "", ""), at % 16);
+        let text =
+            format!("{}  - {{ upstream: web, match: {{ path: /{} }} }}\n", site(&pair, "", ""), at % 16);
         gateway.write_config(&text);
         gateway.reload("ok").await;
         if at % 20 == 10 {
@@ -44,11 +47,25 @@ async fn a_hundred_reloads_under_load_fail_no_request() {
 async fn a_bad_file_changes_nothing_and_says_why() {
     let [a, b] = backends([Act::Answer(200), Act::Answer(200)]).await;
     let gateway = Gateway::start(&site(&[&a], "", "")).await;
-    let hash = || async { gateway.metrics().await.lines().find(|line| line.starts_with("goodgate_config_hash{")).unwrap().to_owned() };
+    let hash = || async {
+        gateway
+            .metrics()
+            .await
+            .lines()
+            .find(|line| line.starts_with("goodgate_config_hash{"))
+            .unwrap()
+            .to_owned()
+    };
     let before = hash().await;
     let bad = [
-        (site(&[&b], "    max_fail: 3\n", ""), "upstreams.web.max_fail: unknown key, did you mean `max_fails`?"),
-        (site(&[&b], "", "").replace("upstream: web", "upstream: wob"), "routes[0].upstream: found \"wob\" (did you mean `web`?)"),
+        (
+            site(&[&b], "    max_fail: 3\n", ""),
+            "upstreams.web.max_fail: unknown key, did you mean `max_fails`?",
+        ),
+        (
+            site(&[&b], "", "").replace("upstream: web", "upstream: wob"),
+            "routes[0].upstream: found \"wob\" (did you mean `web`?)",
+        ),
         ("upstreams: [\n".to_owned(), "goodgate.yaml:"),
     ];
     for (text, why) in bad {
@@ -90,7 +107,8 @@ async fn a_backend_known_dead_before_the_reload_is_known_dead_after_it() {
     let settings = "    max_fails: 1\n    fail_timeout: 3s\n";
     let gateway = Gateway::start(&site(&[&dead, &good], settings, "")).await;
     dead.die().await;
-    let ejected = || async { gateway.get("/").await.status == 200 && gateway.state(dead.address).await == "ejected" };
+    let ejected =
+        || async { gateway.get("/").await.status == 200 && gateway.state(dead.address).await == "ejected" };
     eventually("it is ejected", ejected).await;
     let since = Instant::now();
     dead.revive().await;
@@ -103,7 +121,10 @@ async fn a_backend_known_dead_before_the_reload_is_known_dead_after_it() {
     for _ in 0..30 {
         assert_eq!(gateway.get("/").await.status, 200);
     }
-    assert!(since.elapsed() < Duration::from_millis(2800), "the trial may be due: the machine is too slow for this scenario");
+    assert!(
+        since.elapsed() < Duration::from_millis(2800),
+        "the trial may be due: the machine is too slow for this scenario"
+    );
     assert_eq!(dead.requests(), 0, "no request before its trial is due");
     assert!(new.requests() > 0, "the reload is in force");
     let back = || async { gateway.get("/").await.status == 200 && gateway.state(dead.address).await == "up" };
@@ -112,7 +133,8 @@ async fn a_backend_known_dead_before_the_reload_is_known_dead_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_survive_a_reload() {
-    let backend = Backend::start(crate::harness::backend::page("Cache-Control: max-age=60\r\n", "page")).await;
+    let backend =
+        Backend::start(crate::harness::backend::page("Cache-Control: max-age=60\r\n", "page")).await;
     let gateway = Gateway::start(&site(&[&backend], "", "    cache: standard\n")).await;
     assert_eq!(gateway.get("/page").await.text(), "page");
     gateway.write_config(&site(&[&backend], "    max_fails: 9\n", "    cache: standard\n    timeout: 9s\n"));
@@ -127,13 +149,24 @@ async fn what_needs_a_restart_is_named() {
     let gateway = Gateway::start(&site(&[&backend], "", "")).await;
     let file = gateway.folder.join("goodgate.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
-    let changed = text.replacen("listeners: [{ address: \"127.0.0.1:0\" }]", "listeners: [{ address: \"127.0.0.2:0\" }]", 1);
+    let changed = text.replacen(
+        "listeners: [{ address: \"127.0.0.1:0\" }]",
+        "listeners: [{ address: \"127.0.0.2:0\" }]",
+        1,
+    );
     assert_ne!(text, changed);
     std::fs::write(&file, changed + "server: { threads: 1 }\n").unwrap();
     gateway.reload("ok").await;
     for setting in ["listeners", "server.threads"] {
-        let line = gateway.errors().lines().find(|line| line.contains(&format!("setting={setting}"))).map(str::to_owned);
-        assert!(line.as_ref().is_some_and(|line| line.contains("only after a restart")), "{setting}: {line:?}");
+        let line = gateway
+            .errors()
+            .lines()
+            .find(|line| line.contains(&format!("setting={setting}")))
+            .map(str::to_owned);
+        assert!(
+            line.as_ref().is_some_and(|line| line.contains("only after a restart")),
+            "{setting}: {line:?}"
+        );
     }
     assert!(!gateway.errors().contains("setting=admin.address"));
     assert_eq!(gateway.get("/").await.status, 200, "and the old ones stay in force");
@@ -145,7 +178,10 @@ async fn the_reload_command_waits_until_the_file_is_in_force() {
     let mut gateway = Gateway::start_listening(&site(&[&a], "", "")).await;
     gateway.rewrite(&site(&[&b], "", ""));
     let (code, said) = gateway.command(&["reload", "--config"]).await;
-    assert_eq!((code, said.as_str()), (0, format!("process {} has loaded goodgate.yaml\n", gateway.pid()).as_str()));
+    assert_eq!(
+        (code, said.as_str()),
+        (0, format!("process {} has loaded goodgate.yaml\n", gateway.pid()).as_str())
+    );
     assert_eq!(gateway.get("/").await.status, 200);
     assert_eq!((a.requests(), b.requests()), (0, 1));
     gateway.rewrite("upstreams: { web: [] }\nroutes: [{ upstream: web }]\n");
@@ -168,7 +204,8 @@ async fn check_says_good_or_every_problem() {
     let backend = Backend::start(Act::Answer(200)).await;
     let gateway = Gateway::start(&site(&[&backend], "", "")).await;
     assert_eq!(gateway.command(&["check"]).await, (0, "goodgate.yaml: good\n".to_owned()));
-    let text = "upstreams:\n  web:\n    max_fial: 1\n    backends: ['10.0.0.1']\nroutes:\n  - upstream: wob\n";
+    let text =
+        "upstreams:\n  web:\n    max_fial: 1\n    backends: ['10.0.0.1']\nroutes:\n  - upstream: wob\n";
     std::fs::write(gateway.folder.join("goodgate.yaml"), text).unwrap();
     let (code, said) = gateway.command(&["check"]).await;
     let problems = "goodgate.yaml:3:5: upstreams.web.max_fial: unknown key, did you mean `max_fails`?\n\
@@ -182,7 +219,8 @@ async fn a_stop_under_load_fails_no_request_and_ends_with_the_last_one() {
     let act = Act::Slow(Duration::from_millis(3), Box::new(Act::Answer(200)));
     let backend = Backend::start(act).await;
     let slow = Backend::start(Act::Slow(Duration::from_millis(1500), Box::new(Act::Answer(200)))).await;
-    let slowly = format!("  slow: [{}]\nroutes:\n  - {{ upstream: slow, match: {{ path: /slow }} }}\n", slow.address);
+    let slowly =
+        format!("  slow: [{}]\nroutes:\n  - {{ upstream: slow, match: {{ path: /slow }} }}\n", slow.address);
     let config = site(&[&backend], "", "").replacen("routes:\n", &slowly, 1);
     let mut gateway = Gateway::start(&config).await;
     let load = load(&gateway, 16).await;
@@ -206,7 +244,9 @@ async fn a_stop_under_load_fails_no_request_and_ends_with_the_last_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn until_the_delay_is_over_new_connections_are_welcome() {
     let backend = Backend::start(Act::Answer(200)).await;
-    let mut gateway = Gateway::start(&("server: { shutdown: { delay: 1s } }\n".to_owned() + &site(&[&backend], "", ""))).await;
+    let mut gateway =
+        Gateway::start(&("server: { shutdown: { delay: 1s } }\n".to_owned() + &site(&[&backend], "", "")))
+            .await;
     gateway.signal(Signal::SIGTERM);
     let ready = || async { get(gateway.admin, "/readyz").await.map_or(0, |answer| answer.status) };
     eventually("readiness goes false", || async { ready().await == 503 }).await;
@@ -242,7 +282,11 @@ async fn what_hangs_is_cut_when_the_drain_time_is_over() {
     let took = start.elapsed();
     assert!((Duration::from_millis(900)..Duration::from_millis(3000)).contains(&took), "{took:?}");
     assert!(connection.closes(Duration::from_secs(2)).await);
-    assert!(gateway.errors().contains("the drain time is over with requests under way"), "{}", gateway.errors());
+    assert!(
+        gateway.errors().contains("the drain time is over with requests under way"),
+        "{}",
+        gateway.errors()
+    );
 }
 
 /// One line, without the words of a panic.
@@ -261,17 +305,40 @@ async fn a_start_that_cannot_be_is_one_clear_line() {
     let backend = Backend::start(Act::Answer(200)).await;
     let (site, taken) = (site(&[&backend], "", ""), backend.address);
     let with = |head: &str| failing_start(&format!("{head}{site}"));
-    let in_use = with(&format!("listeners: [{{ address: \"{taken}\" }}]\nadmin: {{ address: \"127.0.0.1:0\" }}\n"));
-    assert_eq!(in_use.1, format!("goodgate: listeners[0].address: cannot listen on {taken}: Address already in use (os error 98)\n"));
+    let in_use =
+        with(&format!("listeners: [{{ address: \"{taken}\" }}]\nadmin: {{ address: \"127.0.0.1:0\" }}\n"));
+    assert_eq!(
+        in_use.1,
+        format!(
+            "goodgate: listeners[0].address: cannot listen on {taken}: Address already in use (os error 98)\n"
+        )
+    );
     assert_one_clear_line("port in use", in_use, &[]);
-    let admin = with(&format!("listeners: [{{ address: \"127.0.0.1:0\" }}]\nadmin: {{ address: \"{taken}\" }}\n"));
-    assert_eq!(admin.1, format!("goodgate: admin.address: cannot listen on {taken}: Address already in use (os error 98)\n"));
+    let admin =
+        with(&format!("listeners: [{{ address: \"127.0.0.1:0\" }}]\nadmin: {{ address: \"{taken}\" }}\n"));
+    assert_eq!(
+        admin.1,
+        format!("goodgate: admin.address: cannot listen on {taken}: Address already in use (os error 98)\n")
+    );
     assert_one_clear_line("admin port in use", admin, &[]);
-    let log = with("listeners: [{ address: \"127.0.0.1:0\" }]\nadmin: { address: \"127.0.0.1:0\" }\naccess_log: { path: /no/such/folder/access.log }\n");
-    assert_one_clear_line("access log", log, &["goodgate: access_log.path: cannot write to", "No such file or directory"]);
+    let log = with(
+        "listeners: [{ address: \"127.0.0.1:0\" }]\nadmin: { address: \"127.0.0.1:0\" }\naccess_log: { path: /no/such/folder/access.log }\n",
+    );
+    assert_one_clear_line(
+        "access log",
+        log,
+        &["goodgate: access_log.path: cannot write to", "No such file or directory"],
+    );
     let wrong = failing_start(&site.replace("upstream: web", "upstream: [web]"));
-    assert_one_clear_line("wrong type", wrong, &["goodgate.yaml:5:15: routes[0].upstream: found a list; allowed: "]);
-    let none = std::process::Command::new(crate::harness::gateway::BINARY).args(["run", "--config", "/no/such/goodgate.yaml"]).output().unwrap();
+    assert_one_clear_line(
+        "wrong type",
+        wrong,
+        &["goodgate.yaml:5:15: routes[0].upstream: found a list; allowed: "],
+    );
+    let none = std::process::Command::new(crate::harness::gateway::BINARY)
+        .args(["run", "--config", "/no/such/goodgate.yaml"])
+        .output()
+        .unwrap();
     let none = (none.status.code().unwrap(), String::from_utf8(none.stderr).unwrap());
     assert_one_clear_line("no file", none, &["/no/such/goodgate.yaml", "No such file or directory"]);
 }
