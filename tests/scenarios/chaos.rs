@@ -37,16 +37,15 @@ async fn no_get_fails_while_one_backend_is_alive() {
     let mut kills = 0;
     while start.elapsed() < length() {
         kills += round(&mut three, &mut random).await;
+        // Each request has a backend that lives as long as it does: none reaches from one round into the next.
+        load.all_under_way_have_ended().await;
     }
     let report = load.stop().await;
-    assert!(
-        report.failures.is_empty(),
-        "seed {seed}, {kills} kills, {} of {} failed: {:#?}",
-        report.failures.len(),
-        report.answers,
-        &report.failures[..report.failures.len().min(10)]
-    );
     eprintln!("{} requests, {kills} kills", report.answers);
+    for record in gateway.records().iter().filter(|record| record["status"] != 200) {
+        eprintln!("failed: {record}");
+    }
+    report.assert_good();
     assert!(kills > 0 && report.answers > 100, "there was chaos");
     let rescues = gateway.metric("goodgate_rescues_total").await;
     assert!(rescues >= 1.0, "kills met requests under way: {rescues}");
