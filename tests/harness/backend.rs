@@ -157,7 +157,7 @@ impl Backend {
         self.shared.bodies.lock().clone()
     }
 
-    /// The process dies: the port is closed and every connection reset.
+    /// The process dies: from now on no request is answered, the port closes, every connection ends.
     pub fn kill(&self) {
         self.life.send_modify(|life| *life += 1);
     }
@@ -203,11 +203,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Rec
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let _ = stream.set_nodelay(true);
-                let (shared, mut dead) = (Arc::clone(&shared), dead.clone());
+                let (shared, mut dead, life) = (Arc::clone(&shared), dead.clone(), dead.clone());
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = serve(stream, &shared) => {}
+                        () = serve(stream, &shared, &life) => {}
                         _ = dead.changed() => {}
                     }
                     shared.connections.fetch_sub(1, Ordering::SeqCst);
@@ -217,10 +217,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Rec
     }
 }
 
-async fn serve(mut stream: TcpStream, shared: &Shared) {
+async fn serve(mut stream: TcpStream, shared: &Shared, life: &watch::Receiver<u64>) {
     let mut buffer = Vec::new();
     while let Some(head) = read_head(&mut stream, &mut buffer).await {
         let body = read_body(&mut stream, &mut buffer, &head).await;
+        if life.has_changed().unwrap_or(true) {
+            return;
+        }
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         let aside = shared.aside.lock().clone().filter(|(aside, _)| *aside == path);
         if let Some((_, act)) = aside {

@@ -221,7 +221,8 @@ pub fn failing_start(text: &str) -> (i32, String) {
     (output.status.code().unwrap_or(-1), errors)
 }
 
-fn sum(text: &str, selector: &str) -> f64 {
+/// The sum of all series that a selector of [`Gateway::metric`] means, in one text of `/metrics`.
+pub fn sum(text: &str, selector: &str) -> f64 {
     let (family, labels) = selector.split_once('{').unwrap_or((selector, "}"));
     let wanted: Vec<&str> = labels
         .trim_end_matches('}')

@@ -23,7 +23,8 @@ struct Shared {
     address: SocketAddr,
     ended: AtomicBool,
     leaving: AtomicBool,
-    answers: AtomicU64,
+    /// Answers and failures, by client.
+    ended_requests: Vec<AtomicU64>,
 }
 
 /// What the clients saw.
@@ -59,25 +60,34 @@ impl Load {
             address,
             ended: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
-            answers: AtomicU64::new(0),
+            ended_requests: (0..clients).map(|_| AtomicU64::new(0)).collect(),
         });
         let mut tasks = JoinSet::new();
         for client in 0..clients {
             let (shared, path, is_good) = (Arc::clone(&shared), path.clone(), is_good.clone());
-            tasks.spawn(async move { shared.client(|at| path(client, at), is_good).await });
+            tasks.spawn(async move { shared.client(client, |at| path(client, at), is_good).await });
         }
         Self { shared, clients: tasks }
     }
 
     /// Answers so far.
     pub fn answers(&self) -> u64 {
-        self.shared.answers.load(Ordering::SeqCst)
+        self.counts().into_iter().sum()
     }
 
     /// Waits until the clients have got so many more answers.
     pub async fn more(&self, count: u64) {
         let wanted = self.answers() + count;
         eventually("the clients get answers", || async { self.answers() >= wanted }).await;
+    }
+
+    /// Waits until every request that is under way now has ended.
+    pub async fn all_under_way_have_ended(&self) {
+        let before = self.counts();
+        eventually("every client gets its answer", || async {
+            self.counts().iter().zip(&before).all(|(now, before)| now > before)
+        })
+        .await;
     }
 
     /// From now on a client whose connection was announced closed goes away instead of opening another.
@@ -96,6 +106,10 @@ impl Load {
         self.collect().await
     }
 
+    fn counts(&self) -> Vec<u64> {
+        self.shared.ended_requests.iter().map(|count| count.load(Ordering::SeqCst)).collect()
+    }
+
     async fn collect(&mut self) -> Report {
         let mut failures = Vec::new();
         while let Some(client) = self.clients.join_next().await {
@@ -108,6 +122,7 @@ impl Load {
 impl Shared {
     async fn client(
         &self,
+        number: usize,
         path: impl Fn(u64) -> String,
         is_good: impl Fn(&str, &Answer) -> bool,
     ) -> Vec<String> {
@@ -119,7 +134,7 @@ impl Shared {
             }
             let path = path(at);
             let answer = self.ask(&mut connection, &path).await;
-            self.answers.fetch_add(1, Ordering::SeqCst);
+            self.ended_requests[number].fetch_add(1, Ordering::SeqCst);
             match &answer {
                 Ok(answer) if answer.complete && is_good(&path, answer) => {}
                 Ok(answer) => failures.push(format!("{path}: {answer:?}")),

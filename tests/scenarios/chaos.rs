@@ -22,7 +22,7 @@ fn seed() -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_get_fails_while_one_backend_is_alive() {
     let seed = seed();
-    println!("repeat with GOODGATE_CHAOS_SEED={seed}");
+    eprintln!("repeat with GOODGATE_CHAOS_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     // Slow enough that a kill meets requests under way, in one piece so that it cuts no body.
     let act = Act::Slow(Duration::from_millis(3), Box::new(Act::Answer(200)));
@@ -39,14 +39,11 @@ async fn no_get_fails_while_one_backend_is_alive() {
         kills += round(&mut three, &mut random).await;
     }
     let report = load.stop().await;
-    assert!(
-        report.failures.is_empty(),
-        "seed {seed}, {kills} kills, {} of {} failed: {:#?}",
-        report.failures.len(),
-        report.answers,
-        &report.failures[..report.failures.len().min(10)]
-    );
-    println!("{} requests, {kills} kills", report.answers);
+    eprintln!("{} requests, {kills} kills", report.answers);
+    for record in gateway.records().iter().filter(|record| record["status"] != 200) {
+        eprintln!("failed: {record}");
+    }
+    report.assert_good();
     assert!(kills > 0 && report.answers > 100, "there was chaos");
     let rescues = gateway.metric("goodgate_rescues_total").await;
     assert!(rescues >= 1.0, "kills met requests under way: {rescues}");

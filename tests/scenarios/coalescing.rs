@@ -89,7 +89,7 @@ async fn the_beginning_of_a_body_is_forwarded_before_its_end_is_there() {
             let gateway = Gateway::start(&site(&[&backend], "", cache)).await;
             let mut connection = Connection::open(gateway.address).await.unwrap();
             connection.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
-            println!("{mode}, {framing}");
+            eprintln!("{mode}, {framing}");
             connection.sees(b"begin ").await;
         }
     }

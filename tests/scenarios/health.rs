@@ -1,5 +1,6 @@
 //! Who is in rotation: probes, ejections by live traffic, weights and backups.
 
+use crate::harness::gateway::sum;
 use crate::harness::{Act, Answer, Backend, Connection, Gateway, Load, backends, eventually};
 use crate::site;
 
@@ -20,8 +21,8 @@ async fn becomes(gateway: &Gateway, backend: &Backend, state: &str) {
 }
 
 async fn failed_probes(gateway: &Gateway) -> f64 {
-    gateway.metric("goodgate_health_checks_total").await
-        - gateway.metric("goodgate_health_checks_total{result=\"ok\"}").await
+    let text = gateway.metrics().await;
+    sum(&text, "goodgate_health_checks_total") - sum(&text, "goodgate_health_checks_total{result=\"ok\"}")
 }
 
 #[tokio::test(flavor = "multi_thread")]

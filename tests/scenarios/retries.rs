@@ -188,3 +188,19 @@ async fn the_retry_budget_bounds_what_an_outage_costs() {
     assert!(failed > 0, "beyond the budget the honest error");
     assert!(gateway.metric("goodgate_retries_refused_total{reason=\"budget\"}").await > 0.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_refused_is_asked_again_when_no_other_is_left() {
+    let mut refusing = Backend::refusing().await;
+    let dying = Backend::start(Act::Slow(Duration::from_millis(400), Box::new(Act::Close))).await;
+    let gateway = Gateway::start(&site(&[&refusing, &dying], "    max_fails: 0\n", "")).await;
+    // The first request in turn begins with the one that refuses.
+    let address = gateway.address;
+    let answer = tokio::spawn(async move { crate::harness::get(address, "/").await.expect("an answer") });
+    eventually("the other one is asked", || async { dying.requests() == 1 }).await;
+    refusing.set(Act::Answer(200));
+    refusing.revive().await;
+    let answer = answer.await.unwrap();
+    let record = gateway.record(&answer).await;
+    assert_eq!(answer.status, 200, "{record}");
+}

@@ -1,5 +1,6 @@
 //! One request's attempts: which backend is next, what a failure means, whether another try is allowed.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use goodgate_failure::{Attempt, Attempts, Cause, Decision, Phase, Refusal, Situation};
@@ -9,6 +10,10 @@ use http::{Method, StatusCode};
 use pingora_proxy::Session;
 
 use crate::route::Route;
+
+/// How long ago a backend must have refused the connection to be asked once more when no other is left. In
+/// a plain outage all refuse at once, and a second round would only double the work.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// The attempts of one request so far.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(crate) struct Attempting {
     deadline: Instant,
     sent: u32,
     race: Race,
+    /// Who refused the connection, and when: the only ones that may be asked twice.
+    refusals: Vec<(SocketAddr, Instant)>,
     /// What happened to the attempt under way has been recorded already.
     pub(crate) settled: bool,
 }
@@ -59,6 +66,7 @@ impl Attempting {
             deadline: now,
             sent: 0,
             race: Race::None,
+            refusals: Vec::new(),
             settled: false,
         }
     }
@@ -102,6 +110,23 @@ impl Attempting {
         let lease = lease.or_else(|| fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
         self.lease = lease;
         self.lease.is_some()
+    }
+
+    /// When every backend has been tried: takes one again that refused the connection a while ago. It may have
+    /// come back while the others were asked, and nothing was sent to it. False if there is none.
+    pub(crate) fn take_again(&mut self, route: &Route, now: Instant) -> bool {
+        let is_ruled_out = |address| !self.may_ask_again(address, now);
+        let wish = Wish { is_retry: true, may_be_trial: true };
+        let lease = route.upstream.select(is_ruled_out, wish, now);
+        let lease = lease.or_else(|| route.upstream.select_fail_open(is_ruled_out));
+        self.lease = lease;
+        self.lease.is_some()
+    }
+
+    fn may_ask_again(&self, address: SocketAddr, now: Instant) -> bool {
+        let mut refusals = self.refusals.iter().filter(|(refused, _)| *refused == address);
+        let first = refusals.next().map(|(_, at)| now.saturating_duration_since(*at));
+        refusals.next().is_none() && first.is_some_and(|ago| ago >= ASK_AGAIN_AFTER)
     }
 
     /// Begins the attempt on the backend taken.
@@ -213,6 +238,9 @@ impl Attempting {
         let Some(attempt) = self.log.last_mut() else {
             return (Phase::Connect, false);
         };
+        if cause == Cause::ConnectionRefused {
+            self.refusals.push((attempt.backend, now));
+        }
         attempt.cause = Some(cause);
         attempt.total = Some(now.saturating_duration_since(started));
         (attempt.phase, attempt.reused)
@@ -260,7 +288,9 @@ impl Attempting {
         if let Decision::Stop(refusal) = decision {
             return Err(refusal);
         }
-        if !route.upstream.has_untried(|address| self.log.iter().any(|attempt| attempt.backend == address)) {
+        let is_tried = |address| self.log.iter().any(|attempt| attempt.backend == address);
+        let is_left = |address| !is_tried(address) || self.may_ask_again(address, now);
+        if !route.upstream.has_untried(|address| !is_left(address)) {
             return Err(Refusal::NoBackendLeft);
         }
         if decision == Decision::RetryFromBudget && !route.upstream.budget().take(route.retry.budget, now) {

@@ -58,14 +58,18 @@ pub(crate) fn next_peer(session: &mut Session, context: &mut Context) -> Result<
     Ok(Box::new(peer(lease.backend(), timeouts, is_upgrade, next.fresh, deadline, now)))
 }
 
-/// A backend in rotation, else a copy, else (fail open) the one that failed the longest ago.
+/// A backend in rotation, else a copy, else (fail open) the one that failed the longest ago, else one that
+/// refused and may have come back.
 fn take_backend(session: &Session, context: &mut Context, route: &Route, now: Instant) -> Result<()> {
     let method = session.req_header().method.clone();
     if context.attempting.take(route, &method, false, now) {
         return Ok(());
     }
     let cause = context.attempting.last_cause().unwrap_or(Cause::DestinationUnavailable);
-    if copies::choose(session, context, cause) || context.attempting.take(route, &method, true, now) {
+    let found = copies::choose(session, context, cause)
+        || context.attempting.take(route, &method, true, now)
+        || context.attempting.take_again(route, now);
+    if found {
         return if context.attempting.lease().is_some() { Ok(()) } else { Err(settled(false)) };
     }
     context.attempting.refuse(route, Refusal::NoBackendLeft);
