@@ -272,7 +272,7 @@ async fn perform(stream: &mut TcpStream, act: Act, head: &str, shared: &Shared) 
         }
         Act::Close => false,
         Act::Reset => {
-            let _ = stream.set_linger(Some(Duration::ZERO));
+            let _ = stream.set_zero_linger();
             false
         }
         Act::Hang => hang(stream).await,

@@ -58,12 +58,6 @@ impl Connection {
         self.get_with(path, "").await
     }
 
-    /// Bytes as they come, up to the end of the connection or the limit.
-    pub async fn rest(&mut self, limit: usize) -> Vec<u8> {
-        while self.buffer.len() < limit && self.fill().await.is_ok_and(|count| count > 0) {}
-        std::mem::take(&mut self.buffer)
-    }
-
     /// Waits until these bytes have come; they stay to be read.
     pub async fn sees(&mut self, wanted: &[u8]) {
         while !self.buffer.windows(wanted.len()).any(|window| window == wanted) {

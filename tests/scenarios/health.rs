@@ -1,7 +1,5 @@
 //! Who is in rotation: probes, ejections by live traffic, weights and backups.
 
-use std::time::Duration;
-
 use crate::harness::{Act, Answer, Backend, Connection, Gateway, Load, backends, eventually};
 use crate::site;
 

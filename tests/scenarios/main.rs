@@ -6,9 +6,10 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "tests may fail loudly"
 )]
-#![allow(missing_docs, reason = "the names of scenarios are claims")]
+#![allow(missing_docs, unreachable_pub, reason = "one program: the names of scenarios are claims")]
 
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -28,6 +28,8 @@ pub(crate) fn request(
     }
     match host {
         HostHeader::Client => match &asked {
+            // It is there already, unless the target named it.
+            Some(_) if original.uri.authority().is_none() => {}
             Some(asked) => request.insert_header(header::HOST, asked.clone())?,
             None => request.insert_header(header::HOST, &*backend.written)?,
         },

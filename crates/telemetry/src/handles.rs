@@ -249,7 +249,7 @@ impl UpstreamMetrics {
         let refusal =
             |reason: &Refusal| metrics.backends.retries_refused.with_label_values(&[upstream, reason.name()]);
         let aborts = |phase: &str| metrics.requests.client_aborts.with_label_values(&[upstream, phase]);
-        let lookups = |result: &str| metrics.backends.dns_lookups.with_label_values(&[upstream, result]);
+        let lookups = |result: &str| metrics.dns.lookups.with_label_values(&[upstream, result]);
         Self {
             attempt_failures: by_cause(&metrics.backends.attempt_failures),
             retries: metrics.backends.retries.with_label_values(&[upstream]),
@@ -265,7 +265,7 @@ impl UpstreamMetrics {
             lookups_ok: lookups("ok"),
             lookups_failed: lookups("dns_error"),
             lookups_timeout: lookups("dns_timeout"),
-            dns_stale: metrics.backends.dns_stale.with_label_values(&[upstream]),
+            dns_stale: metrics.dns.stale.with_label_values(&[upstream]),
         }
     }
 

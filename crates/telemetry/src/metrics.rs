@@ -38,6 +38,7 @@ pub struct Metrics {
     pub(crate) registry: Registry,
     pub(crate) requests: RequestFamilies,
     pub(crate) backends: BackendFamilies,
+    pub(crate) dns: DnsFamilies,
     pub(crate) caches: CacheFamilies,
     pub(crate) config: ConfigFamilies,
     /// Access-log records dropped because the target could not keep up.
@@ -60,6 +61,7 @@ impl Metrics {
         Ok(Self {
             requests: RequestFamilies::declare(&to)?,
             backends: BackendFamilies::declare(&to)?,
+            dns: DnsFamilies::declare(&to)?,
             caches: CacheFamilies::declare(&to)?,
             config: ConfigFamilies::declare(&to)?,
             log_dropped: to.counter("goodgate_log_dropped_total", "Access-log records dropped")?,
@@ -132,8 +134,6 @@ pub(crate) struct BackendFamilies {
     pub(crate) in_flight: IntGaugeVec,
     pub(crate) health_checks: IntCounterVec,
     pub(crate) ejections: IntCounterVec,
-    pub(crate) dns_lookups: IntCounterVec,
-    pub(crate) dns_stale: IntGaugeVec,
 }
 
 impl BackendFamilies {
@@ -187,12 +187,26 @@ impl BackendFamilies {
                 "Backends taken out of rotation by live traffic",
                 &["upstream", "cause"],
             )?,
-            dns_lookups: to.counters(
+        })
+    }
+}
+
+/// What became of the lookups of names.
+#[derive(Debug)]
+pub(crate) struct DnsFamilies {
+    pub(crate) lookups: IntCounterVec,
+    pub(crate) stale: IntGaugeVec,
+}
+
+impl DnsFamilies {
+    fn declare(to: &Declare<'_>) -> Declared<Self> {
+        Ok(Self {
+            lookups: to.counters(
                 "goodgate_dns_lookups_total",
                 "Lookups of backend names",
                 &["upstream", "result"],
             )?,
-            dns_stale: to.gauges(
+            stale: to.gauges(
                 "goodgate_dns_stale",
                 "1 while the last good addresses are used because lookups fail",
                 &["upstream"],
