@@ -15,7 +15,8 @@ ARG BINARY_FROM=build
 FROM ${BUILD_IMAGE} AS build
 RUN apt-get -q update && apt-get -q install --yes --no-install-recommends cmake
 WORKDIR /source
-COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
+# Not rust-toolchain.toml: the base has the toolchain, and rustup would fetch rustfmt and clippy for nothing.
+COPY Cargo.toml Cargo.lock ./
 COPY crates crates
 COPY benches benches
 COPY tests tests
