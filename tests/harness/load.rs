@@ -81,15 +81,6 @@ impl Load {
         eventually("the clients get answers", || async { self.answers() >= wanted }).await;
     }
 
-    /// Waits until every request that is under way now has ended.
-    pub async fn all_under_way_have_ended(&self) {
-        let before = self.counts();
-        eventually("every client gets its answer", || async {
-            self.counts().iter().zip(&before).all(|(now, before)| now > before)
-        })
-        .await;
-    }
-
     /// From now on a client whose connection was announced closed goes away instead of opening another.
     pub fn leave_when_told(&self) {
         self.shared.leaving.store(true, Ordering::SeqCst);

@@ -193,8 +193,8 @@ async fn the_retry_budget_bounds_what_an_outage_costs() {
 async fn a_backend_that_refused_is_asked_again_when_no_other_is_left() {
     let mut refusing = Backend::refusing().await;
     let dying = Backend::start(Act::Slow(Duration::from_millis(400), Box::new(Act::Close))).await;
-    let gateway = Gateway::start(&site(&[&refusing, &dying], "    max_fails: 0\n", "")).await;
-    // The first request in turn begins with the one that refuses.
+    // The second of two has the first turn.
+    let gateway = Gateway::start(&site(&[&dying, &refusing], "    max_fails: 0\n", "")).await;
     let address = gateway.address;
     let answer = tokio::spawn(async move { crate::harness::get(address, "/").await.expect("an answer") });
     eventually("the other one is asked", || async { dying.requests() == 1 }).await;
@@ -203,4 +203,8 @@ async fn a_backend_that_refused_is_asked_again_when_no_other_is_left() {
     let answer = answer.await.unwrap();
     let record = gateway.record(&answer).await;
     assert_eq!(answer.status, 200, "{record}");
+    let attempts = record["attempts"].as_array().unwrap();
+    assert_eq!(attempts[0]["cause"], "connection_refused", "{record}");
+    assert_eq!(attempts[1]["cause"], "connection_terminated", "{record}");
+    assert_eq!(attempts[2]["backend"], attempts[0]["backend"], "{record}");
 }
