@@ -38,6 +38,8 @@ use crate::watchdog::Alarm;
 const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a kept connection may still bring a request after the stop has begun.
 const STOP_GRACE: Duration = Duration::from_millis(250);
+/// How long a connection waits for its next request before it gives up its buffers.
+const DOZE_AFTER: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -71,6 +73,13 @@ impl Proxy {
 enum Wait {
     Request,
     Closed,
+}
+
+impl Wait {
+    /// Closed or broken: nobody waits for an answer.
+    fn of(read: &io::Result<usize>) -> Self {
+        if matches!(read, Ok(count) if *count > 0) { Self::Request } else { Self::Closed }
+    }
 }
 
 impl Door {
@@ -164,22 +173,31 @@ impl Door {
 
     /// Waits for the first byte of a request.
     async fn wait(&self, stream: &mut ClientStream, limit: Duration) -> Wait {
-        stream.rest();
+        stream.end_request();
         if !stream.ahead().is_empty() {
             return Wait::Request;
         }
+        let limit = if self.live.is_draining() { STOP_GRACE } else { limit };
+        // A busy client is back in no time: only one that is not makes the connection give up its buffers.
+        if let Ok(read) = fast_timeout(limit.min(DOZE_AFTER), stream.read_ahead()).await {
+            return Wait::of(&read);
+        }
+        match limit.checked_sub(DOZE_AFTER) {
+            Some(left) => self.doze(stream, left).await,
+            None => Wait::Closed,
+        }
+    }
+
+    /// The long wait, without buffers; a stop ends it.
+    async fn doze(&self, stream: &mut ClientStream, limit: Duration) -> Wait {
+        stream.rest();
         let mut shutdown = self.shutdown.clone();
-        let limit = if *shutdown.borrow() { STOP_GRACE } else { limit };
         let read = tokio::select! {
             biased;
             read = fast_timeout(limit, stream.read_ahead()) => read,
             _ = shutdown.changed() => fast_timeout(STOP_GRACE, stream.read_ahead()).await,
         };
-        match read {
-            Ok(Ok(count)) if count > 0 => Wait::Request,
-            // Closed, broken or out of time: nobody waits for an answer.
-            Ok(_) | Err(_) => Wait::Closed,
-        }
+        read.map_or(Wait::Closed, |read| Wait::of(&read))
     }
 
     /// Answers a head that is no request, with its counter and its record.

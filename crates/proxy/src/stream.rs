@@ -28,6 +28,8 @@ use tokio::net::TcpStream;
 const AHEAD_BYTES_MAX: usize = 16 << 10;
 /// Reads of a head ask for this much.
 const READ_BYTES: usize = 4 << 10;
+/// The first room for writes: a header and a small body.
+const WRITE_BYTES: usize = 4 << 10;
 /// Writes up to this size are gathered until a flush.
 const GATHER_BYTES_MAX: usize = 16 << 10;
 /// How long and how much is read of a request that was answered before it was complete, so that the
@@ -82,10 +84,13 @@ impl ClientStream {
         tcp.read_buf(&mut self.ahead).await
     }
 
-    /// Gives back the memory of an empty buffer before a wait that may be long.
+    /// Takes back what was granted to the request that has ended.
+    pub(crate) fn end_request(&mut self) {
+        self.grant(Grant::Bytes(0), false);
+    }
+
+    /// Gives back the memory of empty buffers before a wait that may be long.
     pub(crate) fn rest(&mut self) {
-        self.grant = Grant::Bytes(0);
-        self.lingers = false;
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
         }
@@ -217,6 +222,9 @@ impl AsyncWrite for ClientStream {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.out.len() + data.len() <= GATHER_BYTES_MAX {
+            if this.out.capacity() == 0 {
+                this.out.reserve(WRITE_BYTES);
+            }
             this.out.extend_from_slice(data);
             return Poll::Ready(Ok(data.len()));
         }
