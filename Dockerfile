@@ -13,7 +13,7 @@ ARG RUN_IMAGE=debian:bookworm-slim
 ARG BINARY_FROM=build
 
 FROM ${BUILD_IMAGE} AS build
-RUN apt-get -q update && apt-get -q install --yes --no-install-recommends cmake
+RUN apt-get -q update && apt-get -q install --yes --no-install-recommends cmake gcc libc6-dev make
 WORKDIR /source
 # Not rust-toolchain.toml: the base has the toolchain, and rustup would fetch rustfmt and clippy for nothing.
 COPY Cargo.toml Cargo.lock ./
