@@ -26,6 +26,7 @@ pub(crate) struct Attempting {
     /// It was made to try a backend, not to answer anybody.
     pub(crate) is_trial: bool,
     started: Instant,
+    connected_at: Instant,
     deadline: Instant,
     sent: u32,
     race: Race,
@@ -63,6 +64,7 @@ impl Attempting {
             handed: None,
             is_trial: false,
             started: now,
+            connected_at: now,
             deadline: now,
             sent: 0,
             race: Race::None,
@@ -91,6 +93,11 @@ impl Attempting {
     /// The backend of the attempt under way.
     pub(crate) fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
+    }
+
+    /// When the connection of the attempt under way stood.
+    pub(crate) fn connected_at(&self) -> Instant {
+        self.connected_at
     }
 
     /// When all attempts must be over.
@@ -151,8 +158,10 @@ impl Attempting {
     }
 
     /// The connection stands.
-    pub(crate) fn connected(&mut self, route: &Route, reused: bool, now: Instant) {
-        let after = if reused { Duration::ZERO } else { now.saturating_duration_since(self.started) };
+    pub(crate) fn connected(&mut self, route: &Route, reused: bool) {
+        // A kept connection is there at once: no need to look at the clock.
+        self.connected_at = if reused { self.started } else { Instant::now() };
+        let after = self.connected_at.saturating_duration_since(self.started);
         if !reused {
             route.upstream_metrics.connected(after);
         }

@@ -128,12 +128,13 @@ impl Door {
         // Without it answers are late, not wrong.
         let _ = tcp.set_nodelay(true);
         let client = Arc::new(Client::new(address, Instant::now()));
-        let mut stream = ClientStream::new(tcp);
-        let mut alarm = Alarm::default();
+        // Boxed once: it goes into Pingora and comes back out with every request.
+        let mut stream = Box::new(ClientStream::new(tcp));
+        let (mut alarm, mut idle_alarm) = (Alarm::default(), Alarm::default());
         loop {
             let limits = Arc::clone(&self.live.snapshot().limits);
             self.idle.inc();
-            let wait = self.wait(&mut stream, limits.keepalive_timeout).await;
+            let wait = self.wait(&mut stream, limits.keepalive_timeout, &mut idle_alarm).await;
             self.idle.dec();
             let Wait::Request = wait else {
                 return;
@@ -154,12 +155,12 @@ impl Door {
     /// One request, from its head to its end; the stream if the connection is kept.
     async fn request(
         &self,
-        stream: ClientStream,
+        stream: Box<ClientStream>,
         client: &Arc<Client>,
         limits: &Limits,
         alarm: &mut Alarm,
-    ) -> Option<ClientStream> {
-        let mut session = ServerSession::new_http1(Box::new(stream));
+    ) -> Option<Box<ClientStream>> {
+        let mut session = ServerSession::new_http1(stream);
         session.set_connection_user_context(Some(Box::new(Arc::clone(client))));
         session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
         session.set_read_timeout(Some(limits.body_timeout));
@@ -168,18 +169,19 @@ impl Door {
         let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
         let kept = client.watchdog.watch(alarm, exchange).await?;
         let (stream, _settings) = kept.consume();
-        stream.into_any().downcast::<ClientStream>().ok().map(|stream| *stream)
+        stream.into_any().downcast().ok()
     }
 
     /// Waits for the first byte of a request.
-    async fn wait(&self, stream: &mut ClientStream, limit: Duration) -> Wait {
+    async fn wait(&self, stream: &mut ClientStream, limit: Duration, alarm: &mut Alarm) -> Wait {
         stream.end_request();
         if !stream.ahead().is_empty() {
             return Wait::Request;
         }
         let limit = if self.live.is_draining() { STOP_GRACE } else { limit };
         // A busy client is back in no time: only one that is not makes the connection give up its buffers.
-        if let Ok(read) = fast_timeout(limit.min(DOZE_AFTER), stream.read_ahead()).await {
+        let deadline = Instant::now() + limit.min(DOZE_AFTER);
+        if let Some(read) = alarm.race(deadline, stream.read_ahead()).await {
             return Wait::of(&read);
         }
         match limit.checked_sub(DOZE_AFTER) {
@@ -201,7 +203,7 @@ impl Door {
     }
 
     /// Answers a head that is no request, with its counter and its record.
-    async fn refuse(&self, mut stream: ClientStream, client: &Client, malformed: Malformed) {
+    async fn refuse(&self, mut stream: Box<ClientStream>, client: &Client, malformed: Malformed) {
         let started_at = SystemTime::now();
         let request_id = RequestId::random();
         let error =
@@ -246,7 +248,7 @@ async fn read_head(
     stream: &mut ClientStream,
     limits: &Limits,
 ) -> Result<Option<(usize, Framing)>, Malformed> {
-    let deadline = Instant::now() + limits.header_timeout;
+    let mut deadline = None;
     let mut seen = 0;
     loop {
         skip_empty_lines(stream, &mut seen);
@@ -261,6 +263,8 @@ async fn read_head(
         if seen > limits.header_bytes_max {
             return Err(TOO_LONG);
         }
+        // Most heads come in one piece: only those that do not need a deadline.
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + limits.header_timeout);
         let left = deadline.saturating_duration_since(Instant::now());
         match fast_timeout(left, stream.read_ahead()).await {
             Ok(Ok(count)) if count > 0 => {}

@@ -90,7 +90,7 @@ pub(crate) fn connected(context: &mut Context, reused: bool, socket: RawFd) {
     let Some(route) = context.route.clone() else {
         return;
     };
-    context.attempting.connected(&route, reused, Instant::now());
+    context.attempting.connected(&route, reused);
     if let Some(client) = &context.client {
         client.watchdog.arm(socket, context.attempting.deadline());
     }
@@ -108,7 +108,8 @@ pub(crate) fn request_body(context: &mut Context, body: Option<&Bytes>, is_end: 
         }
     }
     if is_end && let Some(client) = &context.client {
-        let due = Instant::now() + route.upstream.spec().timeouts.first_byte;
+        let sent = if context.body_bytes == 0 { context.attempting.connected_at() } else { Instant::now() };
+        let due = sent + route.upstream.spec().timeouts.first_byte;
         client.watchdog.tighten(due.min(context.attempting.deadline()));
     }
     Ok(())

@@ -91,33 +91,46 @@ pub(crate) fn response(response: &mut ResponseHeader) {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
-    for name in nominated(&response.headers) {
+    for name in hop_by_hop(&response.headers) {
         response.remove_header(&name);
     }
-    for name in [header::CONNECTION, header::UPGRADE, header::PROXY_AUTHENTICATE, header::TE] {
-        response.remove_header(&name);
-    }
-    response.remove_header("keep-alive");
-    response.remove_header("proxy-connection");
     if response.version != Version::HTTP_11 {
         response.set_version(Version::HTTP_11);
     }
 }
 
-/// The fields that `Connection` names, but for those that frame the message.
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+/// The fields that are for this connection only: known ones, and those that `Connection` names, but for
+/// those that frame the message. One pass over the fields, since most answers have one such field or none.
+fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut found = Vec::new();
+    for (name, value) in headers {
+        if *name == header::CONNECTION {
+            found.extend(nominated(value));
+        }
+        if is_hop_by_hop(name) {
+            found.push(name.clone());
+        }
+    }
+    found
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == header::CONNECTION
+        || *name == header::UPGRADE
+        || *name == header::PROXY_AUTHENTICATE
+        || *name == header::TE
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+fn nominated(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
+    let options = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let own =
+        |option: &&[u8]| option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive");
     let framing = |name: &HeaderName| *name == header::TRANSFER_ENCODING || *name == header::CONTENT_LENGTH;
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|option| {
-            !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
-        })
+    options
+        .filter(move |option| !own(option))
         .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .filter(|name| !framing(name))
-        .collect()
+        .filter(move |name| !framing(name))
 }
 
 /// The address that the request came from behind trusted proxies: the last one of the chain that is not

@@ -27,7 +27,7 @@ pub(crate) struct Watchdog {
     fired: AtomicBool,
 }
 
-/// The timer of one client connection, kept from request to request.
+/// A timer of one client connection, kept from request to request and set anew only when it rings.
 #[derive(Debug, Default)]
 pub(crate) struct Alarm {
     timer: Option<Pin<Box<Sleep>>>,
@@ -51,6 +51,18 @@ impl Alarm {
         }
         self.is_set = true;
         timer.as_mut().poll(context)
+    }
+}
+
+impl Alarm {
+    /// What the future gives, or nothing if the deadline passes first.
+    pub(crate) async fn race<F: Future>(&mut self, deadline: Instant, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => self.poll(deadline, context).map(|()| None),
+        })
+        .await
     }
 }
 
