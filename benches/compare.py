@@ -7,7 +7,10 @@ holds even while the machine is not quiet; requests per second do not.
 
 Needs nginx and wrk. Everything listens on 127.0.0.1.
 
-  benches/compare.py --goodgate target/release/goodgate [--rounds 5] [--seconds 3] [--case proxy_1k ...]
+  cargo build --release --workspace --examples
+  benches/compare.py [--rounds 5] [--seconds 3] [--case proxy_1k ...]
+
+With --bare (the example `bare_pingora`) the proxy cases measure Pingora with nothing added as well.
 """
 
 import argparse
@@ -136,6 +139,7 @@ def report(case, results, base, target):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--goodgate", default="target/release/goodgate")
+    parser.add_argument("--bare", default="target/release/examples/bare_pingora")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--case", action="append", choices=["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "kept_1k", "stale", "memory"])
@@ -151,7 +155,7 @@ def main():
                 with open(f"{folder}/root/{place}/{name}", "wb") as file:
                     file.write(b"x" * size)
         os.chmod(folder, 0o755)
-        ports = [free_port() for _ in range(3)]
+        ports = [free_port() for _ in range(4)]
         backend = nginx(folder, "backend", ports[0], f"server {{ listen 127.0.0.1:{ports[0]}; root {folder}/root; etag off; }}", log)
         running.append(backend)
         peer = nginx(folder, "peer", ports[1], f"""proxy_cache_path {folder}/peer/cache keys_zone=main:10m;
@@ -162,13 +166,19 @@ def main():
         running.append(peer)
         gateway = goodgate(options.goodgate, folder, ports[2], ports[0], log)
         running.append(gateway)
+        bare = []
+        if os.path.exists(options.bare):
+            addresses = [f"127.0.0.1:{ports[3]}", f"127.0.0.1:{ports[0]}"]
+            bare = [("bare pingora", Process([options.bare, *addresses], ports[3], log), None)]
+            running.append(bare[0][1])
         for process in (peer, gateway):
             for path in ("/plain/1k", "/plain/64k", "/hit/1k", "/hit/64k"):
                 load(process.port, path, 1)
         for size in ("1k", "64k"):
             if f"proxy_{size}" in wanted:
-                both = [("nginx", peer, f"/plain/{size}"), ("goodgate", gateway, f"/plain/{size}")]
-                report(f"proxy_{size}", rounds(options.rounds, options.seconds, both), "nginx", 1.6)
+                path = f"/plain/{size}"
+                all_three = [("nginx", peer, path), ("goodgate", gateway, path), *((n, p, path) for n, p, _ in bare)]
+                report(f"proxy_{size}", rounds(options.rounds, options.seconds, all_three), "nginx", 1.6)
             if f"hit_{size}" in wanted:
                 both = [("nginx", peer, f"/hit/{size}"), ("goodgate", gateway, f"/hit/{size}")]
                 report(f"hit_{size}", rounds(options.rounds, options.seconds, both), "nginx", 1.0)

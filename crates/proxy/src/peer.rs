@@ -20,7 +20,10 @@ pub(crate) fn peer(
     let options = &mut peer.options;
     options.connection_timeout = Some(connect);
     options.total_connection_timeout = Some(connect);
-    options.read_timeout = Some(if is_upgrade { timeouts.tunnel } else { timeouts.read });
+    // One limit for every read of the attempt, that of the header included: it must not undercut
+    // `first_byte`, which the watchdog enforces.
+    let read = if is_upgrade { timeouts.tunnel } else { timeouts.read };
+    options.read_timeout = Some(read.max(timeouts.first_byte));
     options.write_timeout = Some(timeouts.write);
     options.idle_timeout = Some(timeouts.idle);
     if fresh {

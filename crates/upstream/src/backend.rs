@@ -186,12 +186,13 @@ impl Backend {
         counted >= u64::from(max_fails)
     }
 
+    /// The transition, but for what only the upstream knows.
     pub(crate) fn transition(
         &self,
         change: Option<(State, State)>,
         cause: Option<Cause>,
     ) -> Option<Transition> {
-        change.map(|(from, to)| Transition { backend: self.address, from, to, cause })
+        change.map(|(from, to)| Transition { backend: self.address, from, to, cause, in_rotation: 0 })
     }
 
     /// The backend at this moment.

@@ -81,6 +81,8 @@ pub struct Transition {
     pub to: State,
     /// Why, if a failure did it.
     pub cause: Option<Cause>,
+    /// How many backends of the upstream are in rotation now.
+    pub in_rotation: usize,
 }
 
 impl Health {

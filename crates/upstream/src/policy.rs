@@ -130,7 +130,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request to the response header, each attempt.
     pub first_byte: Duration,
-    /// Between two reads of the response body.
+    /// Between two reads of the response body; in effect never less than `first_byte`.
     pub read: Duration,
     /// Until a piece of the request is accepted.
     pub write: Duration,

@@ -52,6 +52,8 @@ struct Rotation {
     backends: Vec<Arc<Backend>>,
     primary: Vec<u32>,
     backup: Vec<u32>,
+    /// How many backends take turns.
+    in_rotation: usize,
     /// When the first trial is due, if a backend is ejected.
     trial_due: Option<Instant>,
 }
@@ -107,7 +109,7 @@ impl Upstream {
         now: Instant,
     ) -> Option<Lease> {
         let rotation = self.rotation.load();
-        let nothing_else = rotation.primary.is_empty() && rotation.backup.is_empty();
+        let nothing_else = rotation.in_rotation == 0;
         if (wish.may_be_trial || nothing_else)
             && rotation.trial_due.is_some_and(|due| due <= now)
             && let Some(backend) = claim_trial(&rotation, &tried, now)
@@ -140,8 +142,7 @@ impl Upstream {
 
     /// Whether nothing is in rotation at all.
     pub fn is_out(&self) -> bool {
-        let rotation = self.rotation.load();
-        rotation.primary.is_empty() && rotation.backup.is_empty()
+        self.rotation.load().in_rotation == 0
     }
 
     /// Whether an ejection has run out, so that one request may find out more.
@@ -223,10 +224,9 @@ impl Upstream {
 
     /// Passes a transition on, with the rotation made anew.
     pub(crate) fn changed(&self, change: Option<Transition>) -> Option<Transition> {
-        if change.is_some() {
-            self.rotate();
-        }
-        change
+        let change = change?;
+        self.rotate();
+        Some(Transition { in_rotation: self.rotation.load().in_rotation, ..change })
     }
 
     fn addresses_of(&self, name: &BackendAddress) -> Vec<SocketAddr> {
@@ -254,6 +254,7 @@ impl Upstream {
                 if backend.backup { &mut backup } else { &mut primary }.push((index, backend.weight));
             }
         }
+        rotation.in_rotation = primary.len() + backup.len();
         rotation.primary = turns(&primary);
         rotation.backup = turns(&backup);
         self.rotation.store(Arc::new(rotation));
