@@ -53,7 +53,7 @@ struct Rotation {
     primary: Vec<u32>,
     backup: Vec<u32>,
     /// How many backends take turns.
-    in_rotation: usize,
+    taking_turns: usize,
     /// When the first trial is due, if a backend is ejected.
     trial_due: Option<Instant>,
 }
@@ -109,7 +109,7 @@ impl Upstream {
         now: Instant,
     ) -> Option<Lease> {
         let rotation = self.rotation.load();
-        let nothing_else = rotation.in_rotation == 0;
+        let nothing_else = rotation.taking_turns == 0;
         if (wish.may_be_trial || nothing_else)
             && rotation.trial_due.is_some_and(|due| due <= now)
             && let Some(backend) = claim_trial(&rotation, &tried, now)
@@ -142,7 +142,7 @@ impl Upstream {
 
     /// Whether nothing is in rotation at all.
     pub fn is_out(&self) -> bool {
-        self.rotation.load().in_rotation == 0
+        self.rotation.load().taking_turns == 0
     }
 
     /// Whether an ejection has run out, so that one request may find out more.
@@ -226,7 +226,7 @@ impl Upstream {
     pub(crate) fn changed(&self, change: Option<Transition>) -> Option<Transition> {
         let change = change?;
         self.rotate();
-        Some(Transition { in_rotation: self.rotation.load().in_rotation, ..change })
+        Some(Transition { in_rotation: self.rotation.load().taking_turns, ..change })
     }
 
     fn addresses_of(&self, name: &BackendAddress) -> Vec<SocketAddr> {
@@ -254,7 +254,7 @@ impl Upstream {
                 if backend.backup { &mut backup } else { &mut primary }.push((index, backend.weight));
             }
         }
-        rotation.in_rotation = primary.len() + backup.len();
+        rotation.taking_turns = primary.len() + backup.len();
         rotation.primary = turns(&primary);
         rotation.backup = turns(&backup);
         self.rotation.store(Arc::new(rotation));
