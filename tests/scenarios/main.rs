@@ -17,6 +17,7 @@ mod harness;
 mod broken_configs;
 mod chaos;
 mod coalescing;
+mod confirming;
 mod front;
 mod health;
 mod names;

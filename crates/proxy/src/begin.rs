@@ -26,7 +26,7 @@ pub(crate) fn begin(live: &Live, session: &Session, context: &mut Context) {
     let host = forward::asked_host(request).unwrap_or_default();
     let name = std::str::from_utf8(host).unwrap_or_default();
     context.route = snapshot.router.find(name, request.uri.path(), &request.method).map(Arc::clone);
-    copies::begin(session, context, host);
+    copies::begin(session, context);
 }
 
 /// Why the request is answered with an error before anybody is asked.

@@ -143,6 +143,7 @@ pub(crate) fn response_header(
         context.attempting.succeeded(&route, now);
     }
     forward::response(response);
+    copies::note_confirmation(context, session, response);
     copies::keep_last_good(context, session, response);
     Ok(())
 }

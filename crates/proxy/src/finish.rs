@@ -49,6 +49,7 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     if context.is_background() {
         return;
     }
+    copies::invalidate(context, session);
     let written = session.response_written().filter(|_| has_answered(session));
     let status = written.map_or(499, |response| response.status.as_u16());
     settle(session, context, error);

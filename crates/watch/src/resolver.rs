@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use goodgate_failure::Cause;
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
+use log::warn;
 use parking_lot::Mutex;
 use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddress;
 use pingora_error::{Error, ErrorType, Result};
@@ -32,11 +33,13 @@ impl Resolver {
     /// A resolver that asks the given name servers, or those of `/etc/resolv.conf` if there are none.
     pub fn new(servers: &[SocketAddr]) -> std::io::Result<Self> {
         let mut builder = if servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(std::io::Error::other)?
+            TokioResolver::builder_tokio().unwrap_or_else(|error| {
+                // Only names need it, and perhaps there are none.
+                warn!(error:% = error; "/etc/resolv.conf cannot be used: names will not resolve");
+                of_servers(&[])
+            })
         } else {
-            let servers = servers.iter().map(name_server).collect();
-            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            of_servers(servers)
         };
         let options = builder.options_mut();
         options.cache_size = 0;
@@ -53,6 +56,12 @@ impl Resolver {
         let addresses: Vec<IpAddr> = answer.iter().collect();
         if addresses.is_empty() { Err(Cause::DnsError) } else { Ok((addresses, holds)) }
     }
+}
+
+fn of_servers(servers: &[SocketAddr]) -> ResolverBuilder<TokioRuntimeProvider> {
+    let servers = servers.iter().map(name_server).collect();
+    let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
 }
 
 fn name_server(address: &SocketAddr) -> NameServerConfig {

@@ -2,13 +2,13 @@
 
 use std::time::SystemTime;
 
-use goodgate_cache::{Admission, Mode, admit};
-use http::Method;
-use pingora_cache::{NoCacheReason, RespCacheable};
+use goodgate_cache::{Admission, Mode, admit, refresh_header};
+use http::{Method, StatusCode};
+use pingora_cache::{CachePhase, NoCacheReason, RespCacheable};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{Copying, caching};
+use super::{Copying, caching, key};
 use crate::context::Context;
 
 /// Decides about a good final answer of a backend in the rooms that Pingora's phases do not reach: in
@@ -36,6 +36,33 @@ pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response:
     }
 }
 
+/// A 304 has come for the copy that Pingora is revalidating. Pingora takes over a few of its fields; all of
+/// them are wanted (RFC 9111 section 3.2).
+pub(crate) fn note_confirmation(context: &mut Context, session: &Session, response: &ResponseHeader) {
+    if response.status == StatusCode::NOT_MODIFIED && session.cache.phase() == CachePhase::Stale {
+        context.copying.confirmation = Some(response.headers.clone());
+    }
+}
+
+/// After an unsafe request that went well, what was kept under its address is out of date (RFC 9111 section
+/// 4.4). It is left for the case of failure and for nothing else.
+pub(crate) fn invalidate(context: &Context, session: &Session) {
+    let request = session.req_header();
+    let went_well = session.response_written().is_some_and(|response| response.status.as_u16() < 400);
+    if request.method.is_safe() || !went_well {
+        return;
+    }
+    let Some((_, room)) = context.route.as_ref().and_then(|route| route.cache.as_ref()) else {
+        return;
+    };
+    let key = key(request);
+    if room.store.soft_purge(&key)
+        && let Some(copy) = room.store.find(&key, &request.headers)
+    {
+        copy.outlive();
+    }
+}
+
 /// Decides about the answer for Pingora's cache phases (standard mode).
 pub(crate) fn admit_standard(
     context: &mut Context,
@@ -52,6 +79,12 @@ pub(crate) fn admit_standard(
     let Some((key, facts)) = &context.copying.request else {
         return refuse;
     };
+    let confirmed = context.copying.confirmation.take().map(|header| {
+        let mut response = response.clone();
+        refresh_header(&mut response, &header);
+        response
+    });
+    let response = confirmed.as_ref().unwrap_or(response);
     match admit(policy, facts, response, SystemTime::now()) {
         Admission::Store(meta) if room.store.takes(key, response) => {
             context.copying.stored = true;

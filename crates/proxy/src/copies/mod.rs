@@ -17,15 +17,17 @@ use std::time::{Instant, SystemTime};
 use goodgate_cache::{CopyWriter, Key, Mode, RequestFacts, Stale, StoredCopy, may_serve_stale};
 use goodgate_failure::Cause;
 use goodgate_telemetry::By;
-use http::Method;
+use http::{HeaderMap, Method};
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use crate::context::Context;
+use crate::forward;
 use crate::route::Route;
 
 pub(crate) use answer::serve;
 pub(crate) use early::{answer_early, answer_late};
-pub(crate) use keep::{admit_standard, keep_last_good};
+pub(crate) use keep::{admit_standard, invalidate, keep_last_good, note_confirmation};
 pub(crate) use phases::{
     enable_standard, fills_on_miss, judge_hit, may_update_behind, must_not_wait, status_header,
 };
@@ -41,6 +43,8 @@ pub(crate) struct Copying {
     chosen: Option<Rescue>,
     /// The last-good copy that is being written.
     writer: Option<CopyWriter>,
+    /// The header of a 304 that confirmed a copy, until the copy has taken it over.
+    confirmation: Option<HeaderMap>,
     /// What became of the answer of the backend.
     pub(crate) stored: bool,
     pub(crate) refused: bool,
@@ -63,7 +67,7 @@ impl std::fmt::Debug for Copying {
 }
 
 /// Finds out what the request has to do with the route's cache.
-pub(crate) fn begin(session: &Session, context: &mut Context, host: &[u8]) {
+pub(crate) fn begin(session: &Session, context: &mut Context) {
     let Some((policy, _)) = context.route.as_deref().and_then(|route| route.cache.as_ref()) else {
         return;
     };
@@ -76,8 +80,14 @@ pub(crate) fn begin(session: &Session, context: &mut Context, host: &[u8]) {
         context.copying.bypassed = true;
         return;
     }
+    context.copying.request = Some((key(request), facts));
+}
+
+/// Under which a request's answer is kept: scheme, host and port, path and query.
+fn key(request: &RequestHeader) -> Key {
+    let host = forward::asked_host(request).unwrap_or_default().to_ascii_lowercase();
     let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    context.copying.request = Some((Key::new("http", &host.to_ascii_lowercase(), target.as_bytes()), facts));
+    Key::new("http", &host, target.as_bytes())
 }
 
 /// The copy for this request, of whatever kind.
