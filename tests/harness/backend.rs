@@ -30,6 +30,8 @@ pub enum Act {
     Close,
     /// Reset.
     Reset,
+    /// Answers the first request of a connection, and closes it without a byte when a second one comes.
+    AnswerOnce(u16),
     /// No answer ever.
     Hang,
     /// An answer made from the request's head.
@@ -219,8 +221,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Rec
 
 async fn serve(mut stream: TcpStream, shared: &Shared, life: &watch::Receiver<u64>) {
     let mut buffer = Vec::new();
+    let mut served = 0;
     while let Some(head) = read_head(&mut stream, &mut buffer).await {
         let body = read_body(&mut stream, &mut buffer, &head).await;
+        served += 1;
         if life.has_changed().unwrap_or(true) {
             return;
         }
@@ -235,7 +239,11 @@ async fn serve(mut stream: TcpStream, shared: &Shared, life: &watch::Receiver<u6
         shared.requests.fetch_add(1, Ordering::SeqCst);
         shared.heads.lock().push(head.clone());
         shared.bodies.lock().push(body);
-        let act = shared.act.lock().clone();
+        let act = match shared.act.lock().clone() {
+            Act::AnswerOnce(status) if served == 1 => Act::Answer(status),
+            Act::AnswerOnce(_) => Act::Close,
+            act => act,
+        };
         if !perform(&mut stream, act, &head, shared).await {
             return;
         }
@@ -273,7 +281,7 @@ async fn perform(stream: &mut TcpStream, act: Act, head: &str, shared: &Shared) 
             let text = reply(head);
             stream.write_all(text.as_bytes()).await.is_ok()
         }
-        Act::Close => false,
+        Act::Close | Act::AnswerOnce(_) => false,
         Act::Reset => {
             let _ = stream.set_zero_linger();
             false

@@ -208,3 +208,40 @@ async fn a_backend_that_refused_is_asked_again_when_no_other_is_left() {
     assert_eq!(attempts[1]["cause"], "connection_terminated", "{record}");
     assert_eq!(attempts[2]["backend"], attempts[0]["backend"], "{record}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_that_dies_is_replaced_by_a_fresh_one_to_the_same_backend() {
+    let backend = Backend::start(Act::AnswerOnce(200)).await;
+    let gateway = Gateway::start(&site(&[&backend], "    max_fails: 1\n", "")).await;
+    for _ in 0..6 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    let rescues = "goodgate_rescues_total{by=\"connection_race\",cause=\"connection_terminated\"}";
+    eventually("the race is counted", || async { gateway.metric(rescues).await >= 1.0 }).await;
+    assert_eq!(gateway.metric("goodgate_ejections_total").await, 0.0, "it is nobody's failure");
+    assert_eq!(gateway.metric("goodgate_retries_total").await, 0.0, "and no retry");
+    let record = gateway.record_where("a race", |record| record["rescue"]["by"] == "connection_race").await;
+    let attempts = record["attempts"].as_array().unwrap();
+    assert_eq!(
+        (attempts.len(), &attempts[0]["reused"], &attempts[1]["reused"]),
+        (2, &true.into(), &false.into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_is_nobodys_failure() {
+    let backend = Backend::start(Act::Hang).await;
+    let gateway = Gateway::start(&site(&[&backend], "    max_fails: 1\n", "")).await;
+    let mut client = Connection::open(gateway.address).await.unwrap();
+    client.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    eventually("the backend is asked", || async { backend.requests() == 1 }).await;
+    drop(client);
+    let record = gateway.record_where("the record", |record| record["path"] == "/slow").await;
+    assert_eq!((&record["status"], &record["cause"]), (&499.into(), &"client_disconnected".into()));
+    eventually("it is counted", || async {
+        gateway.metric("goodgate_client_aborts_total{phase=\"waiting\"}").await == 1.0
+    })
+    .await;
+    assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, 0.0);
+    assert_eq!(gateway.state(backend.address).await, "up");
+}
