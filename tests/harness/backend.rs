@@ -239,11 +239,10 @@ async fn serve(mut stream: TcpStream, shared: &Shared, life: &watch::Receiver<u6
         shared.requests.fetch_add(1, Ordering::SeqCst);
         shared.heads.lock().push(head.clone());
         shared.bodies.lock().push(body);
-        let act = match shared.act.lock().clone() {
-            Act::AnswerOnce(status) if served == 1 => Act::Answer(status),
-            Act::AnswerOnce(_) => Act::Close,
-            act => act,
-        };
+        let mut act = shared.act.lock().clone();
+        if let Act::AnswerOnce(status) = act {
+            act = if served == 1 { Act::Answer(status) } else { Act::Close };
+        }
         if !perform(&mut stream, act, &head, shared).await {
             return;
         }

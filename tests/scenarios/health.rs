@@ -298,3 +298,23 @@ async fn a_backend_of_its_own_policy_is_ejected_by_it() {
     assert_eq!(gateway.state(strict.address).await, "ejected");
     assert_eq!(gateway.state(lax.address).await, "up");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_passes_brings_the_trial_of_a_backend_forward_that_could_not_be_reached() {
+    let mut dead = Backend::refusing().await;
+    let good = Backend::start(Act::Answer(200)).await;
+    let settings = "    max_fails: 1\n    fail_timeout: 1h\n    health_check: { tcp: {}, interval: 100ms, fall: 1000 }\n";
+    let gateway = Gateway::start(&site(&[&dead, &good], settings, "")).await;
+    eventually("it is ejected", || async {
+        assert_eq!(gateway.get("/").await.status, 200);
+        gateway.state(dead.address).await == "ejected"
+    })
+    .await;
+    dead.set(Act::Answer(200));
+    dead.revive().await;
+    eventually("it is back long before its hour is over", || async {
+        assert_eq!(gateway.get("/").await.status, 200);
+        gateway.state(dead.address).await == "up"
+    })
+    .await;
+}

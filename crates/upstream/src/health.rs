@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use goodgate_failure::Cause;
+use goodgate_failure::{Blame, Cause};
 
 use crate::{EjectionPolicy, ProbePolicy};
 
@@ -139,14 +139,18 @@ impl Health {
         }
     }
 
-    /// A probe passed.
+    /// A probe passed. If the backend was ejected because it could not be reached, it can be now, and the
+    /// trial is due; what it did wrong over a standing connection a health page does not excuse.
     #[must_use]
-    pub fn probe_passed(self, policy: &ProbePolicy) -> Self {
+    pub fn probe_passed(self, policy: &ProbePolicy, now: Instant) -> Self {
         match self {
             Self::Down { passes } if passes + 1 >= policy.rise.get() => Self::NEW,
             Self::Down { passes } => Self::Down { passes: passes + 1 },
             Self::Up { .. } => Self::NEW,
-            Self::Ejected { until, cause, .. } => Self::Ejected { until, cause, probe_failures: 0 },
+            Self::Ejected { until, cause, .. } => {
+                let until = if cause.blame() == Blame::BackendUnreachable { until.min(now) } else { until };
+                Self::Ejected { until, cause, probe_failures: 0 }
+            }
             Self::Trial { cause, .. } => Self::Trial { cause, probe_failures: 0 },
         }
     }
@@ -228,14 +232,15 @@ mod tests {
         let policy = probe();
         let two = Health::NEW.probe_failed(&policy).probe_failed(&policy);
         assert_eq!(two.state(), State::Up);
-        assert_eq!(two.probe_passed(&policy), Health::NEW, "a pass in between starts the count anew");
+        let now = Instant::now();
+        assert_eq!(two.probe_passed(&policy, now), Health::NEW, "a pass in between starts the count anew");
         let down = two.probe_failed(&policy);
         assert_eq!(down.state(), State::Down);
         assert_eq!(down.proven().state(), State::Down, "live traffic has no say while probes say down");
-        let once = down.probe_passed(&policy);
+        let once = down.probe_passed(&policy, now);
         assert_eq!(once.state(), State::Down);
-        assert_eq!(once.probe_failed(&policy).probe_passed(&policy).state(), State::Down);
-        assert_eq!(once.probe_passed(&policy), Health::NEW);
+        assert_eq!(once.probe_failed(&policy).probe_passed(&policy, now).state(), State::Down);
+        assert_eq!(once.probe_passed(&policy, now), Health::NEW);
     }
 
     #[test]
@@ -244,6 +249,15 @@ mod tests {
         let ejected = Health::NEW.ejected(Cause::ConnectionRefused, &ejection(), Instant::now());
         let down = ejected.probe_failed(&policy).probe_failed(&policy).probe_failed(&policy);
         assert_eq!(down.state(), State::Down);
-        assert_eq!(ejected.probe_passed(&policy).state(), State::Ejected, "a health page proves little");
+    }
+
+    #[test]
+    fn a_pass_brings_the_trial_forward_only_for_what_could_not_be_reached() {
+        let (policy, now) = (probe(), Instant::now());
+        let refused = Health::NEW.ejected(Cause::ConnectionRefused, &ejection(), now);
+        assert!(refused.trial(now).is_none());
+        assert!(refused.probe_passed(&policy, now).trial(now).is_some());
+        let broken = Health::NEW.ejected(Cause::HttpProtocolError, &ejection(), now);
+        assert!(broken.probe_passed(&policy, now).trial(now).is_none());
     }
 }

@@ -201,14 +201,19 @@ impl Upstream {
     }
 
     /// A probe of `address` passed or failed.
-    pub fn probed(&self, address: SocketAddr, failure: Option<Cause>) -> Option<Transition> {
+    pub fn probed(&self, address: SocketAddr, failure: Option<Cause>, now: Instant) -> Option<Transition> {
         let policy = self.spec.probe.as_ref()?;
         let backend = self.backends().into_iter().find(|backend| backend.address == address)?;
         let step = |health: Health| match failure {
-            None => health.probe_passed(policy),
+            None => health.probe_passed(policy, now),
             Some(_) => health.probe_failed(policy),
         };
+        let before = backend.vitals.health();
         let change = backend.vitals.step(step);
+        if change.is_none() && backend.vitals.health() != before {
+            // The state is the same, but a trial may have come forward.
+            self.rotate();
+        }
         self.changed(backend.transition(change, failure))
     }
 

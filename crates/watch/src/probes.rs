@@ -69,7 +69,7 @@ impl Probes {
             running.spawn(async move {
                 let failure = one(&policy, address, &written).await;
                 metrics.checked(failure);
-                let change = upstream.probed(address, failure);
+                let change = upstream.probed(address, failure, Instant::now());
                 backend_changed(&upstream.spec().name, &metrics, change);
             });
         }

@@ -201,11 +201,11 @@ fn probes_take_a_backend_out_and_put_it_back() {
     let watched = UpstreamSpec { probe: Some(probe), ..spec(vec![entry(1), entry(2)]) };
     let upstream = Upstream::new(watched, None, now);
     let failure = Some(Cause::ConnectionRefused);
-    assert_eq!(upstream.probed(address(1), failure), None);
-    assert_eq!(upstream.probed(address(1), failure).map(|change| change.to), Some(State::Down));
+    assert_eq!(upstream.probed(address(1), failure, now), None);
+    assert_eq!(upstream.probed(address(1), failure, now).map(|change| change.to), Some(State::Down));
     assert!((0..10).all(|_| pick(&upstream, now) == Some(2)));
-    assert_eq!(upstream.probed(address(1), None), None);
-    assert_eq!(upstream.probed(address(1), None).map(|change| change.to), Some(State::Up));
+    assert_eq!(upstream.probed(address(1), None, now), None);
+    assert_eq!(upstream.probed(address(1), None, now).map(|change| change.to), Some(State::Up));
     assert!((0..2).any(|_| pick(&upstream, now) == Some(1)));
 }
 
