@@ -15,7 +15,7 @@ use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, StoreUsage, Target};
 use goodgate_upstream::Upstream;
 use goodgate_watch::{Resolver, Watcher};
 use log::info;
-use pingora_core::server::configuration::ServerConf;
+use pingora::server::configuration::ServerConf;
 use pingora_runtime::Runtime;
 use tokio::sync::watch;
 

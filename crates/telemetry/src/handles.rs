@@ -316,14 +316,18 @@ impl UpstreamMetrics {
         self.first_byte.observe(after.as_secs_f64());
     }
 
-    /// Counts a lookup; `kept` says that it failed and the last addresses are used on.
-    pub fn looked_up(&self, failure: Option<Cause>, kept: bool) {
+    /// Counts a lookup.
+    pub fn looked_up(&self, failure: Option<Cause>) {
         match failure {
             None => self.lookups_ok.inc(),
             Some(Cause::DnsTimeout) => self.lookups_timeout.inc(),
             Some(_) => self.lookups_failed.inc(),
         }
-        self.dns_stale.set(i64::from(kept));
+    }
+
+    /// Whether the last addresses of any name are used on because its lookups fail.
+    pub fn dns_stale(&self, is_stale: bool) {
+        self.dns_stale.set(i64::from(is_stale));
     }
 }
 

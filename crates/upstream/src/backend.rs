@@ -114,8 +114,12 @@ impl Vitals {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn attempt_ended(&self) {
+    /// The attempt is over; it is counted once, as what it was in the end, if it told anything.
+    pub(crate) fn attempt_ended(&self, went_well: Option<bool>) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some(went_well) = went_well {
+            if went_well { &self.ok } else { &self.failed }.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -125,7 +129,6 @@ impl Backend {
     /// does not.
     pub(crate) fn succeeded(&self, out_of_rotation: bool, now: Instant) -> Option<Transition> {
         let vitals = &self.vitals;
-        vitals.ok.fetch_add(1, Ordering::Relaxed);
         vitals.attempts.add(vitals.since_birth(now), self.ejection.fail_timeout);
         if !out_of_rotation {
             return None;
@@ -138,12 +141,13 @@ impl Backend {
         self.transition(change, None)
     }
 
-    /// An attempt failed.
-    pub(crate) fn failed(&self, cause: Cause, now: Instant) -> Option<Transition> {
+    /// An attempt failed; `is_first` says that nothing has been reported of it before.
+    pub(crate) fn failed(&self, cause: Cause, is_first: bool, now: Instant) -> Option<Transition> {
         let vitals = &self.vitals;
         let at = vitals.since_birth(now);
-        vitals.failed.fetch_add(1, Ordering::Relaxed);
-        vitals.attempts.add(at, self.ejection.fail_timeout);
+        if is_first {
+            vitals.attempts.add(at, self.ejection.fail_timeout);
+        }
         if cause.blame() == Blame::Nobody {
             return self.abandoned(now);
         }

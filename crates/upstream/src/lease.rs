@@ -24,13 +24,22 @@ pub struct Lease {
     upstream: Arc<Upstream>,
     backend: Arc<Backend>,
     how: How,
-    reported: bool,
+    report: Report,
+}
+
+/// What has been said of the attempt so far; the last word counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Report {
+    Nothing,
+    Abandoned,
+    Succeeded,
+    Failed,
 }
 
 impl Lease {
     pub(crate) fn new(upstream: Arc<Upstream>, backend: Arc<Backend>, how: How) -> Self {
         backend.vitals.attempt_started();
-        Self { upstream, backend, how, reported: false }
+        Self { upstream, backend, how, report: Report::Nothing }
     }
 
     /// The backend.
@@ -45,25 +54,27 @@ impl Lease {
 
     /// A good response header has arrived. A failure of the body may still follow.
     pub fn succeeded(&mut self, now: Instant) -> Option<Transition> {
-        if std::mem::replace(&mut self.reported, true) {
+        if self.report != Report::Nothing {
             return None;
         }
+        self.report = Report::Succeeded;
         let change = self.backend.succeeded(self.how != How::Rotation, now);
         self.upstream.changed(change)
     }
 
     /// The attempt failed.
     pub fn failed(&mut self, cause: Cause, now: Instant) -> Option<Transition> {
-        self.reported = true;
-        let change = self.backend.failed(cause, now);
+        let is_first = std::mem::replace(&mut self.report, Report::Failed) == Report::Nothing;
+        let change = self.backend.failed(cause, is_first, now);
         self.upstream.changed(change)
     }
 
     /// The attempt ended without telling anything about the backend.
     pub fn abandoned(&mut self, now: Instant) -> Option<Transition> {
-        if std::mem::replace(&mut self.reported, true) {
+        if self.report != Report::Nothing {
             return None;
         }
+        self.report = Report::Abandoned;
         let change = self.backend.abandoned(now);
         self.upstream.changed(change)
     }
@@ -71,8 +82,13 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.backend.vitals.attempt_ended();
-        if !self.reported && self.how == How::Trial {
+        let outcome = match self.report {
+            Report::Nothing | Report::Abandoned => None,
+            Report::Succeeded => Some(true),
+            Report::Failed => Some(false),
+        };
+        self.backend.vitals.attempt_ended(outcome);
+        if self.report == Report::Nothing && self.how == How::Trial {
             // The one place where time is not an argument: nobody is left to give it.
             let _ = self.abandoned(Instant::now());
         }

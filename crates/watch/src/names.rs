@@ -25,6 +25,8 @@ struct Name {
     discovery: NameDiscovery,
     due: Instant,
     failing: bool,
+    /// The last addresses are used on although lookups fail.
+    kept: bool,
 }
 
 impl Names {
@@ -39,7 +41,10 @@ impl Names {
         for address in &wanted {
             if let (BackendAddress::Name { host, port }, false) = (address, self.due.contains_key(address)) {
                 let discovery = NameDiscovery::new(self.resolver.clone(), host, *port);
-                self.due.insert(address.clone(), Name { discovery, due: Instant::now(), failing: false });
+                self.due.insert(
+                    address.clone(),
+                    Name { discovery, due: Instant::now(), failing: false, kept: false },
+                );
             }
         }
         for (address, name) in &mut self.due {
@@ -47,6 +52,7 @@ impl Names {
                 name.look_up(address, upstream, &self.metrics).await;
             }
         }
+        self.metrics.dns_stale(self.due.values().any(|name| name.kept));
         let next = self.due.values().map(|name| name.due).min();
         next.unwrap_or_else(|| Instant::now() + Duration::from_secs(1))
     }
@@ -56,14 +62,14 @@ impl Name {
     async fn look_up(&mut self, address: &BackendAddress, upstream: &Upstream, metrics: &UpstreamMetrics) {
         let found = self.discovery.discover().await;
         let last = self.discovery.last();
-        let kept = match found {
+        self.kept = match found {
             Ok((backends, _)) => {
                 self.found(address, upstream, &backends);
                 false
             }
             Err(_) => self.failed(address, upstream, last.failure),
         };
-        metrics.looked_up(last.failure, kept);
+        metrics.looked_up(last.failure);
         // A tenth earlier at random, so that many names are not asked for at one moment.
         self.due = Instant::now() + last.holds.mul_f64(1.0 - fastrand::f64() * 0.1);
     }

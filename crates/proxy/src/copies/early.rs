@@ -10,7 +10,7 @@ use pingora_error::Result;
 use pingora_proxy::subrequest::{BodyMode, Ctx as SubrequestContext};
 use pingora_proxy::{Session, SubrequestSpawner};
 
-use super::{answer, choose, stored};
+use super::{answer, choose_this, stored};
 use crate::context::Context;
 use crate::route::Route;
 
@@ -31,7 +31,7 @@ pub(crate) async fn answer_early(session: &mut Session, context: &mut Context) -
     let Some(cause) = known_in_vain(context, &copy, now) else {
         return Ok(false);
     };
-    if !choose(session, context, cause) {
+    if !choose_this(context, copy, cause) {
         return Ok(false);
     }
     if let Some(route) = &context.route

@@ -11,8 +11,7 @@ use pingora_proxy::Session;
 use super::{Copying, caching, key};
 use crate::context::Context;
 
-/// Decides about a good final answer of a backend in the rooms that Pingora's phases do not reach: in
-/// fallback mode always, in standard mode for what has no freshness.
+/// Fallback mode: decides about a final answer of a backend. In standard mode [`admit_standard`] does.
 pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response: &ResponseHeader) {
     let Some(route) = caching(context) else {
         return;

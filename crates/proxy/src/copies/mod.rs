@@ -106,10 +106,19 @@ pub(crate) fn choose(session: &Session, context: &mut Context, cause: Cause) -> 
     context.copying.chosen.is_some()
 }
 
+/// The same with a copy that has been looked up already.
+fn choose_this(context: &mut Context, copy: StoredCopy, cause: Cause) -> bool {
+    context.copying.chosen = rescue(context, copy, cause);
+    context.copying.chosen.is_some()
+}
+
 fn usable(session: &Session, context: &Context, cause: Cause) -> Option<Rescue> {
-    let (policy, room) = context.route.as_ref()?.cache.as_ref()?;
-    let (key, facts) = context.copying.request.as_ref()?;
-    let copy = room.store.find(key, &session.req_header().headers)?;
+    rescue(context, stored(session, context)?, cause)
+}
+
+fn rescue(context: &Context, copy: StoredCopy, cause: Cause) -> Option<Rescue> {
+    let (policy, _) = context.route.as_ref()?.cache.as_ref()?;
+    let (_, facts) = context.copying.request.as_ref()?;
     let stale = may_serve_stale(copy.meta(), policy, facts, cause, SystemTime::now())?;
     Some(Rescue { copy, stale, cause })
 }

@@ -243,3 +243,17 @@ fn retries_do_not_make_a_bad_backend_everybodys_first() {
     }
     assert_eq!(bad_first, 50);
 }
+
+#[test]
+fn an_attempt_is_counted_once_as_what_it_was_in_the_end() {
+    let now = Instant::now();
+    let upstream = Upstream::new(spec(vec![entry(1)]), None, now);
+    let mut lease = upstream.select(|_| false, FIRST, now).unwrap();
+    lease.succeeded(now);
+    lease.failed(Cause::HttpResponseIncomplete, now);
+    drop(lease);
+    upstream.select(|_| false, FIRST, now).unwrap().succeeded(now);
+    upstream.select(|_| false, FIRST, now).unwrap().abandoned(now);
+    let view = upstream.views().pop().unwrap();
+    assert_eq!((view.ok, view.failed, view.in_flight), (1, 1, 0));
+}
