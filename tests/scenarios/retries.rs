@@ -171,8 +171,10 @@ async fn the_deadline_bounds_all_attempts_together() {
 async fn a_trickled_header_does_not_escape_the_first_byte_limit() {
     let slow = Backend::start(Act::BytesThenHang(b"HTTP/1.1 200 OK\r\nX-Slow: y".to_vec())).await;
     let gateway = Gateway::start(&site(&[&slow], "    timeouts: { first_byte: 300ms }\n", "")).await;
+    let start = std::time::Instant::now();
     let answer = gateway.get("/").await;
     assert_eq!(answer.status, 504);
+    assert!(start.elapsed() < Duration::from_secs(10), "not only the limit of one read: {:?}", start.elapsed());
     assert!(answer.header("proxy-status").unwrap().contains("http_response_timeout"));
 }
 
