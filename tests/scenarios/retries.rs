@@ -174,7 +174,11 @@ async fn a_trickled_header_does_not_escape_the_first_byte_limit() {
     let start = std::time::Instant::now();
     let answer = gateway.get("/").await;
     assert_eq!(answer.status, 504);
-    assert!(start.elapsed() < Duration::from_secs(10), "not only the limit of one read: {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "not only the limit of one read: {:?}",
+        start.elapsed()
+    );
     assert!(answer.header("proxy-status").unwrap().contains("http_response_timeout"));
 }
 
