@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::{Cause, Refusal};
+use crate::{Allowance, Cause, Refusal};
 
 /// How far an attempt got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,20 +36,37 @@ pub struct Attempt {
     pub phase: Phase,
     /// Whether it went over a kept connection.
     pub reused: bool,
+    /// How long that connection had stood, and how long it had lain idle.
+    pub age: Option<ConnectionAge>,
     /// Whether it tried a backend that is out of rotation because none was in it.
     pub fail_open: bool,
-    /// Time until the connection stood; zero for a reused one, none if it never stood.
+    /// Time until the connection stood, TLS included; zero for a reused one, none if it never stood.
     pub connect: Option<Duration>,
+    /// What of `connect` the TLS handshake took, if there was one.
+    pub tls: Option<Duration>,
     /// Time from the attempt's start to the response header.
     pub first_byte: Option<Duration>,
     /// Time from the attempt's start to its end.
     pub total: Option<Duration>,
+    /// Bytes of the request's body sent to the backend.
+    pub bytes_out: u64,
+    /// Bytes of the response's body received from the backend.
+    pub bytes_in: u64,
     /// The backend's status, once the header was read.
     pub status: Option<u16>,
     /// Why it failed; none while it runs and when it went well.
     pub cause: Option<Cause>,
-    /// Why no further attempt followed, if that was refused.
-    pub refusal: Option<Refusal>,
+    /// After a failure: what allowed another attempt, or why none followed.
+    pub next: Option<Result<Allowance, Refusal>>,
+}
+
+/// What is known of a kept connection at the moment of its reuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionAge {
+    /// Since it was established.
+    pub since_connect: Duration,
+    /// Since the last use of it ended, as far as that is known.
+    pub idle: Option<Duration>,
 }
 
 impl Attempt {
@@ -59,14 +76,23 @@ impl Attempt {
             backend,
             phase: Phase::Connect,
             reused: false,
+            age: None,
             fail_open,
             connect: None,
+            tls: None,
             first_byte: None,
             total: None,
+            bytes_out: 0,
+            bytes_in: 0,
             status: None,
             cause: None,
-            refusal: None,
+            next: None,
         }
+    }
+
+    /// Why no further attempt followed, if that was refused.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.next.and_then(Result::err)
     }
 }
 

@@ -11,9 +11,9 @@ mod retry;
 mod window;
 mod words;
 
-pub use attempt::{Attempt, Attempts, Phase};
+pub use attempt::{Attempt, Attempts, ConnectionAge, Phase};
 pub use budget::{Budget, BudgetPolicy};
 pub use cause::{Blame, Cause, ReceivedStatus};
-pub use retry::{Decision, Refusal, Replay, RetryPolicy, Situation};
+pub use retry::{Allowance, Decision, Refusal, Replay, RetryPolicy, Situation};
 pub use window::Window;
 pub use words::{Word, Words};

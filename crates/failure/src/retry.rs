@@ -98,6 +98,28 @@ impl Refusal {
     }
 }
 
+/// Which rule allowed another attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowance {
+    /// Nothing of the request had been sent: another backend may have it, free of tries and budget.
+    NothingSent,
+    /// The request may be sent again, and tries and budget had room.
+    Replayable,
+    /// A kept connection had died before it brought a byte: it is replaced by a fresh one.
+    ConnectionRace,
+}
+
+impl Allowance {
+    /// The word for logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NothingSent => "nothing_sent",
+            Self::Replayable => "replayable",
+            Self::ConnectionRace => "connection_race",
+        }
+    }
+}
+
 /// What is known when an attempt has failed.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {

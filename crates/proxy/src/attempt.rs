@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use goodgate_failure::{Attempt, Attempts, Cause, Decision, Phase, Refusal, Situation};
+use goodgate_failure::{Allowance, Attempt, Attempts, Cause, Decision, Phase, Refusal, Situation};
 use goodgate_telemetry::backend_changed;
 use goodgate_upstream::{How, Lease, Wish};
 use http::{Method, StatusCode};
@@ -204,6 +204,7 @@ impl Attempting {
         self.settled = true;
         let (phase, reused) = self.note_failure(cause, now);
         if self.loses_race(route, session, cause, phase, reused) {
+            self.note_next(Ok(Allowance::ConnectionRace));
             return true;
         }
         route.upstream_metrics.attempt_failed(cause);
@@ -215,7 +216,10 @@ impl Attempting {
             self.sent += 1;
         }
         match self.decide(route, session, cause, phase, now) {
-            Ok(()) => true,
+            Ok(allowance) => {
+                self.note_next(Ok(allowance));
+                true
+            }
             Err(refusal) => {
                 self.refuse(route, refusal);
                 false
@@ -225,10 +229,15 @@ impl Attempting {
 
     /// Records why there will be no further attempt.
     pub(crate) fn refuse(&mut self, route: &Route, refusal: Refusal) {
-        if let Some(attempt) = self.log.last_mut()
-            && attempt.refusal.replace(refusal).is_none()
-        {
+        if self.log.last().is_some_and(|attempt| attempt.refusal().is_none()) {
+            self.note_next(Err(refusal));
             route.upstream_metrics.retry_refused(refusal);
+        }
+    }
+
+    fn note_next(&mut self, next: Result<Allowance, Refusal>) {
+        if let Some(attempt) = self.log.last_mut() {
+            attempt.next = Some(next);
         }
     }
 
@@ -282,7 +291,7 @@ impl Attempting {
         cause: Cause,
         phase: Phase,
         now: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Allowance, Refusal> {
         let situation = Situation {
             cause,
             method: &session.req_header().method,
@@ -293,19 +302,20 @@ impl Attempting {
             deadline: self.deadline,
             now,
         };
-        let decision = route.retry.decide(&situation);
-        if let Decision::Stop(refusal) = decision {
-            return Err(refusal);
-        }
+        let allowance = match route.retry.decide(&situation) {
+            Decision::RetryFree => Allowance::NothingSent,
+            Decision::RetryFromBudget => Allowance::Replayable,
+            Decision::Stop(refusal) => return Err(refusal),
+        };
         let is_tried = |address| self.log.iter().any(|attempt| attempt.backend == address);
         let is_left = |address| !is_tried(address) || self.may_ask_again(address, now);
         if !route.upstream.has_untried(|address| !is_left(address)) {
             return Err(Refusal::NoBackendLeft);
         }
-        if decision == Decision::RetryFromBudget && !route.upstream.budget().take(route.retry.budget, now) {
+        if allowance == Allowance::Replayable && !route.upstream.budget().take(route.retry.budget, now) {
             return Err(Refusal::Budget);
         }
-        Ok(())
+        Ok(allowance)
     }
 }
 

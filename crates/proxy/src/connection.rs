@@ -219,26 +219,14 @@ impl Door {
         self.live.no_route.response(error.status, Origin::Goodgate, Duration::ZERO);
         self.live.no_route.gateway_error(error.status, error.cause);
         self.live.access_log.write(&AccessRecord {
-            time: started_at,
-            request_id: request_id.as_str(),
-            client: client.ip.to_str().unwrap_or_default(),
-            method: "",
-            host: "",
-            path: "",
-            version: "",
-            route: "none",
-            upstream: "none",
-            status: error.status,
-            origin: Origin::Goodgate.name(),
-            cause: Some(error.cause.name()),
-            rescue: None,
-            cache: None,
-            age: None,
             bytes_sent: bytes.len() as u64,
-            bytes_received: 0,
-            duration: Duration::ZERO,
-            user_agent: None,
-            attempts: Vec::new(),
+            ..AccessRecord::of_no_request(
+                started_at,
+                request_id.as_str(),
+                client.address.ip(),
+                error.status,
+                error.cause,
+            )
         });
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use goodgate_failure::Cause;
-use goodgate_telemetry::{AccessRecord, AttemptRecord, By, CacheResult, Origin, RescueRecord};
-use http::{HeaderValue, Version, header};
+use goodgate_telemetry::{AccessRecord, By, CacheResult, Origin};
+use http::{Version, header};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorSource, Result};
 use pingora_http::ResponseHeader;
@@ -146,30 +146,30 @@ fn count(
 fn record(live: &Live, session: &Session, context: &Context, status: u16, now: Instant) {
     let request = session.req_header();
     let outcome = &context.outcome;
-    let client = context.client_ip.map(|ip| ip.to_string()).unwrap_or_default();
-    let host = forward::asked_host(request).map(String::from_utf8_lossy).unwrap_or_default();
     let route = context.route.as_ref();
-    let agent = |name| request.headers.get(name).map(HeaderValue::as_bytes).map(String::from_utf8_lossy);
     live.access_log.write(&AccessRecord {
         time: context.started_at,
-        request_id: context.request_id.as_str(),
-        client: &client,
-        method: request.method.as_str(),
-        host: &host,
-        path: request.uri.path(),
+        request_id: context.request_id.as_str().into(),
+        client: context.client_ip,
+        method: request.method.as_str().into(),
+        host: forward::asked_host(request).map(String::from_utf8_lossy).unwrap_or_default(),
+        path: request.uri.path().into(),
         version: if request.version == Version::HTTP_10 { "1.0" } else { "1.1" },
-        route: route.map_or("none", |route| &route.name),
-        upstream: route.map_or("none", |route| &route.upstream.spec().name),
+        route: route.map_or("none", |route| &route.name).into(),
+        upstream: route.map_or("none", |route| &route.upstream.spec().name).into(),
         status,
-        origin: outcome.origin.name(),
-        cause: outcome.cause.map(Cause::name),
-        rescue: outcome.rescue.map(|(by, cause)| RescueRecord { by: by.name(), cause: cause.name() }),
-        cache: outcome.cache.map(CacheResult::name),
+        origin: outcome.origin,
+        cause: outcome.cause,
+        rescue: outcome.rescue,
+        cache: outcome.cache,
         age: outcome.age,
         bytes_sent: session.as_downstream().body_bytes_sent() as u64,
         bytes_received: session.as_downstream().body_bytes_read() as u64,
         duration: now.saturating_duration_since(context.started),
-        user_agent: agent(header::USER_AGENT).as_deref(),
-        attempts: context.attempting.log.iter().map(AttemptRecord::from).collect(),
+        user_agent: request
+            .headers
+            .get(header::USER_AGENT)
+            .map(|agent| String::from_utf8_lossy(agent.as_bytes())),
+        attempts: context.attempting.log.as_slice().into(),
     });
 }

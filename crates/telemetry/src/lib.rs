@@ -14,4 +14,4 @@ pub use access_log::{AccessLog, Target};
 pub use events::backend_changed;
 pub use handles::{By, CacheResult, Origin, RouteMetrics, UpstreamMetrics};
 pub use metrics::{BuildInfo, Metrics, StoreUsage};
-pub use record::{AccessRecord, AttemptRecord, RescueRecord};
+pub use record::AccessRecord;

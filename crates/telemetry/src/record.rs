@@ -1,42 +1,54 @@
-//! One access-log record per request, as JSON with stable field names.
+//! One access record per request, as JSON with stable field names.
+//!
+//! The record borrows from the request while it is written; what is kept of a failure longer is the same
+//! record made to own its text.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use goodgate_failure::Attempt;
+use goodgate_failure::{Attempt, Cause};
+use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-/// All that is logged of a request. Borrowed: it is written at once into the log's buffer.
-#[derive(Debug, Serialize)]
+use crate::{By, CacheResult, Origin};
+
+/// All that is known of a request at its end.
+#[derive(Clone, Debug, Serialize)]
 pub struct AccessRecord<'a> {
     /// When the request's first byte arrived.
     #[serde(serialize_with = "rfc3339")]
     pub time: SystemTime,
     /// The request's identifier.
-    pub request_id: &'a str,
+    pub request_id: Cow<'a, str>,
     /// The client's address, from trusted proxies if there are any.
-    pub client: &'a str,
+    pub client: Option<IpAddr>,
     /// The method.
-    pub method: &'a str,
+    pub method: Cow<'a, str>,
     /// The host asked for.
-    pub host: &'a str,
+    pub host: Cow<'a, str>,
     /// The path, without the query: that may hold secrets.
-    pub path: &'a str,
+    pub path: Cow<'a, str>,
     /// The HTTP version of the client.
-    pub version: &'a str,
+    pub version: &'static str,
     /// The route's name.
-    pub route: &'a str,
+    pub route: Cow<'a, str>,
     /// The upstream's name.
-    pub upstream: &'a str,
+    pub upstream: Cow<'a, str>,
     /// The status sent; 499 if the client left before one was.
     pub status: u16,
-    /// Who made the answer: backend, cache, goodgate.
-    pub origin: &'static str,
+    /// Who made the answer.
+    #[serde(serialize_with = "origin")]
+    pub origin: Origin,
     /// Why it failed, if it did.
-    pub cause: Option<&'static str>,
-    /// How a failure was kept from the client, if one was.
-    pub rescue: Option<RescueRecord>,
+    #[serde(serialize_with = "optional_cause")]
+    pub cause: Option<Cause>,
+    /// How a failure was kept from the client, if one was, and which.
+    #[serde(serialize_with = "rescue")]
+    pub rescue: Option<(By, Cause)>,
     /// What the cache did, if the route has one.
-    pub cache: Option<&'static str>,
+    #[serde(serialize_with = "cache")]
+    pub cache: Option<CacheResult>,
     /// The age of the copy served.
     #[serde(rename = "age_s", serialize_with = "seconds")]
     pub age: Option<Duration>,
@@ -48,60 +60,136 @@ pub struct AccessRecord<'a> {
     #[serde(rename = "duration_ms", serialize_with = "millis")]
     pub duration: Duration,
     /// The client's software, as it says.
-    pub user_agent: Option<&'a str>,
+    pub user_agent: Option<Cow<'a, str>>,
     /// Every attempt, in order.
-    pub attempts: Vec<AttemptRecord>,
+    #[serde(serialize_with = "attempts")]
+    pub attempts: Cow<'a, [Attempt]>,
 }
 
-/// A failure that the client did not see.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct RescueRecord {
-    /// By what.
-    pub by: &'static str,
-    /// From what.
-    pub cause: &'static str,
-}
-
-/// One attempt.
-#[derive(Debug, Serialize)]
-pub struct AttemptRecord {
-    backend: String,
-    phase: &'static str,
-    reused: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    fail_open: bool,
-    status: Option<u16>,
-    cause: Option<&'static str>,
-    #[serde(rename = "connect_ms", serialize_with = "optional_millis")]
-    connect: Option<Duration>,
-    #[serde(rename = "first_byte_ms", serialize_with = "optional_millis")]
-    first_byte: Option<Duration>,
-    #[serde(rename = "total_ms", serialize_with = "optional_millis")]
-    total: Option<Duration>,
-    /// Why no further attempt followed.
-    no_retry: Option<&'static str>,
-}
-
-impl From<&Attempt> for AttemptRecord {
-    fn from(attempt: &Attempt) -> Self {
+impl<'a> AccessRecord<'a> {
+    /// The record of something that came in and was no request.
+    pub fn of_no_request(
+        time: SystemTime,
+        request_id: &'a str,
+        client: IpAddr,
+        status: u16,
+        cause: Cause,
+    ) -> Self {
         Self {
-            backend: attempt.backend.to_string(),
-            phase: attempt.phase.name(),
-            reused: attempt.reused,
-            fail_open: attempt.fail_open,
-            status: attempt.status,
-            cause: attempt.cause.map(goodgate_failure::Cause::name),
-            connect: attempt.connect,
-            first_byte: attempt.first_byte,
-            total: attempt.total,
-            no_retry: attempt.refusal.map(goodgate_failure::Refusal::name),
+            time,
+            request_id: request_id.into(),
+            client: Some(client.to_canonical()),
+            method: "".into(),
+            host: "".into(),
+            path: "".into(),
+            version: "",
+            route: "none".into(),
+            upstream: "none".into(),
+            status,
+            origin: Origin::Goodgate,
+            cause: Some(cause),
+            rescue: None,
+            cache: None,
+            age: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            duration: Duration::ZERO,
+            user_agent: None,
+            attempts: Cow::Borrowed(&[]),
+        }
+    }
+
+    /// Whether something failed, seen by the client or averted.
+    pub fn is_of_interest(&self) -> bool {
+        self.cause.is_some() || self.rescue.is_some() || self.status >= 500
+    }
+
+    /// The same record, owning its text.
+    pub fn into_owned(self) -> AccessRecord<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        AccessRecord {
+            request_id: own(self.request_id),
+            method: own(self.method),
+            host: own(self.host),
+            path: own(self.path),
+            route: own(self.route),
+            upstream: own(self.upstream),
+            user_agent: self.user_agent.map(own),
+            attempts: Cow::Owned(self.attempts.into_owned()),
+            ..self
         }
     }
 }
 
+/// An attempt as it is written.
+struct Written<'a>(&'a Attempt);
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self(attempt) = self;
+        let mut fields = to.serialize_struct("attempt", 17)?;
+        fields.serialize_field("backend", &attempt.backend)?;
+        fields.serialize_field("phase", attempt.phase.name())?;
+        fields.serialize_field("reused", &attempt.reused)?;
+        if let Some(age) = attempt.age {
+            fields.serialize_field("connection_age_ms", &rounded_millis(age.since_connect))?;
+            fields.serialize_field("connection_idle_ms", &age.idle.map(rounded_millis))?;
+        }
+        if attempt.fail_open {
+            fields.serialize_field("fail_open", &true)?;
+        }
+        fields.serialize_field("status", &attempt.status)?;
+        fields.serialize_field("cause", &attempt.cause.map(Cause::name))?;
+        fields.serialize_field("bytes_out", &attempt.bytes_out)?;
+        fields.serialize_field("bytes_in", &attempt.bytes_in)?;
+        fields.serialize_field("connect_ms", &attempt.connect.map(rounded_millis))?;
+        if let Some(tls) = attempt.tls {
+            fields.serialize_field("tls_ms", &rounded_millis(tls))?;
+        }
+        fields.serialize_field("first_byte_ms", &attempt.first_byte.map(rounded_millis))?;
+        fields.serialize_field("total_ms", &attempt.total.map(rounded_millis))?;
+        match attempt.next {
+            Some(Ok(allowance)) => fields.serialize_field("retry", allowance.name())?,
+            Some(Err(refusal)) => fields.serialize_field("no_retry", refusal.name())?,
+            None => {}
+        }
+        fields.end()
+    }
+}
+
+/// A rescue as it is written.
+#[derive(Serialize)]
+struct Rescue {
+    by: &'static str,
+    cause: &'static str,
+}
+
+fn attempts<S: Serializer>(attempts: &[Attempt], to: S) -> Result<S::Ok, S::Error> {
+    let mut list = to.serialize_seq(Some(attempts.len()))?;
+    for attempt in attempts {
+        list.serialize_element(&Written(attempt))?;
+    }
+    list.end()
+}
+
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn rescue<S: Serializer>(rescue: &Option<(By, Cause)>, to: S) -> Result<S::Ok, S::Error> {
+    rescue.map(|(by, cause)| Rescue { by: by.name(), cause: cause.name() }).serialize(to)
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-fn is_false(value: &bool) -> bool {
-    !*value
+fn origin<S: Serializer>(origin: &Origin, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(origin.name())
+}
+
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn optional_cause<S: Serializer>(cause: &Option<Cause>, to: S) -> Result<S::Ok, S::Error> {
+    cause.map(Cause::name).serialize(to)
+}
+
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn cache<S: Serializer>(cache: &Option<CacheResult>, to: S) -> Result<S::Ok, S::Error> {
+    cache.map(CacheResult::name).serialize(to)
 }
 
 fn rfc3339<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
@@ -110,11 +198,6 @@ fn rfc3339<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
 
 fn millis<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(rounded_millis(*duration))
-}
-
-#[expect(clippy::ref_option, reason = "the signature is serde's")]
-fn optional_millis<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
-    duration.map(rounded_millis).serialize(to)
 }
 
 #[expect(clippy::ref_option, reason = "the signature is serde's")]
