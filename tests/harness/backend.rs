@@ -62,6 +62,9 @@ impl Gate {
     }
 }
 
+/// How long the news of a close is on its way.
+const CLOSE_TRAVELS: Duration = Duration::from_millis(20);
+
 /// A page with these extra header lines.
 pub fn page(headers: &str, body: &str) -> Act {
     Act::Page { status: 200, headers: headers.to_owned(), body: body.to_owned() }
@@ -82,6 +85,7 @@ struct Shared {
     heads: Mutex<Vec<String>>,
     bodies: Mutex<Vec<Vec<u8>>>,
     aside: Mutex<Option<(String, Act)>>,
+    idle_limit: Mutex<Option<Duration>>,
 }
 
 /// Several backends on one port: on 127.0.0.1, 127.0.0.2 and so on.
@@ -128,6 +132,7 @@ impl Backend {
             heads: Mutex::default(),
             bodies: Mutex::default(),
             aside: Mutex::default(),
+            idle_limit: Mutex::default(),
         });
         let (life, dead) = watch::channel(0);
         tokio::spawn(accept(listener, Arc::clone(&shared), dead));
@@ -142,6 +147,12 @@ impl Backend {
     /// Requests on this path get this and are not counted (health checks).
     pub fn set_on(&self, path: &str, act: Act) {
         *self.shared.aside.lock() = Some((path.to_owned(), act));
+    }
+
+    /// From now on a connection that is idle for this long after an answer is closed. As over a real network
+    /// the other side hears of it a little later, and what it sends meanwhile is lost.
+    pub fn close_idle_after(&self, limit: Duration) {
+        *self.shared.idle_limit.lock() = Some(limit);
     }
 
     /// Requests seen so far.
@@ -222,7 +233,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Rec
 async fn serve(mut stream: TcpStream, shared: &Shared, life: &watch::Receiver<u64>) {
     let mut buffer = Vec::new();
     let mut served = 0;
-    while let Some(head) = read_head(&mut stream, &mut buffer).await {
+    while let Some(head) = next_head(&mut stream, &mut buffer, shared, served).await {
         let body = read_body(&mut stream, &mut buffer, &head).await;
         served += 1;
         if life.has_changed().unwrap_or(true) {
@@ -319,6 +330,26 @@ async fn echo(stream: &mut TcpStream) -> bool {
 pub fn response(status: u16, headers: &str, body: &str, is_head: bool) -> String {
     let shown = if is_head { "" } else { body };
     format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{shown}", body.len())
+}
+
+/// The head of the next request; none if the connection ends, or was idle for as long as it may be.
+async fn next_head(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    shared: &Shared,
+    served: u32,
+) -> Option<String> {
+    let limit = shared.idle_limit.lock().filter(|_| served > 0);
+    match limit {
+        None => read_head(stream, buffer).await,
+        Some(limit) => match tokio::time::timeout(limit, read_head(stream, buffer)).await {
+            Ok(head) => head,
+            Err(_) => {
+                tokio::time::sleep(CLOSE_TRAVELS).await;
+                None
+            }
+        },
+    }
 }
 
 async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {

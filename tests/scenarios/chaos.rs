@@ -8,7 +8,7 @@ use crate::site;
 const CLIENTS: usize = 64;
 
 /// How long the chaos lasts: `GOODGATE_CHAOS_SECONDS`, else a minute.
-fn length() -> Duration {
+pub fn length() -> Duration {
     let seconds = std::env::var("GOODGATE_CHAOS_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     Duration::from_secs(seconds.unwrap_or(60))
 }

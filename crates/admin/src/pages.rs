@@ -1,11 +1,12 @@
 //! What each address of the operator's side answers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use goodgate_config::Token;
 use goodgate_telemetry::{Metrics, StoreUsage};
-use goodgate_upstream::{BackendView, Upstream};
+use goodgate_upstream::{Backend, Upstream};
 use http::{Method, Response, StatusCode, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
@@ -43,6 +44,8 @@ struct BackendRow<'a> {
     in_flight: u64,
     ok: u64,
     failed: u64,
+    /// After how long it closes an idle connection, as far as that was learned.
+    idle_close_ms: Option<u64>,
 }
 
 impl Admin {
@@ -91,7 +94,9 @@ impl Admin {
         let upstreams = self.subject.upstreams();
         let rows: Vec<BackendRow<'_>> = upstreams
             .iter()
-            .flat_map(|upstream| upstream.views().into_iter().map(|view| row(&upstream.spec().name, &view)))
+            .flat_map(|upstream| {
+                upstream.backends().into_iter().map(|backend| row(&upstream.spec().name, &backend))
+            })
             .collect();
         match serde_json::to_string_pretty(&rows) {
             Ok(body) => answer(StatusCode::OK, "application/json", body + "\n"),
@@ -100,7 +105,9 @@ impl Admin {
     }
 }
 
-fn row<'a>(upstream: &'a str, view: &BackendView) -> BackendRow<'a> {
+fn row<'a>(upstream: &'a str, backend: &Backend) -> BackendRow<'a> {
+    let view = backend.view();
+    let idle_close = backend.idle_close(Instant::now()).believed;
     BackendRow {
         upstream,
         backend: view.written.to_string(),
@@ -112,6 +119,7 @@ fn row<'a>(upstream: &'a str, view: &BackendView) -> BackendRow<'a> {
         in_flight: view.in_flight,
         ok: view.ok,
         failed: view.failed,
+        idle_close_ms: idle_close.and_then(|limit| u64::try_from(limit.as_millis()).ok()),
     }
 }
 

@@ -76,7 +76,7 @@ pub const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// `upstreams.*.timeouts.write`.
 pub const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// `upstreams.*.timeouts.idle`.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// `upstreams.*.timeouts.tunnel`.
 pub const TUNNEL_TIMEOUT: Duration = Duration::from_hours(1);
 

@@ -1,14 +1,19 @@
 //! One request's attempts: which backend is next, what a failure means, whether another try is allowed.
 
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_failure::{Allowance, Attempt, Attempts, Cause, Decision, Phase, Refusal, Situation};
+use goodgate_failure::{
+    Allowance, Attempt, Attempts, Cause, ConnectionAge, Decision, Phase, Refusal, Situation,
+};
 use goodgate_telemetry::backend_changed;
-use goodgate_upstream::{How, Lease, Wish};
+use goodgate_upstream::{Backend, How, Lease, Wish};
 use http::{Method, StatusCode};
 use pingora_proxy::Session;
 
+use crate::kept::{Kept, KeptConnections};
 use crate::route::Route;
 
 /// How long ago a backend must have refused the connection to be asked once more when no other is left. In
@@ -29,31 +34,36 @@ pub(crate) struct Attempting {
     connected_at: Instant,
     deadline: Instant,
     sent: u32,
-    race: Race,
+    replacement: Replacement,
+    begun: bool,
+    /// The connection of the attempt under way.
+    kept: Option<Arc<Kept>>,
     /// Who refused the connection, and when: the only ones that may be asked twice.
     refusals: Vec<(SocketAddr, Instant)>,
     /// What happened to the attempt under way has been recorded already.
     pub(crate) settled: bool,
 }
 
-/// Rule 2 of the failure rules: a dead kept connection is replaced once by a fresh one.
+/// A kept connection that was of no use is replaced by another one to the same backend. That is no retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Race {
-    /// No kept connection has died.
+enum Replacement {
+    /// No need has been seen.
     None,
-    /// One has: the next attempt goes to the same backend over a fresh connection.
-    Lost,
-    /// That attempt has been made.
+    /// It had been idle for too long: another kept one will do if it is younger.
+    Aged,
+    /// It died before it brought a byte: the next one must be a new one (rule 2 of the failure rules).
+    RaceLost,
+    /// That has been made, and there is no second one.
     Replaced,
 }
 
-/// What the next attempt is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Next {
-    /// It must not take a kept connection.
-    pub(crate) fresh: bool,
-    /// It is the request's first.
-    pub(crate) first: bool,
+/// A connection as Pingora hands it over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connection {
+    pub(crate) reused: bool,
+    pub(crate) socket: RawFd,
+    /// What of making it the TLS handshake took.
+    pub(crate) tls: Option<Duration>,
 }
 
 impl Attempting {
@@ -67,7 +77,9 @@ impl Attempting {
             connected_at: now,
             deadline: now,
             sent: 0,
-            race: Race::None,
+            replacement: Replacement::None,
+            begun: false,
+            kept: None,
             refusals: Vec::new(),
             settled: false,
         }
@@ -87,7 +99,7 @@ impl Attempting {
     /// Whether the only thing that went wrong was a kept connection that died.
     pub(crate) fn was_only_race(&self) -> bool {
         let failures = self.log.iter().filter(|attempt| attempt.cause.is_some()).count();
-        self.race == Race::Replaced && failures == 1
+        self.replacement == Replacement::Replaced && failures == 1
     }
 
     /// The backend of the attempt under way.
@@ -107,7 +119,7 @@ impl Attempting {
 
     /// Takes the next backend; `fail_open` allows one that is out of rotation. False if there is none.
     pub(crate) fn take(&mut self, route: &Route, method: &Method, fail_open: bool, now: Instant) -> bool {
-        if self.race == Race::Lost {
+        if matches!(self.replacement, Replacement::Aged | Replacement::RaceLost) {
             return self.lease.is_some();
         }
         let log = &self.log;
@@ -136,40 +148,75 @@ impl Attempting {
         refusals.next().is_none() && first.is_some_and(|ago| ago >= ASK_AGAIN_AFTER)
     }
 
-    /// Begins the attempt on the backend taken.
-    pub(crate) fn begin(&mut self, route: &Route, now: Instant) -> Next {
-        let first = self.log.is_empty();
-        let fresh = self.race == Race::Lost;
-        if first {
+    /// Begins the attempt on the backend taken. Whether it must not take a kept connection.
+    pub(crate) fn begin(&mut self, route: &Route, now: Instant) -> bool {
+        if !std::mem::replace(&mut self.begun, true) {
             self.deadline = now + route.timeout;
             route.upstream.budget().request(now);
-        } else if !fresh {
+        } else if !matches!(self.replacement, Replacement::Aged | Replacement::RaceLost) {
             route.upstream_metrics.retry();
         }
-        if fresh {
-            self.race = Race::Replaced;
+        let fresh = self.replacement == Replacement::RaceLost;
+        match self.replacement {
+            Replacement::RaceLost => self.replacement = Replacement::Replaced,
+            Replacement::Aged => self.replacement = Replacement::None,
+            Replacement::None | Replacement::Replaced => {}
         }
         if let Some(lease) = &self.lease {
             self.log.push(Attempt::new(lease.backend().address, lease.how() == How::FailOpen));
         }
         self.started = now;
         self.settled = false;
-        Next { fresh, first }
+        fresh
     }
 
-    /// The connection stands.
-    pub(crate) fn connected(&mut self, route: &Route, reused: bool) {
+    /// The connection that the attempt makes, if it makes one.
+    pub(crate) fn expect(&mut self, all: &Arc<KeptConnections>, backend: &Arc<Backend>) -> &Arc<Kept> {
+        self.kept.insert(all.expect(backend))
+    }
+
+    /// The connection stands. Whether it is fit for the request: one that may not be repeated goes out on a
+    /// connection that is new or was used a moment ago.
+    pub(crate) fn connected(
+        &mut self,
+        route: &Route,
+        all: &KeptConnections,
+        connection: &Connection,
+        is_repeatable: bool,
+    ) -> bool {
+        let age = if connection.reused { self.take_kept(all, connection.socket) } else { None };
+        if let (Some(ConnectionAge { idle: Some(idle), .. }), Some(lease)) = (age, &self.lease) {
+            let (backend, configured) = (lease.backend(), route.upstream.spec().timeouts.idle);
+            let limit = if is_repeatable { Backend::idle_limit } else { Backend::wary_idle_limit };
+            if idle >= limit(backend, configured, self.started) {
+                self.log.pop();
+                self.replacement = Replacement::Aged;
+                return false;
+            }
+        }
         // A kept connection is there at once: no need to look at the clock.
-        self.connected_at = if reused { self.started } else { Instant::now() };
+        self.connected_at = if connection.reused { self.started } else { Instant::now() };
         let after = self.connected_at.saturating_duration_since(self.started);
-        if !reused {
+        if !connection.reused {
             route.upstream_metrics.connected(after);
+            if let Some(kept) = &self.kept {
+                kept.made(connection.socket, self.connected_at);
+            }
         }
         if let Some(attempt) = self.log.last_mut() {
             attempt.phase = Phase::Request;
-            attempt.reused = reused;
+            attempt.reused = connection.reused;
+            attempt.age = age;
             attempt.connect = Some(after);
+            attempt.tls = connection.tls.filter(|_| !connection.reused);
         }
+        true
+    }
+
+    fn take_kept(&mut self, all: &KeptConnections, socket: RawFd) -> Option<ConnectionAge> {
+        let (kept, age) = all.take(socket, self.started)?;
+        self.kept = Some(kept);
+        Some(age)
     }
 
     /// A final response header has come.
@@ -203,7 +250,7 @@ impl Attempting {
     pub(crate) fn failed(&mut self, route: &Route, session: &Session, cause: Cause, now: Instant) -> bool {
         self.settled = true;
         let (phase, reused) = self.note_failure(cause, now);
-        if self.loses_race(route, session, cause, phase, reused) {
+        if self.loses_race(route, session, cause, phase, reused, now) {
             self.note_next(Ok(Allowance::ConnectionRace));
             return true;
         }
@@ -248,6 +295,9 @@ impl Attempting {
         {
             attempt.total = Some(now.saturating_duration_since(self.started));
         }
+        if let Some(kept) = self.kept.take() {
+            kept.rests(now);
+        }
         self.lease = None;
     }
 
@@ -271,17 +321,28 @@ impl Attempting {
         cause: Cause,
         phase: Phase,
         reused: bool,
+        now: Instant,
     ) -> bool {
-        let lost = self.race == Race::None
-            && reused
-            && phase == Phase::Request
-            && cause == Cause::ConnectionTerminated
+        let died = reused && phase == Phase::Request && cause == Cause::ConnectionTerminated;
+        if died {
+            self.note_idle_close(now);
+        }
+        let lost = died
+            && self.replacement == Replacement::None
             && route.retry.replay.allows(&session.req_header().method)
             && !session.as_ref().retry_buffer_truncated();
         if lost {
-            self.race = Race::Lost;
+            self.replacement = Replacement::RaceLost;
         }
         lost
+    }
+
+    /// The backend closed a kept connection just when it was used again.
+    fn note_idle_close(&self, now: Instant) {
+        let age = self.log.last().and_then(|attempt| attempt.age);
+        if let (Some(ConnectionAge { idle: Some(idle), .. }), Some(lease)) = (age, &self.lease) {
+            lease.backend().closed_idle(idle, now);
+        }
     }
 
     fn decide(

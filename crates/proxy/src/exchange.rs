@@ -1,24 +1,30 @@
 //! The exchange with the backends: from the choice of one to its answer, or to giving up.
 
-use std::os::fd::RawFd;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use goodgate_failure::{Cause, Phase, ReceivedStatus, Refusal};
-use http::StatusCode;
+use http::{HeaderName, StatusCode, header};
+use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::answer::{self, ErrorAnswer};
-use crate::attempt::has_answered;
+use crate::attempt::{Connection, has_answered};
 use crate::begin::TOO_LARGE;
 use crate::classify::{self, BODY_TOO_LARGE, SETTLED};
 use crate::context::Context;
-use crate::peer::peer;
+use crate::kept::KeptConnections;
+use crate::peer::{Terms, peer};
 use crate::route::Route;
 use crate::{copies, forward};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// What Pingora keeps of a request's body for a second attempt.
+const KEPT_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Decides early what needs no attempt to be known: an upstream without a single backend. The client's
 /// connection stays usable then, which it does not after an attempt has failed.
@@ -42,20 +48,29 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
 }
 
 /// The peer of the next attempt. An error ends the attempts; what the client gets is decided after it.
-pub(crate) fn next_peer(session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+pub(crate) fn next_peer(
+    kept: &Arc<KeptConnections>,
+    session: &mut Session,
+    context: &mut Context,
+) -> Result<Box<HttpPeer>> {
     let now = Instant::now();
     let Some(route) = context.route.clone() else {
         return Err(settled(false));
     };
     take_backend(session, context, &route, now)?;
-    let next = context.attempting.begin(&route, now);
-    let Some(lease) = context.attempting.lease() else {
+    let fresh = context.attempting.begin(&route, now);
+    let Some(backend) = context.attempting.lease().map(|lease| Arc::clone(lease.backend())) else {
         return Err(settled(false));
     };
-    let is_upgrade = session.as_ref().is_upgrade_req();
-    let timeouts = &route.upstream.spec().timeouts;
-    let deadline = context.attempting.deadline();
-    Ok(Box::new(peer(lease.backend(), timeouts, is_upgrade, next.fresh, deadline, now)))
+    let terms = Terms {
+        backend: &backend,
+        timeouts: &route.upstream.spec().timeouts,
+        is_upgrade: session.as_ref().is_upgrade_req(),
+        fresh,
+        deadline: context.attempting.deadline(),
+        now,
+    };
+    Ok(Box::new(peer(&terms, context.attempting.expect(kept, &backend))))
 }
 
 /// A backend in rotation, else a copy, else (fail open) the one that failed the longest ago, else one that
@@ -85,14 +100,43 @@ pub(crate) fn failed(session: &Session, context: &mut Context, cause: Cause) -> 
     }
 }
 
-/// The connection stands; from here the response header has until the request's deadline.
-pub(crate) fn connected(context: &mut Context, reused: bool, socket: RawFd) {
+/// The connection stands; from here the response header has until the request's deadline. A kept one that has
+/// been idle for too long is given up for another.
+pub(crate) fn connected(
+    kept: &KeptConnections,
+    session: &Session,
+    context: &mut Context,
+    connection: &Connection,
+) -> Result<()> {
     let Some(route) = context.route.clone() else {
-        return;
+        return Ok(());
     };
-    context.attempting.connected(&route, reused);
+    if !context.attempting.connected(&route, kept, connection, is_repeatable(session, &route)) {
+        return Err(settled(true));
+    }
     if let Some(client) = &context.client {
-        client.watchdog.arm(socket, context.attempting.deadline());
+        client.watchdog.arm(connection.socket, context.attempting.deadline());
+    }
+    Ok(())
+}
+
+/// What of making a connection the TLS handshake took, if there was one.
+pub(crate) fn tls_time(digest: &Digest) -> Option<Duration> {
+    digest.ssl_digest.as_ref()?;
+    digest.timing_digest.last()?.as_ref()?.establishment_duration
+}
+
+/// Whether the request could be sent once more if its connection dies: by its method, and because its body is
+/// kept. A body whose length is not known may be too long for that.
+fn is_repeatable(session: &Session, route: &Route) -> bool {
+    let request = session.req_header();
+    if !route.retry.replay.allows(&request.method) {
+        return false;
+    }
+    let length = request.headers.get(header::CONTENT_LENGTH).map(|length| length.to_str().ok()?.parse().ok());
+    match length {
+        Some(length) => length.is_some_and(|length: usize| length <= KEPT_BODY_BYTES_MAX),
+        None => !request.headers.contains_key(header::TRANSFER_ENCODING),
     }
 }
 
@@ -137,6 +181,7 @@ pub(crate) fn response_header(
         return Err(settled(context.attempting.failed(&route, session, cause, now)));
     }
     context.attempting.answered(&route, response.status.as_u16(), now);
+    note_idle_hint(context, response, now);
     if let Some(status) = ReceivedStatus::from_code(response.status.as_u16()) {
         judge_status(session, context, &route, Cause::Received(status), now)?;
     } else {
@@ -146,6 +191,16 @@ pub(crate) fn response_header(
     copies::note_confirmation(context, session, response);
     copies::keep_last_good(context, session, response);
     Ok(())
+}
+
+/// Takes note of how long the backend keeps an idle connection, if it says so.
+fn note_idle_hint(context: &Context, response: &ResponseHeader, now: Instant) {
+    if let Some(value) = response.headers.get(KEEP_ALIVE)
+        && let Some(limit) = forward::idle_hint(value)
+        && let Some(lease) = context.attempting.lease()
+    {
+        lease.backend().hinted_idle_close(limit, now);
+    }
 }
 
 /// What is no answer at all: a 101 that nobody asked for, a header over the limit.

@@ -1,6 +1,7 @@
 //! Header hygiene: what a backend is sent beyond the client's own fields, and what a client is not shown.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use goodgate_upstream::{Backend, HostHeader};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -83,6 +84,14 @@ fn asked_host_value(request: &RequestHeader) -> Option<HeaderValue> {
 pub(crate) fn asked_host(request: &RequestHeader) -> Option<&[u8]> {
     let of_target = request.uri.authority().map(|authority| authority.as_str().as_bytes());
     of_target.or_else(|| request.headers.get(header::HOST).map(HeaderValue::as_bytes))
+}
+
+/// How long the sender of a `Keep-Alive: timeout=N` field keeps an idle connection (RFC 2068 section 19.7.1.1).
+pub(crate) fn idle_hint(value: &HeaderValue) -> Option<Duration> {
+    let parameters = value.to_str().ok()?.split(',').filter_map(|parameter| parameter.split_once('='));
+    let mut timeouts = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
+    let seconds: u32 = timeouts.next()?.1.trim().parse().ok()?;
+    (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
 }
 
 /// Removes what concerns only the connection to the backend (RFC 9110 section 7.6.1). The framing stays:
@@ -175,6 +184,16 @@ mod tests {
         let chain = headers("6.6.6.6, 1.2.3.4, 10.0.0.2");
         assert_eq!(client_ip(ip("10.0.0.1"), &chain, &trusted), (ip("1.2.3.4"), true), "6.6.6.6 is hearsay");
         assert_eq!(client_ip(ip("::ffff:10.0.0.1"), &forged, &trusted), (ip("1.2.3.4"), true));
+    }
+
+    #[test]
+    fn the_hint_of_an_idle_limit_is_read_however_it_is_written() {
+        let hint = |text| idle_hint(&HeaderValue::from_static(text)).map(|limit| limit.as_secs());
+        assert_eq!(hint("timeout=5"), Some(5));
+        assert_eq!(hint("max=100, Timeout = 15"), Some(15));
+        for none in ["", "timeout", "timeout=", "timeout=-1", "timeout=0", "max=5", "timeout=99999999999"] {
+            assert_eq!(hint(none), None, "{none}");
+        }
     }
 
     #[test]

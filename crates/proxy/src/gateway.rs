@@ -19,6 +19,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::answer;
+use crate::attempt::Connection;
 use crate::context::{Client, Context};
 use crate::snapshot::Live;
 use crate::{begin, classify, copies, exchange, finish, forward};
@@ -124,7 +125,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
-        exchange::next_peer(session, context)
+        exchange::next_peer(&self.live.kept, session, context)
     }
 
     fn fail_to_connect(
@@ -141,15 +142,15 @@ impl ProxyHttp for Gateway {
 
     async fn connected_to_upstream(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
         socket: RawFd,
-        _digest: Option<&Digest>,
+        digest: Option<&Digest>,
         context: &mut Context,
     ) -> Result<()> {
-        exchange::connected(context, reused, socket);
-        Ok(())
+        let connection = Connection { reused, socket, tls: digest.and_then(exchange::tls_time) };
+        exchange::connected(&self.live.kept, session, context, &connection)
     }
 
     async fn upstream_request_filter(

@@ -16,6 +16,7 @@ mod finish;
 mod forward;
 mod gateway;
 mod head;
+mod kept;
 mod peer;
 mod request_id;
 mod route;

@@ -13,6 +13,7 @@ use goodgate_telemetry::{AccessLog, Metrics, RouteMetrics, StoreUsage, UpstreamM
 use goodgate_upstream::Upstream;
 use ipnet::IpNet;
 
+use crate::kept::KeptConnections;
 use crate::route::{Route, Router};
 use crate::stores::Stores;
 
@@ -33,6 +34,7 @@ pub struct Live {
     metrics: Arc<Metrics>,
     pub(crate) no_route: RouteMetrics,
     pub(crate) access_log: AccessLog,
+    pub(crate) kept: Arc<KeptConnections>,
     draining: AtomicBool,
     requests: AtomicUsize,
 }
@@ -48,6 +50,7 @@ impl Live {
             stores,
             metrics,
             access_log,
+            kept: KeptConnections::new(now),
             draining: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
         }

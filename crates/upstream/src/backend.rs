@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use goodgate_failure::{Blame, Cause, Window};
 use parking_lot::Mutex;
 
-use crate::{EjectionPolicy, Health, State, Transition};
+use crate::idle::IdleClose;
+use crate::{EjectionPolicy, Health, IdleCloseView, State, Transition};
 
 /// A backend as one configuration has it. The running state behind it is shared and outlives it.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub struct Vitals {
     failed: AtomicU64,
     /// Milliseconds after `born`, plus one; zero: never.
     last_failure: AtomicU64,
+    idle_close: IdleClose,
 }
 
 /// A backend at one moment, for metrics and the admin side.
@@ -77,6 +79,7 @@ impl Vitals {
             ok: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             last_failure: AtomicU64::new(0),
+            idle_close: IdleClose::new(now),
         }
     }
 
@@ -124,6 +127,32 @@ impl Vitals {
 }
 
 impl Backend {
+    /// It said in `Keep-Alive: timeout=` how long it keeps an idle connection.
+    pub fn hinted_idle_close(&self, limit: Duration, now: Instant) {
+        self.vitals.idle_close.hinted(limit, now);
+    }
+
+    /// It closed a connection that had lain idle for this long.
+    pub fn closed_idle(&self, idle: Duration, now: Instant) {
+        self.vitals.idle_close.closed_after(idle, now);
+    }
+
+    /// How long a connection to it may have lain idle to be used again: at most `configured`, and less than
+    /// what is known of its own limit.
+    pub fn idle_limit(&self, configured: Duration, now: Instant) -> Duration {
+        self.vitals.idle_close.limit(configured, now)
+    }
+
+    /// The same for a request that may not be repeated if the connection turns out to be dead.
+    pub fn wary_idle_limit(&self, configured: Duration, now: Instant) -> Duration {
+        self.vitals.idle_close.wary_limit(configured, now)
+    }
+
+    /// What is known of how long it keeps idle connections.
+    pub fn idle_close(&self, now: Instant) -> IdleCloseView {
+        self.vitals.idle_close.view(now)
+    }
+
     /// An attempt went well. `out_of_rotation` says that it was made although the backend was ejected,
     /// on trial or failing open: then it proves the backend, while a straggler from before the ejection
     /// does not.

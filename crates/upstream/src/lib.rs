@@ -7,6 +7,7 @@
 
 mod backend;
 mod health;
+mod idle;
 mod lease;
 mod policy;
 mod rotation;
@@ -14,6 +15,7 @@ mod upstream;
 
 pub use backend::{Backend, BackendView, Vitals};
 pub use health::{Health, State, Transition};
+pub use idle::IdleCloseView;
 pub use lease::{How, Lease};
 pub use policy::{
     BackendAddress, BackendSpec, EjectionPolicy, HostHeader, ProbeKind, ProbePolicy, Timeouts, UpstreamSpec,

@@ -1,0 +1,143 @@
+//! Kept backend connections: since when each lies idle, and who closed it.
+//!
+//! Pingora's pool tells neither. Here each connection carries a witness that hears of its end, and is found
+//! again by its socket when it is taken for another request. From that come two things: what a backend's
+//! own idle limit is (`upstream::idle`), and whether a connection is too old for the request at hand.
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use goodgate_failure::ConnectionAge;
+use goodgate_upstream::Backend;
+use nix::sys::socket::{MsgFlags, recv};
+use parking_lot::Mutex;
+use pingora_core::upstreams::peer::{Tracer, Tracing};
+
+/// Connections are spread over this many locks by their socket.
+const SHARDS: usize = 16;
+/// No socket has been noted.
+const NONE: RawFd = -1;
+
+/// All backend connections that have been used at least once.
+#[derive(Debug)]
+pub(crate) struct KeptConnections {
+    born: Instant,
+    shards: [Mutex<HashMap<RawFd, Arc<Kept>, RandomState>>; SHARDS],
+}
+
+/// One backend connection.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    all: Arc<KeptConnections>,
+    backend: Arc<Backend>,
+    socket: AtomicI32,
+    /// Microseconds after the table was made; zero for `idle_since`: in use.
+    made: AtomicU64,
+    idle_since: AtomicU64,
+}
+
+/// Hears of the end of the connection that it was given to.
+#[derive(Debug)]
+struct Witness(Arc<Kept>);
+
+impl KeptConnections {
+    pub(crate) fn new(now: Instant) -> Arc<Self> {
+        Arc::new(Self { born: now, shards: std::array::from_fn(|_| Mutex::default()) })
+    }
+
+    /// A connection that may be about to be made to this backend.
+    pub(crate) fn expect(self: &Arc<Self>, backend: &Arc<Backend>) -> Arc<Kept> {
+        Arc::new(Kept {
+            all: Arc::clone(self),
+            backend: Arc::clone(backend),
+            socket: AtomicI32::new(NONE),
+            made: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+        })
+    }
+
+    /// The connection on this socket, taken out of its rest, with its age.
+    pub(crate) fn take(&self, socket: RawFd, now: Instant) -> Option<(Arc<Kept>, ConnectionAge)> {
+        let kept = self.shard(socket).lock().get(&socket).map(Arc::clone)?;
+        let micros = self.micros(now);
+        let idle = match kept.idle_since.swap(0, Ordering::Relaxed) {
+            // The request before is about to note that it is done: it ended just now.
+            0 => Duration::ZERO,
+            since => Duration::from_micros(micros.saturating_sub(since)),
+        };
+        let made = kept.made.load(Ordering::Relaxed);
+        let since_connect = Duration::from_micros(micros.saturating_sub(made));
+        Some((kept, ConnectionAge { since_connect, idle: Some(idle) }))
+    }
+
+    fn shard(&self, socket: RawFd) -> &Mutex<HashMap<RawFd, Arc<Kept>, RandomState>> {
+        let [first, rest @ ..] = &self.shards;
+        let index = usize::try_from(socket).unwrap_or_default() % SHARDS;
+        index.checked_sub(1).and_then(|index| rest.get(index)).unwrap_or(first)
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.born).as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+impl Kept {
+    /// What a peer must carry so that this connection's end is heard of.
+    pub(crate) fn tracer(self: &Arc<Self>) -> Tracer {
+        Tracer(Box::new(Witness(Arc::clone(self))))
+    }
+
+    /// The connection was made, on this socket.
+    pub(crate) fn made(self: &Arc<Self>, socket: RawFd, now: Instant) {
+        self.made.store(self.all.micros(now), Ordering::Relaxed);
+        self.socket.store(socket, Ordering::Relaxed);
+        self.all.shard(socket).lock().insert(socket, Arc::clone(self));
+    }
+
+    /// The request on it is done. If it is kept, it lies idle from now on.
+    pub(crate) fn rests(&self, now: Instant) {
+        self.idle_since.store(self.all.micros(now), Ordering::Relaxed);
+    }
+
+    /// The connection ends; its socket is still open.
+    fn ends(&self) {
+        let socket = self.socket.load(Ordering::Relaxed);
+        if socket == NONE {
+            return;
+        }
+        let mut shard = self.all.shard(socket).lock();
+        if shard.get(&socket).is_some_and(|kept| std::ptr::eq(&raw const **kept, self)) {
+            shard.remove(&socket);
+        }
+        drop(shard);
+        let since = self.idle_since.load(Ordering::Relaxed);
+        if since > 0 && is_closed_by_peer(socket) {
+            let now = Instant::now();
+            let idle = Duration::from_micros(self.all.micros(now).saturating_sub(since));
+            self.backend.closed_idle(idle, now);
+        }
+    }
+}
+
+impl Tracing for Witness {
+    fn on_connected(&self) {}
+
+    fn on_disconnected(&self) {
+        self.0.ends();
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Tracing> {
+        Box::new(Self(Arc::clone(&self.0)))
+    }
+}
+
+/// Whether the other side has closed. If we do (idle limit, full pool), there is simply nothing to read.
+fn is_closed_by_peer(socket: RawFd) -> bool {
+    let mut byte = [0];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    !matches!(recv(socket, &mut byte, flags), Ok(1..) | Err(nix::errno::Errno::EAGAIN))
+}

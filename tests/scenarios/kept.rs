@@ -1,0 +1,126 @@
+//! Kept connections to backends that close them when idle: the most reported 502 of all proxies.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::chaos::length;
+use crate::harness::backend::page;
+use crate::harness::{Act, Answer, Backend, Connection, Gateway, eventually};
+use crate::site;
+
+const POST: &str = "POST /order HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello";
+
+/// One POST on a kept connection to the gateway; the connection stays for the next.
+async fn post(connection: &mut Connection) -> Answer {
+    connection.send(POST).await.unwrap();
+    connection.answer(false).await.expect("an answer")
+}
+
+/// Posts at this pace until the time is over; what did not go well.
+async fn pace(gateway: std::net::SocketAddr, every: Duration, until: Instant) -> Vec<String> {
+    let mut connection = Connection::open(gateway).await.unwrap();
+    let mut wrong = Vec::new();
+    while Instant::now() < until {
+        let answer = post(&mut connection).await;
+        if answer.status != 200 {
+            wrong.push(format!("{every:?}: {answer:?}"));
+            connection = Connection::open(gateway).await.unwrap();
+        }
+        tokio::time::sleep(every).await;
+    }
+    wrong
+}
+
+/// Each backend meets one client whose pace is just about its idle limit: the worst that there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn posts_at_the_pace_of_the_backends_idle_limit_never_fail() {
+    let paces = (1960..=2040).step_by(4).map(Duration::from_millis);
+    let until = Instant::now() + length();
+    let mut clients = JoinSet::new();
+    for every in paces {
+        clients.spawn(async move {
+            let backend = Backend::start(Act::Answer(200)).await;
+            backend.close_idle_after(Duration::from_secs(2));
+            let gateway = Gateway::start(&site(&[&backend], "", "")).await;
+            let wrong = pace(gateway.address, every, until).await;
+            assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, 0.0);
+            (wrong, backend.requests())
+        });
+    }
+    let mut requests = 0;
+    while let Some(client) = clients.join_next().await {
+        let (wrong, seen) = client.unwrap();
+        assert_eq!(wrong, Vec::<String>::new());
+        requests += seen;
+    }
+    assert!(requests > 50, "{requests} requests reached a backend");
+}
+
+/// The idle time of the kept connection that the attempt used, if it used one.
+async fn idle_of(gateway: &Gateway, answer: &Answer) -> Option<f64> {
+    gateway.record(answer).await["attempts"][0]["connection_idle_ms"].as_f64()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hint_retires_connections_before_the_backend_closes_them() {
+    let backend = Backend::start(page("Keep-Alive: timeout=1\r\n", "x")).await;
+    let gateway = Gateway::start(&site(&[&backend], "", "")).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    connection.get("/").await.unwrap();
+    let quick = connection.get("/").await.unwrap();
+    assert!(idle_of(&gateway, &quick).await.is_some(), "used at once, it is used again");
+    for _ in 0..2 {
+        // The backend itself never closes: only the hint can make the gateway take a new connection.
+        tokio::time::sleep(Duration::from_millis(950)).await;
+        let late = connection.get("/").await.unwrap();
+        assert_eq!(idle_of(&gateway, &late).await, None, "950 ms of 1 s are too near");
+    }
+    let shown = gateway.record(&quick).await;
+    assert_eq!(shown["attempts"][0]["reused"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_idle_limit_of_a_backend_is_learned_from_its_closes() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    backend.close_idle_after(Duration::from_millis(400));
+    let gateway = Gateway::start(&site(&[&backend], "", "")).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    for _ in 0..2 {
+        connection.get("/").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let learned = || async {
+        let text = crate::harness::get(gateway.admin, "/api/v1/backends").await.unwrap().text();
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        document[0]["idle_close_ms"].as_f64()
+    };
+    eventually("it is known", || async { learned().await.is_some() }).await;
+    let limit = learned().await.unwrap();
+    assert!((380.0..600.0).contains(&limit), "{limit}");
+    backend.close_idle_after(Duration::from_secs(60));
+    connection.get("/").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(390)).await;
+    let late = connection.get("/").await.unwrap();
+    assert_eq!(idle_of(&gateway, &late).await, None, "retired before the limit that was learned");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_repeated_goes_out_on_a_connection_used_a_moment_ago() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let gateway = Gateway::start(&site(&[&backend], "", "")).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    connection.get("/").await.unwrap();
+    let at_once = post(&mut connection).await;
+    assert!(idle_of(&gateway, &at_once).await.is_some());
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let get = connection.get("/").await.unwrap();
+    assert!(idle_of(&gateway, &get).await.is_some_and(|idle| idle > 1000.0), "a GET takes it all the same");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let late = post(&mut connection).await;
+    assert_eq!(idle_of(&gateway, &late).await, None);
+    assert_eq!(gateway.metric("goodgate_retries_total").await, 0.0, "that is no retry");
+    let record = gateway.record(&late).await;
+    assert_eq!(record["attempts"].as_array().unwrap().len(), 1, "{record}");
+    assert_eq!(record["rescue"], serde_json::Value::Null);
+}
