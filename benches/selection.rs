@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use goodgate_failure::{Word, Words};
 use goodgate_upstream::{
-    BackendAddress, BackendSpec, EjectionPolicy, HostHeader, Timeouts, Upstream, UpstreamSpec, Wish,
+    BackendAddress, BackendSpec, EjectionPolicy, HostHeader, Timeouts, TlsPolicy, Upstream, UpstreamSpec,
+    Wish,
 };
 
 fn spec(backends: u16) -> UpstreamSpec {
@@ -17,6 +18,7 @@ fn spec(backends: u16) -> UpstreamSpec {
         address: BackendAddress::Ip(SocketAddr::from(([10, 0, 0, 1], port))),
         weight: NonZeroU16::MIN,
         backup: false,
+        tls_name: None,
         ejection: EjectionPolicy {
             max_fails: 3,
             fail_timeout: second,
@@ -29,6 +31,7 @@ fn spec(backends: u16) -> UpstreamSpec {
         host: HostHeader::Client,
         backends: (1..=backends).map(entry).collect(),
         probe: None,
+        tls: TlsPolicy { ca: None, verify: true },
         timeouts: Timeouts {
             connect: second,
             first_byte: second,

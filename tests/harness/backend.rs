@@ -24,6 +24,12 @@ pub enum Act {
     BytesThenHang(Vec<u8>),
     /// A status with more header lines (each with its CRLF) and a body.
     Page { status: u16, headers: String, body: String },
+    /// Exactly these bytes, then it is reset.
+    BytesThenReset(Vec<u8>),
+    /// These bytes one by one, with a pause behind each.
+    Drip(Vec<u8>, Duration),
+    /// These bytes again and again, as long as somebody takes them.
+    Storm(Vec<u8>),
     /// The same, after a pause.
     Slow(Duration, Box<Act>),
     /// Closed without a byte.
@@ -208,6 +214,28 @@ impl Backend {
     }
 }
 
+/// An address where connections are neither accepted nor refused: its queue is full.
+pub struct BlackHole {
+    pub address: SocketAddr,
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    pub async fn open() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        let brief = Duration::from_millis(100);
+        while let Ok(Ok(stream)) = tokio::time::timeout(brief, TcpStream::connect(address)).await {
+            queued.push(stream);
+        }
+        Self { address, _listener: listener, _queued: queued }
+    }
+}
+
 async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Receiver<u64>) {
     loop {
         tokio::select! {
@@ -282,6 +310,24 @@ async fn perform(stream: &mut TcpStream, act: Act, head: &str, shared: &Shared) 
         Act::BytesThenHang(bytes) => {
             let _ = stream.write_all(&bytes).await;
             hang(stream).await
+        }
+        Act::BytesThenReset(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.set_zero_linger();
+            false
+        }
+        Act::Drip(bytes, pause) => {
+            for byte in bytes {
+                if stream.write_all(&[byte]).await.is_err() {
+                    return false;
+                }
+                tokio::time::sleep(pause).await;
+            }
+            true
+        }
+        Act::Storm(bytes) => {
+            while stream.write_all(&bytes).await.is_ok() {}
+            false
         }
         Act::Slow(pause, act) => {
             tokio::time::sleep(pause).await;

@@ -1,4 +1,5 @@
-//! A DNS server of one name: its addresses can be changed, and it can fall silent.
+//! A DNS server of one name: its addresses can be changed, and it can fall silent. It is always silent about
+//! `silent.…` and never knows `missing.…`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -58,6 +59,11 @@ fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     let question_end = 12 + query.get(12..)?.iter().position(|byte| *byte == 0)? + 5;
     let question = query.get(12..question_end)?;
     let asks_for_a = question[question.len() - 4..] == [0, 1, 0, 1];
+    let zone = match question.get(1..=usize::from(*question.first()?))? {
+        b"silent" => &Zone::Silence,
+        b"missing" => &Zone::NoSuchName,
+        _ => zone,
+    };
     let (code, records, ttl) = match zone {
         Zone::Silence => return None,
         Zone::NoSuchName => (3, &[][..], 0),

@@ -65,11 +65,24 @@ impl Gateway {
         Self::start_in(folder, &(text + config)).await
     }
 
+    /// As [`Self::start`], with at most so many open files.
+    pub async fn start_with_files(limit: u32, config: &str) -> Self {
+        let folder = folder();
+        let text = preamble(&folder) + config;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), BINARY]);
+        Self::spawn(shell, folder, &text).await
+    }
+
     /// Starts with a whole configuration.
     pub async fn start_in(folder: PathBuf, text: &str) -> Self {
+        Self::spawn(Command::new(BINARY), folder, text).await
+    }
+
+    async fn spawn(mut command: Command, folder: PathBuf, text: &str) -> Self {
         let file = folder.join("goodgate.yaml");
         std::fs::write(&file, text).unwrap();
-        let mut child = Command::new(BINARY)
+        let mut child = command
             .args(["run", "--config"])
             .arg(&file)
             .env("RUST_LOG_STYLE", "never")

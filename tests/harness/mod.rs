@@ -7,6 +7,7 @@ pub mod dns;
 pub mod gateway;
 pub mod load;
 pub mod programs;
+pub mod tls;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -18,6 +18,7 @@ mod broken_configs;
 mod chaos;
 mod coalescing;
 mod confirming;
+mod faults;
 mod front;
 mod health;
 mod kept;

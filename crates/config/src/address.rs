@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use goodgate_upstream::BackendAddress;
 
 use crate::HostPattern;
-use crate::defaults::{HTTP_PORT, RESOLVER_PORT};
+use crate::defaults::{HTTP_PORT, HTTPS_PORT, RESOLVER_PORT};
 
 /// The longest name and the longest label of the DNS, in bytes (RFC 1035 section 2.3.4).
 const NAME_BYTES_MAX: usize = 253;
@@ -32,7 +32,8 @@ pub(crate) fn parse_resolver(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// How a backend's address may be written.
-pub(crate) const BACKEND_FORMS: &str = "`IP:port`, `[IPv6]:port`, `name:port` or `http://name`";
+pub(crate) const BACKEND_FORMS: &str =
+    "`IP:port`, `[IPv6]:port`, `name:port`, `http://name` or `https://name`";
 
 /// Why an address of a backend is refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,21 +44,24 @@ pub(crate) enum BadBackend {
     Wrong(String),
 }
 
-/// A backend: `IP:port`, `[IPv6]:port`, `name:port`, or one of them (the port may be missing) behind `http://`.
-pub(crate) fn parse_backend(text: &str) -> Result<BackendAddress, BadBackend> {
+/// A backend: `IP:port`, `[IPv6]:port`, `name:port`, or one of them (the port may be missing) behind `http://`
+/// or `https://`. With what its scheme says about TLS, if it has one.
+pub(crate) fn parse_backend(text: &str) -> Result<(BackendAddress, Option<bool>), BadBackend> {
     let wrong = |allowed: &str| BadBackend::Wrong(allowed.to_owned());
     if let Some((scheme, rest)) = text.split_once("://") {
         return match scheme {
-            "http" if rest.contains(['/', '?', '#']) => Err(wrong("`http://name:port` without a path")),
-            "http" => authority(rest, Some(HTTP_PORT)),
-            "https" => Err(BadBackend::Later("https:// is not supported by this build yet")),
+            "http" | "https" if rest.contains(['/', '?', '#']) => {
+                Err(wrong("`http://name:port` without a path"))
+            }
+            "http" => Ok((authority(rest, Some(HTTP_PORT))?, Some(false))),
+            "https" => Ok((authority(rest, Some(HTTPS_PORT))?, Some(true))),
             _ => Err(wrong(BACKEND_FORMS)),
         };
     }
     if text.starts_with("unix:") {
         return Err(BadBackend::Later("unix: is not supported by this build yet"));
     }
-    authority(text, None)
+    Ok((authority(text, None)?, None))
 }
 
 fn authority(text: &str, default_port: Option<u16>) -> Result<BackendAddress, BadBackend> {
@@ -133,7 +137,7 @@ pub(crate) fn parse_host_pattern(text: &str) -> Result<HostPattern, String> {
 }
 
 /// A name, an IPv4 address or an IPv6 address in brackets, in lower case.
-fn parse_host(text: &str) -> Option<String> {
+pub(crate) fn parse_host(text: &str) -> Option<String> {
     let v6 = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
     match v6 {
         Some(inner) => inner.parse::<std::net::Ipv6Addr>().ok().map(|ip| format!("[{ip}]")),
@@ -149,7 +153,7 @@ mod tests {
     use super::*;
 
     fn backend(text: &str) -> Option<String> {
-        parse_backend(text).ok().map(|address| address.to_string())
+        parse_backend(text).ok().map(|(address, _)| address.to_string())
     }
 
     #[test]
@@ -197,7 +201,9 @@ mod tests {
         for text in bad {
             assert_eq!(backend(text), None, "{text}");
         }
-        assert!(matches!(parse_backend("https://app"), Err(BadBackend::Later(_))));
+        let tls = |text| parse_backend(text).ok().and_then(|(_, tls)| tls);
+        assert_eq!((tls("https://app"), tls("http://app"), tls("app:1")), (Some(true), Some(false), None));
+        assert_eq!(backend("https://app").as_deref(), Some("app:443"));
         assert!(matches!(parse_backend("unix:/run/app"), Err(BadBackend::Later(_))));
     }
 

@@ -53,6 +53,10 @@ pub const MIN_FAIL_SHARE_PERCENT: u8 = 20;
 pub const WEIGHT: u16 = 1;
 /// The port of a backend written as `http://name`.
 pub const HTTP_PORT: u16 = 80;
+/// The port of a backend written as `https://name`.
+pub const HTTPS_PORT: u16 = 443;
+/// `upstreams.*.tls.verify`: whether a backend must prove who it is.
+pub const TLS_VERIFY: bool = true;
 
 /// `upstreams.*.health_check.http.expect_status`: first and last status that pass.
 pub const EXPECT_STATUS: (u16, u16) = (200, 299);

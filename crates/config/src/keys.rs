@@ -62,9 +62,12 @@ pub(crate) const UPSTREAM: Keys = Keys {
         "backends",
         "health_check",
         "timeouts",
+        "tls",
     ],
-    later: &["hash_on", "sticky", "slow_start", "breaker", "http", "tls"],
+    later: &["hash_on", "sticky", "slow_start", "breaker", "http"],
 };
+
+pub(crate) const TLS: Keys = Keys { built: &["sni", "ca", "verify"], later: &["client_cert", "client_key"] };
 
 pub(crate) const BACKEND: Keys =
     Keys { built: &["address", "weight", "max_fails", "fail_timeout", "backup"], later: &["max_conns"] };
@@ -127,7 +130,7 @@ pub(crate) const ACCESS_LOG: Keys = Keys { built: &["path", "format"], later: &[
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 21] = [
+pub(crate) const ALL: [(&str, &Keys); 22] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -141,6 +144,7 @@ pub(crate) const ALL: [(&str, &Keys); 21] = [
     ("upstreams.*.health_check.http", &PROBE_HTTP),
     ("upstreams.*.health_check.tcp", &PROBE_TCP),
     ("upstreams.*.timeouts", &TIMEOUTS),
+    ("upstreams.*.tls", &TLS),
     ("caches.*", &STORE),
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),

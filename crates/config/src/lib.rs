@@ -8,6 +8,7 @@
 mod address;
 pub mod defaults;
 mod expand;
+mod file;
 mod keys;
 mod kind;
 mod nearest;

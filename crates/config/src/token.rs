@@ -3,8 +3,9 @@
 
 use std::fmt;
 use std::hint::black_box;
-use std::io::Read;
 use std::path::Path;
+
+use crate::file::read_bounded;
 
 /// The longest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -29,13 +30,7 @@ impl Token {
     /// Reads a token file: the token is its text without the white space around it.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let named = path.display();
-        let unreadable = |error: std::io::Error| format!("{named} cannot be read: {error}");
-        let file = std::fs::File::open(path).map_err(unreadable)?;
-        let mut bytes = Vec::new();
-        file.take(TOKEN_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() > TOKEN_BYTES_MAX {
-            return Err(format!("{named} is larger than 4KiB, a token is one short line"));
-        }
+        let bytes = read_bounded(path, TOKEN_BYTES_MAX, "a token is one short line")?;
         let token = bytes.trim_ascii();
         if token.is_empty() {
             return Err(format!("{named} is empty, a token is expected in it"));

@@ -33,7 +33,7 @@ routes: [{ upstream: app }]
 ";
     let problems = "c.yaml:3:5: upstreams.app.max_fail: unknown key, did you mean `max_fails`?
 c.yaml:4:5: upstreams.app.fail-timeout: unknown key, did you mean `fail_timeout`?
-c.yaml:5:5: upstreams.app.colour: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts";
+c.yaml:5:5: upstreams.app.colour: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls";
     assert_eq!(told(text), problems);
 }
 
@@ -294,13 +294,27 @@ routes: [{ upstream: app }]
 ";
     let problems = r#"c.yaml:3:7: upstreams.app[0]: found "10.0.0.1"; allowed: a port behind the address, like `10.0.0.1:8080`
 c.yaml:4:7: upstreams.app[1]: found "app"; allowed: a port behind the name, like `name:8080`
-c.yaml:5:7: upstreams.app[2]: found "10.0.0.300:80"; allowed: `IP:port`, `[IPv6]:port`, `name:port` or `http://name`
+c.yaml:5:7: upstreams.app[2]: found "10.0.0.300:80"; allowed: `IP:port`, `[IPv6]:port`, `name:port`, `http://name` or `https://name`
 c.yaml:6:7: upstreams.app[3]: found "http://app/path"; allowed: `http://name:port` without a path
-c.yaml:7:7: upstreams.app[4]: https:// is not supported by this build yet
 c.yaml:8:7: upstreams.app[5]: unix: is not supported by this build yet
 c.yaml:9:7: upstreams.app[6]: found "app:99999"; allowed: a port from 1 to 65535 behind the colon
 c.yaml:10:7: upstreams.app[7]: `address` is missing
-c.yaml:11:7: upstreams.app[8]: found 8080; allowed: `IP:port`, `[IPv6]:port`, `name:port` or `http://name`"#;
+c.yaml:11:7: upstreams.app[8]: found 8080; allowed: `IP:port`, `[IPv6]:port`, `name:port`, `http://name` or `https://name`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn tls_to_backends_is_checked_before_a_connection_needs_it() {
+    let text = "upstreams:
+  app:
+    backends: [https://app]
+    tls: { sni: 'a b', verify: none, ca: missing.pem, client_cert: x.pem }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:4:17: upstreams.app.tls.sni: found "a b"; allowed: a host name, like `app.internal`
+c.yaml:4:32: upstreams.app.tls.verify: found "none"; allowed: full, off
+c.yaml:4:42: upstreams.app.tls.ca: missing.pem cannot be read: No such file or directory (os error 2)
+c.yaml:4:55: upstreams.app.tls.client_cert: not supported by this build yet"#;
     assert_eq!(told(text), problems);
 }
 
@@ -569,8 +583,8 @@ upstreams:
   c: { <<: [*check, 3], backends: ['c:1'] }
 routes: [{ upstream: a }]
 ";
-    let problems = r#"c.yaml:1:19: upstreams.c.tcp: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts
-c.yaml:1:28: upstreams.c.rise: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts
+    let problems = r#"c.yaml:1:19: upstreams.c.tcp: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
+c.yaml:1:28: upstreams.c.rise: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
 c.yaml:1:34: upstreams.a.health_check.rise: found 0; allowed: a whole number from 1 to 1000
 c.yaml:4:61: upstreams.b.health_check.fall: found 0; allowed: a whole number from 1 to 1000
 c.yaml:5:21: upstreams.c."<<": found 3; allowed: a map or a list of maps"#;

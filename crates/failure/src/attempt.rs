@@ -56,6 +56,8 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// Why it failed; none while it runs and when it went well.
     pub cause: Option<Cause>,
+    /// What the failure was in the words of the library or the kernel, where the cause alone says too little.
+    pub detail: Option<Box<str>>,
     /// After a failure: what allowed another attempt, or why none followed.
     pub next: Option<Result<Allowance, Refusal>>,
 }
@@ -86,6 +88,7 @@ impl Attempt {
             bytes_in: 0,
             status: None,
             cause: None,
+            detail: None,
             next: None,
         }
     }

@@ -8,6 +8,7 @@ mod attempt;
 mod budget;
 mod cause;
 mod retry;
+mod tls;
 mod window;
 mod words;
 

@@ -34,6 +34,7 @@ pub(crate) struct Attempting {
     connected_at: Instant,
     deadline: Instant,
     sent: u32,
+    interim: u32,
     replacement: Replacement,
     begun: bool,
     /// The connection of the attempt under way.
@@ -77,6 +78,7 @@ impl Attempting {
             connected_at: now,
             deadline: now,
             sent: 0,
+            interim: 0,
             replacement: Replacement::None,
             begun: false,
             kept: None,
@@ -166,6 +168,7 @@ impl Attempting {
             self.log.push(Attempt::new(lease.backend().address, lease.how() == How::FailOpen));
         }
         self.started = now;
+        self.interim = 0;
         self.settled = false;
         fresh
     }
@@ -249,6 +252,7 @@ impl Attempting {
     /// The attempt failed. Whether the request is tried again.
     pub(crate) fn failed(&mut self, route: &Route, session: &Session, cause: Cause, now: Instant) -> bool {
         self.settled = true;
+        self.note_bytes_out(session);
         let (phase, reused) = self.note_failure(cause, now);
         if self.loses_race(route, session, cause, phase, reused, now) {
             self.note_next(Ok(Allowance::ConnectionRace));
@@ -288,8 +292,29 @@ impl Attempting {
         }
     }
 
+    /// What the failure is in the words of the kernel or a library; before it is reported.
+    pub(crate) fn note_detail(&mut self, detail: Option<Box<str>>) {
+        if let Some(attempt) = self.log.last_mut() {
+            attempt.detail = detail;
+        }
+    }
+
+    /// An interim response has come. How many there were in this attempt.
+    pub(crate) fn interim(&mut self) -> u32 {
+        self.interim += 1;
+        self.interim
+    }
+
+    /// A piece of the response's body has come.
+    pub(crate) fn received(&mut self, bytes: usize) {
+        if let Some(attempt) = self.log.last_mut() {
+            attempt.bytes_in += bytes as u64;
+        }
+    }
+
     /// The last attempt is over.
-    pub(crate) fn end(&mut self, now: Instant) {
+    pub(crate) fn end(&mut self, session: &Session, now: Instant) {
+        self.note_bytes_out(session);
         if let Some(attempt) = self.log.last_mut()
             && attempt.total.is_none()
         {
@@ -299,6 +324,13 @@ impl Attempting {
             kept.rests(now);
         }
         self.lease = None;
+    }
+
+    /// Pingora counts what it sent in each attempt, once that is over.
+    fn note_bytes_out(&mut self, session: &Session) {
+        if let Some(attempt) = self.log.last_mut().filter(|attempt| attempt.phase != Phase::Connect) {
+            attempt.bytes_out = session.upstream_body_bytes_sent().unwrap_or_default() as u64;
+        }
     }
 
     fn note_failure(&mut self, cause: Cause, now: Instant) -> (Phase, bool) {

@@ -8,6 +8,9 @@ use pingora_error::{Error, ErrorType};
 
 /// The error type of what was decided in a hook and only travels through Pingora as an error.
 pub(crate) const SETTLED: ErrorType = ErrorType::Custom("Settled");
+/// The longest detail that is kept of a failure.
+const DETAIL_CHARS_MAX: usize = 200;
+
 /// The error type of a request body over the route's limit.
 pub(crate) const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("RequestBodyTooLarge");
 
@@ -19,18 +22,24 @@ pub(crate) fn attempt(error: &Error, phase: Phase) -> Cause {
         ErrorType::ConnectNoRoute => Cause::DestinationIpUnroutable,
         ErrorType::InvalidCert => Cause::TlsCertificateError,
         ErrorType::TLSHandshakeFailure | ErrorType::TLSWantX509Lookup | ErrorType::HandshakeError => {
-            Cause::TlsProtocolError
+            Cause::of_handshake(text(error))
         }
         ErrorType::ConnectError
         | ErrorType::BindError
         | ErrorType::AcceptError
         | ErrorType::SocketError
         | ErrorType::ConnectProxyFailure => connect(error),
+        // What Pingora makes of a socket that cannot be had.
+        ErrorType::InternalError if phase == Phase::Connect && io_error(error).is_some() => connect(error),
+        ErrorType::InternalError => Cause::ProxyInternalError,
         ErrorType::InvalidHTTPHeader => invalid_header(error),
         ErrorType::H1Error | ErrorType::H2Error | ErrorType::H2Downgrade | ErrorType::InvalidH2 => {
             Cause::HttpProtocolError
         }
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => broken(phase),
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => {
+            let is_alert = io_error(error).is_some_and(|io| Cause::is_tls_alert(&io.to_string()));
+            if is_alert { Cause::TlsAlertReceived } else { broken(phase) }
+        }
         ErrorType::ReadTimedout => match phase {
             Phase::Response => Cause::ConnectionReadTimeout,
             Phase::Connect | Phase::Request => Cause::HttpResponseTimeout,
@@ -45,7 +54,6 @@ pub(crate) fn attempt(error: &Error, phase: Phase) -> Cause {
         | ErrorType::FileCreateError
         | ErrorType::FileReadError
         | ErrorType::FileWriteError
-        | ErrorType::InternalError
         | ErrorType::UnknownError
         | ErrorType::Custom(_) => Cause::ProxyInternalError,
     }
@@ -79,7 +87,7 @@ fn broken(phase: Phase) -> Cause {
     reason = "the kernel's list is open; what is not named here is a refusal"
 )]
 fn connect(error: &Error) -> Cause {
-    let Some(number) = os_error(error) else {
+    let Some(number) = io_error(error).and_then(io::Error::raw_os_error) else {
         return Cause::ConnectionRefused;
     };
     match Errno::from_raw(number) {
@@ -97,15 +105,29 @@ fn connect(error: &Error) -> Cause {
     }
 }
 
-fn os_error(error: &Error) -> Option<i32> {
+/// What the failure was in the words of the kernel or the TLS library.
+pub(crate) fn detail(error: &Error) -> Option<Box<str>> {
+    let text = match io_error(error) {
+        Some(io) => io.to_string(),
+        None => text(error).to_owned(),
+    };
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    (!text.is_empty()).then(|| clean.take(DETAIL_CHARS_MAX).collect::<String>().into())
+}
+
+fn text(error: &Error) -> &str {
+    error.context.as_ref().map(pingora_error::ImmutStr::as_str).unwrap_or_default()
+}
+
+fn io_error(error: &Error) -> Option<&io::Error> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> =
         error.cause.as_deref().map(|cause| cause as _);
     while let Some(current) = cause {
         if let Some(io) = current.downcast_ref::<io::Error>() {
-            return io.raw_os_error();
+            return Some(io);
         }
         if let Some(inner) = current.downcast_ref::<Box<Error>>() {
-            return os_error(inner);
+            return io_error(inner);
         }
         cause = current.source();
     }
@@ -114,6 +136,9 @@ fn os_error(error: &Error) -> Option<i32> {
 
 /// Pingora has one type for a header that is not HTTP and for one that is too long: only its text tells.
 fn invalid_header(error: &Error) -> Cause {
-    let text = error.context.as_ref().map(pingora_error::ImmutStr::as_str).unwrap_or_default();
-    if text.contains("larger than") { Cause::HttpResponseHeaderSectionSize } else { Cause::HttpProtocolError }
+    if text(error).contains("larger than") {
+        Cause::HttpResponseHeaderSectionSize
+    } else {
+        Cause::HttpProtocolError
+    }
 }

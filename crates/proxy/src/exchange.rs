@@ -23,6 +23,8 @@ use crate::route::Route;
 use crate::{copies, forward};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// More interim responses to one request than this are no HTTP that anybody means.
+const INTERIM_MAX: u32 = 32;
 /// What Pingora keeps of a request's body for a second attempt.
 const KEPT_BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -69,6 +71,7 @@ pub(crate) fn next_peer(
         fresh,
         deadline: context.attempting.deadline(),
         now,
+        tls: &route.backend_tls,
     };
     Ok(Box::new(peer(&terms, context.attempting.expect(kept, &backend))))
 }
@@ -168,7 +171,7 @@ pub(crate) fn response_header(
     let is_upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
     if response.status.is_informational() && !is_upgrade {
         forward::response(response);
-        return Ok(());
+        return interim(session, context);
     }
     if let Some(client) = &context.client {
         client.watchdog.disarm();
@@ -193,6 +196,17 @@ pub(crate) fn response_header(
     Ok(())
 }
 
+/// An interim response goes on to the client, unless there is no end of them.
+fn interim(session: &Session, context: &mut Context) -> Result<()> {
+    if context.attempting.interim() <= INTERIM_MAX {
+        return Ok(());
+    }
+    if let Some(client) = &context.client {
+        client.watchdog.disarm();
+    }
+    Err(settled(failed(session, context, Cause::HttpProtocolError)))
+}
+
 /// Takes note of how long the backend keeps an idle connection, if it says so.
 fn note_idle_hint(context: &Context, response: &ResponseHeader, now: Instant) {
     if let Some(value) = response.headers.get(KEEP_ALIVE)
@@ -203,10 +217,15 @@ fn note_idle_hint(context: &Context, response: &ResponseHeader, now: Instant) {
     }
 }
 
-/// What is no answer at all: a 101 that nobody asked for, a header over the limit.
+/// What is no answer at all: a 101 that nobody asked for, or to another protocol; a header over the limit.
 fn unacceptable(session: &Session, response: &ResponseHeader, route: &Route) -> Option<Cause> {
     if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.as_ref().is_upgrade_req() {
         return Some(Cause::HttpProtocolError);
+    }
+    if response.status == StatusCode::SWITCHING_PROTOCOLS
+        && !forward::is_upgrade_asked_for(&session.req_header().headers, &response.headers)
+    {
+        return Some(Cause::HttpUpgradeFailed);
     }
     let fields = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
     (fields.sum::<usize>() > route.response_header_bytes_max).then_some(Cause::HttpResponseHeaderSectionSize)
@@ -254,6 +273,7 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &Error)
     }
     let phase = context.attempting.log.last().map_or(Phase::Connect, |attempt| attempt.phase);
     let cause = if timed_out { Cause::HttpResponseTimeout } else { classify::attempt(error, phase) };
+    context.attempting.note_detail(classify::detail(error).filter(|_| !timed_out));
     context.attempting.failed(&route, session, cause, now)
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     if let Some(client) = &context.client {
         client.watchdog.disarm();
     }
-    context.attempting.end(now);
+    context.attempting.end(session, now);
     context.copying.end(error.is_none());
     if context.is_background() {
         return;

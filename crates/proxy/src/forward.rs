@@ -94,6 +94,17 @@ pub(crate) fn idle_hint(value: &HeaderValue) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
 }
 
+/// Whether a 101 switches to a protocol that the request named (RFC 9110 section 7.8).
+pub(crate) fn is_upgrade_asked_for(asked: &HeaderMap, switched: &HeaderMap) -> bool {
+    let protocols = |headers: &HeaderMap| -> Vec<String> {
+        let values = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
+    };
+    let asked = protocols(asked);
+    let switched = protocols(switched);
+    !switched.is_empty() && switched.iter().all(|protocol| asked.contains(protocol))
+}
+
 /// Removes what concerns only the connection to the backend (RFC 9110 section 7.6.1). The framing stays:
 /// Pingora needs it. A 101 keeps what makes it one.
 pub(crate) fn response(response: &mut ResponseHeader) {

@@ -136,6 +136,7 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         let cause = classify::attempt(&error, Phase::Connect);
+        context.attempting.note_detail(classify::detail(&error));
         error.set_retry(exchange::failed(session, context, cause));
         error
     }
@@ -197,6 +198,7 @@ impl ProxyHttp for Gateway {
         is_end: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
+        context.attempting.received(body.as_ref().map_or(0, Bytes::len));
         context.copying.push(body.as_ref(), is_end);
         Ok(None)
     }

@@ -1,10 +1,14 @@
 //! The Pingora peer of an attempt: an address, never a name, with every time limit set.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_upstream::{Backend, Timeouts};
+use goodgate_upstream::{Backend, CaBundle, Timeouts, TlsPolicy};
+use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::utils::tls::{WrappedX509, parse_x509};
 
 use crate::kept::Kept;
 
@@ -21,12 +25,47 @@ pub(crate) struct Terms<'a> {
     /// What is left until then caps the connect.
     pub(crate) deadline: Instant,
     pub(crate) now: Instant,
+    pub(crate) tls: &'a BackendTls,
+}
+
+/// How backends prove who they are, in Pingora's form.
+#[derive(Debug)]
+pub(crate) struct BackendTls {
+    ca: Option<Arc<CaType>>,
+    verify: bool,
+    /// Connections that were verified otherwise are not reused: Pingora does not tell them apart by their
+    /// authorities.
+    group: u64,
+}
+
+impl BackendTls {
+    pub(crate) fn new(policy: &TlsPolicy) -> Self {
+        let wrapped = |bundle: &Arc<CaBundle>| {
+            bundle.certificates().iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect()
+        };
+        let mut hasher = DefaultHasher::new();
+        policy.ca.hash(&mut hasher);
+        let group = if policy.ca.is_some() { hasher.finish() } else { 0 };
+        Self { ca: policy.ca.as_ref().map(wrapped), verify: policy.verify, group }
+    }
+
+    fn peer(&self, address: SocketAddr, name: &str) -> HttpPeer {
+        let mut peer = HttpPeer::new(address, true, name.to_owned());
+        peer.group_key = self.group;
+        peer.options.ca.clone_from(&self.ca);
+        peer.options.verify_cert = self.verify;
+        peer.options.verify_hostname = self.verify;
+        peer
+    }
 }
 
 /// Builds the peer.
 pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> HttpPeer {
-    let Terms { backend, timeouts, is_upgrade, fresh, deadline, now } = *terms;
-    let mut peer = HttpPeer::new(backend.address, false, String::new());
+    let Terms { backend, timeouts, is_upgrade, fresh, deadline, now, tls } = *terms;
+    let mut peer = match &backend.tls_name {
+        Some(name) => tls.peer(backend.address, name),
+        None => HttpPeer::new(backend.address, false, String::new()),
+    };
     let left = deadline.saturating_duration_since(now).max(Duration::from_millis(1));
     let connect = timeouts.connect.min(left);
     let options = &mut peer.options;

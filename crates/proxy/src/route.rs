@@ -16,6 +16,7 @@ use goodgate_telemetry::{RouteMetrics, UpstreamMetrics};
 use goodgate_upstream::Upstream;
 use http::Method;
 
+use crate::peer::BackendTls;
 use crate::stores::StoreRoom;
 
 /// A route with everything that a request on it needs. A request holds one from its start to its end.
@@ -27,6 +28,7 @@ pub(crate) struct Route {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) upstream_metrics: Arc<UpstreamMetrics>,
     pub(crate) metrics: RouteMetrics,
+    pub(crate) backend_tls: Arc<BackendTls>,
     pub(crate) timeout: Duration,
     pub(crate) retry: RetryPolicy,
     pub(crate) cache: Option<(CachePolicy, &'static StoreRoom)>,

@@ -14,6 +14,7 @@ use goodgate_upstream::Upstream;
 use ipnet::IpNet;
 
 use crate::kept::KeptConnections;
+use crate::peer::BackendTls;
 use crate::route::{Route, Router};
 use crate::stores::Stores;
 
@@ -138,6 +139,8 @@ fn build(
         .collect();
     let series: Vec<Arc<UpstreamMetrics>> =
         config.upstreams.iter().map(|spec| Arc::new(UpstreamMetrics::new(metrics, &spec.name))).collect();
+    let tls: Vec<Arc<BackendTls>> =
+        config.upstreams.iter().map(|spec| Arc::new(BackendTls::new(&spec.tls))).collect();
     let rooms = stores.open(&config.stores);
     let routes = config.routes.iter().filter_map(|spec| {
         let upstream = upstreams.get(spec.upstream)?;
@@ -147,6 +150,7 @@ fn build(
             upstream: Arc::clone(upstream),
             upstream_metrics: Arc::clone(series.get(spec.upstream)?),
             metrics: RouteMetrics::new(metrics, &spec.name, &upstream.spec().name),
+            backend_tls: Arc::clone(tls.get(spec.upstream)?),
             timeout: spec.timeout,
             retry: spec.retry.clone(),
             cache,

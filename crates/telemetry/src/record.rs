@@ -140,6 +140,9 @@ impl Serialize for Written<'_> {
         }
         fields.serialize_field("status", &attempt.status)?;
         fields.serialize_field("cause", &attempt.cause.map(Cause::name))?;
+        if let Some(detail) = &attempt.detail {
+            fields.serialize_field("detail", &**detail)?;
+        }
         fields.serialize_field("bytes_out", &attempt.bytes_out)?;
         fields.serialize_field("bytes_in", &attempt.bytes_in)?;
         fields.serialize_field("connect_ms", &attempt.connect.map(rounded_millis))?;

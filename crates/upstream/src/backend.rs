@@ -24,6 +24,8 @@ pub struct Backend {
     pub backup: bool,
     /// When live failures eject it.
     pub ejection: EjectionPolicy,
+    /// The name that is sent and proven in the TLS handshake; none: no TLS.
+    pub tls_name: Option<Arc<str>>,
     pub(crate) vitals: Arc<Vitals>,
 }
 

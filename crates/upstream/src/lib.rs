@@ -18,6 +18,7 @@ pub use health::{Health, State, Transition};
 pub use idle::IdleCloseView;
 pub use lease::{How, Lease};
 pub use policy::{
-    BackendAddress, BackendSpec, EjectionPolicy, HostHeader, ProbeKind, ProbePolicy, Timeouts, UpstreamSpec,
+    BackendAddress, BackendSpec, CaBundle, EjectionPolicy, HostHeader, ProbeKind, ProbePolicy, Timeouts,
+    TlsPolicy, UpstreamSpec,
 };
 pub use upstream::{Upstream, Wish};

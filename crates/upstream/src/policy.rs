@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use goodgate_failure::Words;
@@ -20,6 +21,33 @@ pub struct UpstreamSpec {
     pub probe: Option<ProbePolicy>,
     /// Its time limits.
     pub timeouts: Timeouts,
+    /// How backends that are spoken to over TLS prove who they are.
+    pub tls: TlsPolicy,
+}
+
+/// TLS to backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPolicy {
+    /// Whose certificates are trusted; none: those that the machine trusts.
+    pub ca: Option<Arc<CaBundle>>,
+    /// Whether a backend must prove that it has the name that it is asked for.
+    pub verify: bool,
+}
+
+/// Certificates of authorities in DER form; at least one, each known to be readable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CaBundle(Vec<Vec<u8>>);
+
+impl CaBundle {
+    /// A bundle of certificates in DER form that have been checked.
+    pub fn new(certificates: Vec<Vec<u8>>) -> Self {
+        Self(certificates)
+    }
+
+    /// The certificates.
+    pub fn certificates(&self) -> &[Vec<u8>] {
+        &self.0
+    }
 }
 
 /// One entry of `backends`.
@@ -33,6 +61,8 @@ pub struct BackendSpec {
     pub backup: bool,
     /// When live failures take it out of rotation.
     pub ejection: EjectionPolicy,
+    /// The name that is sent and proven in the TLS handshake; none: it is spoken to without TLS. Not empty.
+    pub tls_name: Option<String>,
 }
 
 impl BackendSpec {

@@ -74,7 +74,9 @@ impl Upstream {
                     }
                 };
                 let backends = seats(entry, &addresses, &known, now);
-                let unresolved = backends.is_empty().then_some(Cause::DnsError);
+                // Until the resolver has said something, it has not answered in time.
+                let known_cause = || previous.and_then(|old| old.why_unresolved(&entry.address));
+                let unresolved = backends.is_empty().then(|| known_cause().unwrap_or(Cause::DnsTimeout));
                 Member { spec: entry.clone(), backends, unresolved }
             })
             .collect();
@@ -234,6 +236,10 @@ impl Upstream {
         Some(Transition { in_rotation: self.rotation.load().taking_turns, ..change })
     }
 
+    fn why_unresolved(&self, name: &BackendAddress) -> Option<Cause> {
+        self.members.lock().iter().find(|member| member.spec.address == *name)?.unresolved
+    }
+
     fn addresses_of(&self, name: &BackendAddress) -> Vec<SocketAddr> {
         let members = self.members.lock();
         let member = members.iter().find(|member| member.spec.address == *name);
@@ -300,6 +306,7 @@ fn seats(
     now: Instant,
 ) -> Vec<Arc<Backend>> {
     let written: Arc<str> = entry.address.to_string().into();
+    let tls_name: Option<Arc<str>> = entry.tls_name.as_deref().map(Into::into);
     let seat = |address: &SocketAddr| {
         let seen = known.iter().find(|backend| backend.address == *address);
         Arc::new(Backend {
@@ -308,6 +315,7 @@ fn seats(
             weight: entry.weight.get(),
             backup: entry.backup,
             ejection: entry.ejection,
+            tls_name: tls_name.clone(),
             vitals: seen.map_or_else(|| Arc::new(Vitals::new(now)), |backend| Arc::clone(&backend.vitals)),
         })
     };

@@ -4,6 +4,7 @@
 //! One task per upstream name and kind lives from reload to reload and looks up the upstream in force each
 //! time round, so that a storm of reloads delays no probe. Nothing here runs on the request path.
 
+mod check;
 mod names;
 mod probes;
 mod resolver;

@@ -9,6 +9,7 @@ use goodgate_upstream::Upstream;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
+use crate::check::ProbeConnector;
 use crate::names::Names;
 use crate::probes::Probes;
 use crate::resolver::Resolver;
@@ -20,6 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Watcher {
     resolver: Resolver,
+    connector: ProbeConnector,
     metrics: Arc<Metrics>,
     upstreams: Arc<Mutex<Vec<Arc<Upstream>>>>,
     tasks: Mutex<HashMap<String, [JoinHandle<()>; 2]>>,
@@ -28,7 +30,13 @@ pub struct Watcher {
 impl Watcher {
     /// A watcher that watches nothing yet.
     pub fn new(resolver: Resolver, metrics: Arc<Metrics>) -> Self {
-        Self { resolver, metrics, upstreams: Arc::default(), tasks: Mutex::default() }
+        Self {
+            resolver,
+            connector: ProbeConnector::new(),
+            metrics,
+            upstreams: Arc::default(),
+            tasks: Mutex::default(),
+        }
     }
 
     /// Looks up every name of the upstreams that has no address yet, for at most `limit`: before they are
@@ -72,7 +80,7 @@ impl Watcher {
             move || upstreams.lock().iter().find(|upstream| upstream.spec().name == name).map(Arc::clone)
         };
         let mut names = Names::new(self.resolver.clone(), self.series(upstream));
-        let mut probes = Probes::new(self.series(upstream));
+        let mut probes = Probes::new(self.connector.clone(), self.series(upstream));
         let look_up = current.clone();
         let resolving = tokio::spawn(async move {
             while let Some(upstream) = look_up() {

@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use goodgate_upstream::{BackendAddress, BackendSpec, EjectionPolicy};
 
 use super::TIMEOUT;
+use super::tls::Tls;
 use super::upstream::MAX_FAILS_MAX;
 use crate::address::{BACKEND_FORMS as FORMS, BadBackend, parse_backend};
 use crate::kind::{boolean, duration, integer, text, wrong};
@@ -13,25 +14,27 @@ use crate::tree::{Kind, Node};
 use crate::view::View;
 use crate::{defaults, keys};
 
-/// At least one, no address twice. `ejection` is the upstream's, which a backend may override in part.
-pub(super) fn backends(view: &View<'_>, ejection: &EjectionPolicy) -> Vec<BackendSpec> {
+/// At least one, no address twice. `ejection` is the upstream's, which a backend may override in part; `tls`
+/// is for those whose address has no scheme.
+pub(super) fn backends(view: &View<'_>, ejection: &EjectionPolicy, tls: &Tls) -> Vec<BackendSpec> {
     let items = view.list().unwrap_or_default();
     if view.items().is_some_and(|items| items.is_empty()) {
         view.problem("found an empty list; allowed: at least one backend");
     }
     let mut taken = HashMap::new();
-    items.iter().filter_map(|item| backend(item, ejection, &mut taken)).collect()
+    items.iter().filter_map(|item| backend(item, ejection, tls, &mut taken)).collect()
 }
 
 fn backend(
     item: &View<'_>,
     ejection: &EjectionPolicy,
+    tls: &Tls,
     taken: &mut HashMap<BackendAddress, String>,
 ) -> Option<BackendSpec> {
     let (view, spec) = if matches!(item.node().kind, Kind::Map(_)) {
-        long(item, ejection)?
+        long(item, ejection, tls)?
     } else {
-        (item.clone(), plain(item.read(address)?, ejection))
+        (item.clone(), plain(item.read(address)?, ejection, tls))
     };
     if let Some(other) = taken.get(&spec.address) {
         view.problem(format!("{} is the same address as `{other}`", spec.address));
@@ -41,14 +44,14 @@ fn backend(
     Some(spec)
 }
 
-fn long<'a>(item: &View<'a>, ejection: &EjectionPolicy) -> Option<(View<'a>, BackendSpec)> {
+fn long<'a>(item: &View<'a>, ejection: &EjectionPolicy, tls: &Tls) -> Option<(View<'a>, BackendSpec)> {
     let map = item.map(&keys::BACKEND)?;
     let weight = map.read("weight", integer(1..=BackendSpec::WEIGHT_MAX));
     let max_fails = map.read("max_fails", integer(0..=MAX_FAILS_MAX));
     let fail_timeout = map.read("fail_timeout", duration(TIMEOUT));
     let backup = map.read("backup", boolean);
     let view = map.required("address")?;
-    let plain = plain(view.read(address)?, ejection);
+    let plain = plain(view.read(address)?, ejection, tls);
     let ejection = EjectionPolicy {
         max_fails: max_fails.unwrap_or(ejection.max_fails),
         fail_timeout: fail_timeout.unwrap_or(ejection.fail_timeout),
@@ -58,12 +61,21 @@ fn long<'a>(item: &View<'a>, ejection: &EjectionPolicy) -> Option<(View<'a>, Bac
     Some((view, BackendSpec { weight, backup: backup.unwrap_or_default(), ejection, ..plain }))
 }
 
-fn plain(address: BackendAddress, ejection: &EjectionPolicy) -> BackendSpec {
+fn plain(
+    (address, scheme): (BackendAddress, Option<bool>),
+    ejection: &EjectionPolicy,
+    tls: &Tls,
+) -> BackendSpec {
+    let own_name = match &address {
+        BackendAddress::Ip(address) => address.ip().to_string(),
+        BackendAddress::Name { host, .. } => host.clone(),
+    };
+    let tls_name = scheme.unwrap_or(tls.is_given).then(|| tls.sni.clone().unwrap_or(own_name));
     let weight = NonZeroU16::new(defaults::WEIGHT).unwrap_or(NonZeroU16::MIN);
-    BackendSpec { address, weight, backup: false, ejection: *ejection }
+    BackendSpec { address, weight, backup: false, ejection: *ejection, tls_name }
 }
 
-fn address(node: &Node) -> Result<BackendAddress, String> {
+fn address(node: &Node) -> Result<(BackendAddress, Option<bool>), String> {
     let text = text(node).map_err(|_| wrong(node, FORMS))?;
     parse_backend(&text).map_err(|bad| match bad {
         BadBackend::Later(message) => message.to_owned(),

@@ -9,6 +9,7 @@ mod cache;
 mod health;
 mod route;
 mod server;
+mod tls;
 mod upstream;
 
 use std::ops::RangeInclusive;
@@ -30,8 +31,8 @@ pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Conf
     let top = View::root(root, report).map(&keys::TOP)?;
     let limits = server::limits(&top);
     let stores = cache::stores(&top);
-    let under = Under::read(&top, &stores, limits.body_bytes_max);
-    let upstreams = upstream::upstreams(&top, under.upstream);
+    let under = Under::read(&top, folder, &stores, limits.body_bytes_max);
+    let upstreams = upstream::upstreams(&top, folder, under.upstream);
     let names = route::Names { upstreams: upstream::names(&top), stores: stores.names() };
     let routes = route::routes(&top, under.route, &names, limits.body_bytes_max);
     let caches = routes.iter().any(|route| route.cache.is_some());
@@ -55,12 +56,12 @@ struct Under<'a> {
 }
 
 impl<'a> Under<'a> {
-    fn read(top: &Map<'a>, stores: &cache::Stores, body_bytes_max: u64) -> Self {
+    fn read(top: &Map<'a>, folder: &Path, stores: &cache::Stores, body_bytes_max: u64) -> Self {
         let defaults = top.section("defaults", &keys::DEFAULTS);
         let upstream = defaults.get("upstream");
         if let Some(map) = upstream.as_ref().and_then(|view| view.map(&keys::UPSTREAM)) {
             refuse(&map, &["backends"]);
-            upstream::policies("", &map);
+            upstream::policies("", &map, folder);
         }
         let route = defaults.get("route");
         if let Some(map) = route.as_ref().and_then(|view| view.map(&keys::ROUTE)) {

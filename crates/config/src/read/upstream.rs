@@ -1,10 +1,12 @@
 //! `upstreams`: who may answer, and what an upstream is told about failures and time.
 
+use std::path::Path;
 use std::time::Duration;
 
 use goodgate_failure::Words;
 use goodgate_upstream::{EjectionPolicy, HostHeader, Timeouts, UpstreamSpec};
 
+use super::tls::{self, Tls};
 use super::{TIMEOUT, backend, check_name, health};
 use crate::address::parse_host_header;
 use crate::kind::{duration, failure_word, integer, not_among, percent, text, wrong};
@@ -26,15 +28,15 @@ pub(super) fn names<'a>(top: &Map<'a>) -> Vec<&'a str> {
     map.map(|map| map.each().map(|(name, _)| name).collect()).unwrap_or_default()
 }
 
-pub(super) fn upstreams<'a>(top: &Map<'a>, under: Option<&'a Node>) -> Vec<UpstreamSpec> {
+pub(super) fn upstreams<'a>(top: &Map<'a>, folder: &Path, under: Option<&'a Node>) -> Vec<UpstreamSpec> {
     let Some(map) = top.required("upstreams").and_then(|view| view.entries()) else {
         return Vec::new();
     };
-    map.each().filter_map(|(name, view)| upstream(name, &view.over(under))).collect()
+    map.each().filter_map(|(name, view)| upstream(name, &view.over(under), folder)).collect()
 }
 
 /// The long form is a map, the short form a list of backends.
-fn upstream(name: &str, view: &View<'_>) -> Option<UpstreamSpec> {
+fn upstream(name: &str, view: &View<'_>, folder: &Path) -> Option<UpstreamSpec> {
     if let Err(allowed) = check_name(name, "") {
         view.key_problem(format!("the name of an upstream; allowed: {allowed}"));
     }
@@ -49,22 +51,25 @@ fn upstream(name: &str, view: &View<'_>) -> Option<UpstreamSpec> {
         let backends = map.required("backends");
         (map, backends)
     };
-    let mut spec = policies(name, &map);
-    spec.backends = backend::backends(&backends?, &ejection(&map));
+    let (mut spec, tls) = policies(name, &map, folder);
+    spec.backends = backend::backends(&backends?, &ejection(&map), &tls);
     Some(spec)
 }
 
 /// Everything but the backends.
-pub(super) fn policies(name: &str, map: &Map<'_>) -> UpstreamSpec {
+pub(super) fn policies(name: &str, map: &Map<'_>, folder: &Path) -> (UpstreamSpec, Tls) {
     map.read("balance", balance);
     ejection(map);
-    UpstreamSpec {
+    let tls = tls::tls(map, folder);
+    let spec = UpstreamSpec {
         name: name.to_owned(),
         host: map.read("host", host).unwrap_or(HostHeader::Client),
         backends: Vec::new(),
         probe: map.get("health_check").and_then(|view| health::probe(&view.over(None))),
         timeouts: timeouts(map),
-    }
+        tls: tls.policy.clone(),
+    };
+    (spec, tls)
 }
 
 fn balance(node: &Node) -> Result<(), String> {

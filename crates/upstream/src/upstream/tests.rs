@@ -7,7 +7,7 @@ use std::time::Duration;
 use goodgate_failure::{Word, Words};
 
 use super::*;
-use crate::{EjectionPolicy, HostHeader, ProbeKind, ProbePolicy, Timeouts};
+use crate::{EjectionPolicy, HostHeader, ProbeKind, ProbePolicy, Timeouts, TlsPolicy};
 
 const TEN: Duration = Duration::from_secs(10);
 const FIRST: Wish = Wish { is_retry: false, may_be_trial: true };
@@ -21,6 +21,7 @@ fn entry(port: u16) -> BackendSpec {
         address: BackendAddress::Ip(address(port)),
         weight: NonZeroU16::new(1).unwrap(),
         backup: false,
+        tls_name: None,
         ejection: EjectionPolicy {
             max_fails: 2,
             fail_timeout: TEN,
@@ -37,6 +38,7 @@ fn spec(backends: Vec<BackendSpec>) -> UpstreamSpec {
         host: HostHeader::Client,
         backends,
         probe: None,
+        tls: TlsPolicy { ca: None, verify: true },
         timeouts: Timeouts {
             connect: second,
             first_byte: second,
@@ -215,9 +217,11 @@ fn a_name_stands_for_all_its_addresses_and_keeps_the_last_ones() {
     let name = BackendAddress::Name { host: "web.test".into(), port: 80 };
     let upstream = Upstream::new(spec(vec![BackendSpec { address: name.clone(), ..entry(1) }]), None, now);
     assert!(upstream.select(|_| false, FIRST, now).is_none());
+    assert_eq!(upstream.why_empty(), Cause::DnsTimeout, "nobody has answered yet");
+    assert!(!upstream.unresolved(&name, Cause::DnsError), "there is nothing to keep");
     assert_eq!(upstream.why_empty(), Cause::DnsError);
-    assert!(!upstream.unresolved(&name, Cause::DnsTimeout), "there is nothing to keep");
-    assert_eq!(upstream.why_empty(), Cause::DnsTimeout);
+    let reloaded = Upstream::new(upstream.spec().clone(), Some(&upstream), now);
+    assert_eq!(reloaded.why_empty(), Cause::DnsError, "a reload does not forget why");
     assert!(upstream.resolved(&name, &[address(1), address(2)], now));
     assert!(!upstream.resolved(&name, &[address(2), address(1)], now), "the order is no change");
     let lease = upstream.select(|other| other != address(1), FIRST, now).unwrap();

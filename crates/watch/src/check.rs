@@ -1,0 +1,123 @@
+//! One probe of one backend: Pingora's kind of health check over one connector for all.
+//!
+//! Pingora's own checks bring a connector each, which loads the machine's certificates anew; made per probe
+//! that costs more than the probe, and kept per backend it costs memory.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use goodgate_failure::{Cause, ReceivedStatus};
+use goodgate_upstream::{Backend, ProbeKind, ProbePolicy, TlsPolicy};
+use pingora_core::connectors::http::v1::Connector;
+use pingora_core::protocols::http::v1::client::HttpSession;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::utils::tls::{WrappedX509, parse_x509};
+use pingora_error::{Error, ErrorType, ImmutStr, Result};
+use pingora_http::RequestHeader;
+use pingora_load_balancing::health_check::HealthCheck;
+
+/// The connector of all probes.
+#[derive(Clone)]
+pub(crate) struct ProbeConnector(Arc<Connector>);
+
+impl ProbeConnector {
+    /// Loads the certificates that the machine trusts.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Connector::new(None)))
+    }
+}
+
+impl std::fmt::Debug for ProbeConnector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ProbeConnector")
+    }
+}
+
+/// What is asked of one backend.
+pub(crate) struct Check {
+    pub(crate) connector: ProbeConnector,
+    pub(crate) policy: ProbePolicy,
+    pub(crate) tls: TlsPolicy,
+    pub(crate) backend: Arc<Backend>,
+}
+
+#[async_trait]
+impl HealthCheck for Check {
+    /// A new connection, and for HTTP one request on it. Nothing is kept.
+    async fn check(&self, _target: &pingora_load_balancing::Backend) -> Result<()> {
+        let (mut session, _) = self.connector.0.get_http_session(&self.peer()).await?;
+        match &self.policy.kind {
+            ProbeKind::Tcp => Ok(()),
+            ProbeKind::Http { path, host, expect_status } => {
+                let host = host.as_deref().unwrap_or(&self.backend.written);
+                let status = self.ask(&mut session, path, host).await?;
+                let is_good = expect_status.iter().any(|range| range.contains(&status));
+                if is_good { Ok(()) } else { Error::e_explain(ErrorType::HTTPStatus(status), "health check") }
+            }
+        }
+    }
+
+    /// Rise and fall are counted where the state is kept.
+    fn health_threshold(&self, _success: bool) -> usize {
+        1
+    }
+}
+
+impl Check {
+    fn peer(&self) -> HttpPeer {
+        let mut target = self.backend.address;
+        if let Some(port) = self.policy.port {
+            target.set_port(port.get());
+        }
+        let name = self.backend.tls_name.as_deref();
+        let mut peer = HttpPeer::new(target, name.is_some(), name.unwrap_or_default().to_owned());
+        // Nothing is reused: a probe is to find out whether a connection can be made.
+        peer.group_key = fastrand::u64(1..);
+        let options = &mut peer.options;
+        options.connection_timeout = Some(self.policy.timeout);
+        options.total_connection_timeout = Some(self.policy.timeout);
+        options.read_timeout = Some(self.policy.timeout);
+        options.write_timeout = Some(self.policy.timeout);
+        options.verify_cert = self.tls.verify;
+        options.verify_hostname = self.tls.verify;
+        options.ca = self.tls.ca.as_ref().map(|bundle| {
+            bundle.certificates().iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect()
+        });
+        peer
+    }
+
+    async fn ask(&self, session: &mut HttpSession, path: &str, host: &str) -> Result<u16> {
+        let mut request = RequestHeader::build("GET", path.as_bytes(), None)?;
+        request.insert_header("Host", host)?;
+        request.insert_header("User-Agent", "goodgate-health-check")?;
+        request.insert_header("Connection", "close")?;
+        session.write_request_header(Box::new(request)).await?;
+        loop {
+            session.read_response().await?;
+            let status = session.resp_header().map_or(0, |response| response.status.as_u16());
+            if !(100..200).contains(&status) {
+                return Ok(status);
+            }
+        }
+    }
+}
+
+/// Why a probe failed.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a probe that failed otherwise ended without an answer")]
+pub(crate) fn cause(error: &Error) -> Cause {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Cause::ConnectionTimeout,
+        ErrorType::ConnectRefused => Cause::ConnectionRefused,
+        ErrorType::ConnectNoRoute => Cause::DestinationIpUnroutable,
+        ErrorType::InvalidCert => Cause::TlsCertificateError,
+        ErrorType::TLSHandshakeFailure => {
+            Cause::of_handshake(error.context.as_ref().map(ImmutStr::as_str).unwrap_or_default())
+        }
+        ErrorType::ReadTimedout => Cause::HttpResponseTimeout,
+        ErrorType::HTTPStatus(status) => {
+            ReceivedStatus::from_code(*status).map_or(Cause::HttpProtocolError, Cause::Received)
+        }
+        ErrorType::InvalidHTTPHeader => Cause::HttpProtocolError,
+        _ => Cause::ConnectionTerminated,
+    }
+}

@@ -1,0 +1,86 @@
+//! Backends behind TLS, with certificates that may be as wrong as the real ones.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+/// An authority that scenarios trust, or not.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// What a certificate says of its holder.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    pub name: &'static str,
+    pub is_expired: bool,
+}
+
+/// Good until long after this is read.
+pub fn valid(name: &'static str) -> Identity {
+    Identity { name, is_expired: false }
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Its own certificate, as a file holds it.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A server's side with a certificate for this identity.
+    pub fn server(&self, identity: Identity) -> ServerConfig {
+        let (chain, key) = self.certificate(identity);
+        ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap()
+    }
+
+    /// The same, and clients must have a certificate, too.
+    pub fn server_for_known_clients(&self, identity: Identity) -> ServerConfig {
+        let (chain, key) = self.certificate(identity);
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+        ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap()
+    }
+
+    fn certificate(
+        &self,
+        identity: Identity,
+    ) -> (Vec<tokio_rustls::rustls::pki_types::CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let mut params = CertificateParams::new(vec![identity.name.to_owned()]).unwrap();
+        if identity.is_expired {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2020, 12, 31);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &*self.0).unwrap();
+        (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    }
+}
+
+/// Takes off TLS in front of a backend; the address to be configured.
+pub async fn in_front_of(backend: SocketAddr, server: ServerConfig) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(server));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut outside) = acceptor.accept(stream).await else { return };
+                let Ok(mut inside) = TcpStream::connect(backend).await else { return };
+                let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+            });
+        }
+    });
+    address
+}
