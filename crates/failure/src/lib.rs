@@ -7,6 +7,7 @@
 mod attempt;
 mod budget;
 mod cause;
+mod guide;
 mod retry;
 mod window;
 mod words;
@@ -14,6 +15,7 @@ mod words;
 pub use attempt::{Attempt, Attempts, Phase};
 pub use budget::{Budget, BudgetPolicy};
 pub use cause::{Blame, Cause, ReceivedStatus};
+pub use guide::{Chapter, Guide};
 pub use retry::{Decision, Refusal, Replay, RetryPolicy, Situation};
 pub use window::Window;
 pub use words::{Word, Words};
