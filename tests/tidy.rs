@@ -16,6 +16,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "tidy/monitoring.rs"]
+mod monitoring;
+
 /// Rooms by layer, from the bottom. A room may name those of lower layers.
 const LAYERS: [&[&str]; 5] = [
     &["goodgate-failure"],
