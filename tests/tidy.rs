@@ -16,6 +16,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "tidy/dashboard.rs"]
+mod dashboard;
 #[path = "tidy/monitoring.rs"]
 mod monitoring;
 

@@ -120,9 +120,14 @@ impl Prometheus {
 
     /// The value that it has for a query with one result.
     pub async fn query(&self, query: &str) -> Option<f64> {
+        self.results(query).await.first()?["value"][1].as_str()?.parse().ok()
+    }
+
+    /// The series that it has for a query; none while it does not answer.
+    pub async fn results(&self, query: &str) -> Vec<Value> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let answer = self.api(&format!("query?query={encoded}")).await?;
-        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+        let answer = self.api(&format!("query?query={encoded}")).await.unwrap_or_default();
+        answer["data"]["result"].as_array().cloned().unwrap_or_default()
     }
 
     /// The alerts that are pending or firing; none while it does not answer.
