@@ -34,8 +34,8 @@ fn panels_have_ids_of_their_own_and_do_not_overlap() {
     let mut wrong = Vec::new();
     for panel in &panels {
         let [x, y, width, height] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
-        let cells = (x..x + width).flat_map(|column| (y..y + height).map(move |row| (column, row)));
-        let is_free = cells.fold(true, |is_free, cell| taken.insert(cell) && is_free);
+        let mut cells = (x..x + width).flat_map(|column| (y..y + height).map(move |row| (column, row)));
+        let is_free = cells.all(|cell| taken.insert(cell));
         if !is_free || width * height == 0 || x + width > COLUMNS {
             wrong.push(format!("{} at {x},{y}", title(panel)));
         }
