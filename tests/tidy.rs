@@ -16,6 +16,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "tidy/dashboard.rs"]
+mod dashboard;
+#[path = "tidy/monitoring.rs"]
+mod monitoring;
+
 /// Rooms by layer, from the bottom. A room may name those of lower layers.
 const LAYERS: [&[&str]; 5] = [
     &["goodgate-failure"],
@@ -175,27 +180,6 @@ fn every_metric_is_documented_and_every_metric_in_the_docs_exists() {
 fn series(name: &str) -> &str {
     let suffix = ["_bucket", "_sum", "_count"].into_iter().find_map(|suffix| name.strip_suffix(suffix));
     suffix.unwrap_or(name)
-}
-
-#[test]
-fn every_cause_is_explained_to_operators() {
-    let text = read(&root().join("crates/failure/src/cause.rs"));
-    let is_name = |word: &&str| {
-        !word.is_empty()
-            && word
-                .chars()
-                .all(|letter| letter.is_ascii_lowercase() || letter == '_' || letter.is_ascii_digit())
-    };
-    let names: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \"")?.1.strip_suffix("\","))
-        .filter(is_name)
-        .collect();
-    assert!(names.len() >= 34, "{names:?}");
-    let docs = read(&root().join("docs/failures.md"));
-    let wrong =
-        names.into_iter().filter(|name| !docs.contains(&format!("`{name}`"))).map(str::to_owned).collect();
-    none(wrong, "causes missing in docs/failures.md");
 }
 
 #[test]

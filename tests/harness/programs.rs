@@ -4,7 +4,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::eventually;
+use serde_json::Value;
+
+use super::{eventually, get};
 
 /// A program that ends with the scenario.
 pub struct Program {
@@ -78,6 +80,68 @@ impl Nginx {
 }
 
 impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.program = None;
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Debian's Prometheus, which scrapes one gateway and evaluates its rules once a second.
+pub struct Prometheus {
+    address: SocketAddr,
+    folder: PathBuf,
+    program: Option<Program>,
+}
+
+impl Prometheus {
+    /// `rules` are rule files: names and texts.
+    pub fn start(gateway: SocketAddr, rules: &[(&str, String)]) -> Self {
+        let folder = super::gateway::folder();
+        let address = free_address();
+        for (name, text) in rules {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+        let names: Vec<&str> = rules.iter().map(|(name, _)| *name).collect();
+        let config = format!(
+            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [{}]\n\
+             scrape_configs:\n  - job_name: goodgate\n    static_configs: [{{ targets: [\"{gateway}\"] }}]\n",
+            names.join(", ")
+        );
+        std::fs::write(folder.join("prometheus.yml"), config).unwrap();
+        let arguments = [
+            format!("--config.file={}", folder.join("prometheus.yml").display()),
+            format!("--storage.tsdb.path={}", folder.join("data").display()),
+            format!("--web.listen-address={address}"),
+        ];
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let program = Some(Program::start("prometheus", "prometheus", &arguments));
+        Self { address, folder, program }
+    }
+
+    /// The value that it has for a query with one result.
+    pub async fn query(&self, query: &str) -> Option<f64> {
+        self.results(query).await.first()?["value"][1].as_str()?.parse().ok()
+    }
+
+    /// The series that it has for a query; none while it does not answer.
+    pub async fn results(&self, query: &str) -> Vec<Value> {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = self.api(&format!("query?query={encoded}")).await.unwrap_or_default();
+        answer["data"]["result"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The alerts that are pending or firing; none while it does not answer.
+    pub async fn alerts(&self) -> Option<Vec<Value>> {
+        self.api("alerts").await?["data"]["alerts"].as_array().cloned()
+    }
+
+    async fn api(&self, path: &str) -> Option<Value> {
+        let answer = get(self.address, &format!("/api/v1/{path}")).await.ok()?;
+        serde_json::from_str(&answer.text()).ok()
+    }
+}
+
+impl Drop for Prometheus {
     fn drop(&mut self) {
         self.program = None;
         let _ = std::fs::remove_dir_all(&self.folder);

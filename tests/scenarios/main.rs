@@ -14,6 +14,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod alerting;
 mod broken_configs;
 mod chaos;
 mod coalescing;

@@ -121,8 +121,12 @@ async fn a_name_that_does_not_resolve_does_not_prevent_the_start() {
         gateway.metric("goodgate_gateway_errors_total{cause=\"dns_error\",status=\"502\"}").await
     };
     eventually("it is counted", || async { counted().await == 1.0 }).await;
+    let in_rotation = "goodgate_upstream_backends_in_rotation{upstream=\"web\"}";
+    let zero = format!("{in_rotation} 0\n");
+    assert!(gateway.metrics().await.contains(&zero), "an upstream without addresses has none in rotation");
     dns.set(zone(&[&backend]));
     eventually("it works once the name resolves", || async { gateway.get("/").await.status == 200 }).await;
+    assert_eq!(gateway.metric(in_rotation).await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,11 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
-
-use crate::harness::gateway::folder;
-use crate::harness::programs::{Nginx, Program, free_address};
-use crate::harness::{Act, Backend, Gateway, Load, eventually, get};
+use crate::harness::programs::{Nginx, Prometheus};
+use crate::harness::{Act, Backend, Gateway, Load, eventually};
 use crate::site;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,51 +37,28 @@ async fn nginx_backends_come_and_go_without_a_failed_request() {
     assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, 0.0);
 }
 
-/// The value that Prometheus has for a query with one result.
-async fn query(prometheus: std::net::SocketAddr, query: &str) -> Option<f64> {
-    let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let answer = get(prometheus, &format!("/api/v1/query?query={encoded}")).await.ok()?;
-    let answer: Value = serde_json::from_str(&answer.text()).ok()?;
-    answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_shows_the_502s_by_cause() {
     let backend = Backend::refusing().await;
     let gateway = Gateway::start(&site(&[&backend], "", "")).await;
-    let folder = folder();
-    let config = format!(
-        "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: goodgate\n    static_configs: [{{ targets: [\"{}\"] }}]\n",
-        gateway.admin
-    );
-    std::fs::write(folder.join("prometheus.yml"), config).unwrap();
-    let listens = free_address();
-    let arguments = [
-        format!("--config.file={}", folder.join("prometheus.yml").display()),
-        format!("--storage.tsdb.path={}", folder.join("data").display()),
-        format!("--web.listen-address={listens}"),
-    ];
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let prometheus = Program::start("prometheus", "prometheus", &arguments);
+    let prometheus = Prometheus::start(gateway.admin, &[]);
     let refused = "sum(goodgate_gateway_errors_total{status=\"502\",cause=\"connection_refused\"})";
     eventually("it is scraped, at zero from the start", || async {
-        query(listens, refused).await == Some(0.0)
+        prometheus.query(refused).await == Some(0.0)
     })
     .await;
     for _ in 0..7 {
         assert_eq!(gateway.get("/").await.status, 502);
     }
-    eventually("the counter is seen", || async { query(listens, refused).await == Some(7.0) }).await;
+    eventually("the counter is seen", || async { prometheus.query(refused).await == Some(7.0) }).await;
     for (question, value) in [
         ("sum(goodgate_gateway_errors_total{status=\"502\"})", 7.0),
         ("sum(goodgate_gateway_errors_total{cause=\"connection_timeout\"})", 0.0),
         ("sum(goodgate_responses_total{status=\"502\",origin=\"goodgate\"})", 7.0),
         ("up{job=\"goodgate\"}", 1.0),
     ] {
-        assert_eq!(query(listens, question).await, Some(value), "{question}");
+        assert_eq!(prometheus.query(question).await, Some(value), "{question}");
     }
-    drop(prometheus);
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,8 @@ async fn a_bad_file_changes_nothing_and_says_why() {
             .to_owned()
     };
     let before = hash().await;
+    let successful = || async { gateway.metric("goodgate_config_last_reload_successful").await };
+    assert_eq!(successful().await, 1.0, "nothing has failed yet");
     let bad = [
         (
             site(&[&b], "    max_fail: 3\n", ""),
@@ -71,6 +73,7 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     for (text, why) in bad {
         gateway.write_config(&text);
         gateway.reload("failed").await;
+        assert_eq!(successful().await, 0.0);
         let lines = gateway.errors();
         let line = lines.lines().last().unwrap_or_default();
         assert!(line.contains("ERROR") && line.contains(why), "{line}");
@@ -85,6 +88,7 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     gateway.reload("ok").await;
     assert_eq!(gateway.get("/").await.status, 200);
     assert_eq!(b.requests(), 1, "and a good one is loaded as ever");
+    assert_eq!(successful().await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,8 @@ async fn serves_the_copy_when_every_backend_is_down() {
     let cache = "    cache: { mode: standard, use_stale: [error, timeout] }\n";
     let gateway = Gateway::start(&site(&[&a, &b], "", cache)).await;
     assert_eq!(gateway.get("/page").await.text(), "good");
+    let in_rotation = "goodgate_upstream_backends_in_rotation{upstream=\"web\"}";
+    assert_eq!(gateway.metric(in_rotation).await, 2.0);
     a.kill();
     b.kill();
     eventually("the copy is stale", || async { age(&gateway.get("/page").await) > 1 }).await;
@@ -32,6 +34,7 @@ async fn serves_the_copy_when_every_backend_is_down() {
     eventually("five more rescues", || async { rescues().await >= before + 5.0 }).await;
     let answer = gateway.get("/never-seen").await;
     assert_eq!(answer.status, 502);
+    assert_eq!(gateway.metric(in_rotation).await, 0.0);
     assert!(answer.header("proxy-status").unwrap().contains("error=connection_refused"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
 }

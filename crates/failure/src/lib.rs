@@ -7,6 +7,7 @@
 mod attempt;
 mod budget;
 mod cause;
+mod guide;
 mod retry;
 mod tls;
 mod window;
@@ -15,6 +16,7 @@ mod words;
 pub use attempt::{Attempt, Attempts, ConnectionAge, Phase};
 pub use budget::{Budget, BudgetPolicy};
 pub use cause::{Blame, Cause, ReceivedStatus};
+pub use guide::{Chapter, Guide};
 pub use retry::{Allowance, Decision, Refusal, Replay, RetryPolicy, Situation};
 pub use window::Window;
 pub use words::{Word, Words};

@@ -96,6 +96,35 @@ impl Refusal {
             Self::NotConfigured => "not_configured",
         }
     }
+
+    /// What it means, in one plain sentence for operators.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Tries => "As many attempts as allowed have sent something.",
+            Self::Budget => {
+                "Retries are at their share of the upstream's requests: more of them would add to the outage."
+            }
+            Self::NotReplayable => "The request may have been acted on, and its method must not be repeated.",
+            Self::BodyTooLarge => "The request body is over the 64 KiB that are kept.",
+            Self::Deadline => "The time for all attempts is over.",
+            Self::NoBackendLeft => "Every backend has been tried.",
+            Self::BytesOut => "The client has received the beginning of the answer.",
+            Self::NotConfigured => "Failures of this kind are not tried elsewhere.",
+        }
+    }
+
+    /// The key of the configuration that decides it; none where nothing can be set.
+    pub const fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::Tries => Some("routes[].retry.tries"),
+            Self::Budget => Some("routes[].retry.budget"),
+            Self::NotReplayable => Some("routes[].retry.replay"),
+            Self::Deadline => Some("routes[].timeout"),
+            Self::NoBackendLeft => Some("upstreams.*.backends"),
+            Self::NotConfigured => Some("routes[].retry.on"),
+            Self::BodyTooLarge | Self::BytesOut => None,
+        }
+    }
 }
 
 /// Which rule allowed another attempt.

@@ -25,6 +25,7 @@ impl Metrics {
 
     /// Notes a load of the configuration after the start.
     pub fn config_reloaded(&self, ok: bool) {
+        self.config.last_reload_successful.set(f64::from(u8::from(ok)));
         self.config.reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
     }
 
@@ -44,12 +45,16 @@ impl Metrics {
     }
 
     fn write_backends(&self, upstreams: &[Arc<Upstream>]) {
+        self.backends.in_rotation.reset();
         self.backends.state.reset();
         self.backends.in_flight.reset();
         self.backends.attempts.reset();
         for upstream in upstreams {
+            let name = upstream.spec().name.as_str();
+            let in_rotation = i64::try_from(upstream.in_rotation()).unwrap_or(i64::MAX);
+            self.backends.in_rotation.with_label_values(&[name]).set(in_rotation);
             for view in upstream.views() {
-                self.write_backend(&upstream.spec().name, &view);
+                self.write_backend(name, &view);
             }
         }
     }

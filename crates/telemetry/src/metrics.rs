@@ -130,6 +130,7 @@ pub(crate) struct BackendFamilies {
     pub(crate) retries_refused: IntCounterVec,
     pub(crate) connect: HistogramVec,
     pub(crate) first_byte: HistogramVec,
+    pub(crate) in_rotation: IntGaugeVec,
     pub(crate) state: IntGaugeVec,
     pub(crate) in_flight: IntGaugeVec,
     pub(crate) health_checks: IntCounterVec,
@@ -166,6 +167,11 @@ impl BackendFamilies {
                 "Time to the response header",
                 &["upstream"],
                 &DURATION_BUCKETS,
+            )?,
+            in_rotation: to.gauges(
+                "goodgate_upstream_backends_in_rotation",
+                "Backends that requests are given to",
+                &["upstream"],
             )?,
             state: to.gauges(
                 "goodgate_backend_state",
@@ -254,6 +260,7 @@ impl CacheFamilies {
 #[derive(Debug)]
 pub(crate) struct ConfigFamilies {
     pub(crate) reloads: IntCounterVec,
+    pub(crate) last_reload_successful: Gauge,
     pub(crate) last_success: Gauge,
     pub(crate) hash: IntGaugeVec,
 }
@@ -266,12 +273,17 @@ impl ConfigFamilies {
                 "Loads of the configuration after the start",
                 &["result"],
             )?,
+            last_reload_successful: to.gauge(
+                "goodgate_config_last_reload_successful",
+                "1 unless the last load of the configuration failed",
+            )?,
             last_success: to.gauge(
                 "goodgate_config_last_success_timestamp_seconds",
                 "When the configuration was last loaded",
             )?,
             hash: to.gauges("goodgate_config_hash", "1 for the configuration in force", &["hash"])?,
         };
+        families.last_reload_successful.set(1.0);
         for result in ["ok", "failed"] {
             families.reloads.with_label_values(&[result]);
         }

@@ -142,9 +142,14 @@ impl Upstream {
         self.rotation.load().backends.iter().any(|backend| !tried(backend.address))
     }
 
+    /// How many backends are in rotation, backups included.
+    pub fn in_rotation(&self) -> usize {
+        self.rotation.load().taking_turns
+    }
+
     /// Whether nothing is in rotation at all.
     pub fn is_out(&self) -> bool {
-        self.rotation.load().taking_turns == 0
+        self.in_rotation() == 0
     }
 
     /// Whether an ejection has run out, so that one request may find out more.
