@@ -31,7 +31,6 @@ pub(crate) fn attempt(error: &Error, phase: Phase) -> Cause {
         | ErrorType::ConnectProxyFailure => connect(error),
         // What Pingora makes of a socket that cannot be had.
         ErrorType::InternalError if phase == Phase::Connect && io_error(error).is_some() => connect(error),
-        ErrorType::InternalError => Cause::ProxyInternalError,
         ErrorType::InvalidHTTPHeader => invalid_header(error),
         ErrorType::H1Error | ErrorType::H2Error | ErrorType::H2Downgrade | ErrorType::InvalidH2 => {
             Cause::HttpProtocolError
@@ -54,6 +53,7 @@ pub(crate) fn attempt(error: &Error, phase: Phase) -> Cause {
         | ErrorType::FileCreateError
         | ErrorType::FileReadError
         | ErrorType::FileWriteError
+        | ErrorType::InternalError
         | ErrorType::UnknownError
         | ErrorType::Custom(_) => Cause::ProxyInternalError,
     }
