@@ -15,6 +15,7 @@
 mod harness;
 
 mod alerting;
+mod answers;
 mod broken_configs;
 mod chaos;
 mod coalescing;

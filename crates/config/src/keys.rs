@@ -88,7 +88,7 @@ pub(crate) const TIMEOUTS: Keys =
 pub(crate) const STORE: Keys = Keys { built: &["memory", "max_object"], later: &["disk"] };
 
 pub(crate) const ROUTE: Keys = Keys {
-    built: &["name", "match", "upstream", "timeout", "retry", "cache", "max_body_bytes"],
+    built: &["name", "match", "upstream", "timeout", "retry", "cache", "max_body_bytes", "errors"],
     later: &[
         "redirect",
         "respond",
@@ -99,13 +99,14 @@ pub(crate) const ROUTE: Keys = Keys {
         "rate_limit",
         "allow",
         "deny",
-        "errors",
     ],
 };
 
 pub(crate) const MATCH: Keys = Keys { built: &["host", "path", "methods"], later: &["headers"] };
 
 pub(crate) const RETRY: Keys = Keys { built: &["tries", "on", "replay", "budget"], later: &[] };
+
+pub(crate) const ERRORS: Keys = Keys { built: &["html", "contact", "replace", "next_hop"], later: &[] };
 
 pub(crate) const CACHE: Keys = Keys {
     built: &[
@@ -130,7 +131,7 @@ pub(crate) const ACCESS_LOG: Keys = Keys { built: &["path", "format"], later: &[
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 22] = [
+pub(crate) const ALL: [(&str, &Keys); 23] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -149,6 +150,7 @@ pub(crate) const ALL: [(&str, &Keys); 22] = [
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),
     ("routes[].retry", &RETRY),
+    ("routes[].errors", &ERRORS),
     ("routes[].cache", &CACHE),
     ("routes[].cache.cookies", &COOKIES),
     ("routes[].cache.bypass", &BYPASS),
@@ -240,6 +242,8 @@ mod tests {
             ("caches.*.max_object", size(OBJECT_BYTES_MAX)),
             ("routes[].match.path", PATH.to_owned()),
             ("routes[].timeout", time(ROUTE_TIMEOUT)),
+            ("routes[].errors.next_hop", "false".to_owned()),
+            ("routes[].errors.replace", words(&[])),
             ("routes[].retry.tries", TRIES.to_string()),
             ("routes[].retry.on", words(RETRY_ON)),
             ("routes[].retry.budget", format!("{BUDGET_PERCENT}%")),

@@ -12,6 +12,7 @@ mod file;
 mod keys;
 mod kind;
 mod nearest;
+mod page;
 mod problem;
 mod quantity;
 mod read;
@@ -25,8 +26,9 @@ mod view;
 use std::io::Read;
 use std::path::Path;
 
+pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
-pub use settings::{Admin, Config, HostPattern, Limits, Listener, LogTarget, RouteSpec, Server};
+pub use settings::{Admin, Config, ErrorSpec, HostPattern, Limits, Listener, LogTarget, RouteSpec, Server};
 pub use token::Token;
 
 use problem::{Mark, Report};

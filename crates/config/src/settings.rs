@@ -4,14 +4,15 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use goodgate_cache::{CachePolicy, StoreSpec};
-use goodgate_failure::RetryPolicy;
+use goodgate_failure::{RetryPolicy, Words};
 use goodgate_upstream::UpstreamSpec;
 use ipnet::IpNet;
 
-use crate::Token;
+use crate::{ErrorPage, Token};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -110,6 +111,21 @@ pub struct RouteSpec {
     pub cache: Option<CachePolicy>,
     /// Bytes of a request body.
     pub body_bytes_max: u64,
+    /// What clients get to see when it fails.
+    pub errors: ErrorSpec,
+}
+
+/// The errors that a route's clients get to see.
+#[derive(Clone, Debug, Default)]
+pub struct ErrorSpec {
+    /// A page of the operator's for people; none: ours.
+    pub page: Option<Arc<ErrorPage>>,
+    /// Whom to turn to. Needs no escaping in HTML and JSON.
+    pub contact: Option<String>,
+    /// Errors of backends that are replaced by ours, with the same status.
+    pub replace: Words,
+    /// Whether `Proxy-Status` says which backend it was.
+    pub next_hop: bool,
 }
 
 /// A host that a route answers for. Lower case, no port.

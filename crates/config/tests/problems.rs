@@ -319,6 +319,21 @@ c.yaml:4:55: upstreams.app.tls.client_cert: not supported by this build yet"#;
 }
 
 #[test]
+fn what_stands_in_an_error_page_is_checked() {
+    let text = "upstreams: { app: [10.0.0.1:80] }
+routes:
+  - upstream: app
+    errors: { html: missing.html, contact: '<b>', replace: [http_500, error], next_hop: 1, page: x }
+";
+    let problems = r#"c.yaml:4:21: routes[0].errors.html: missing.html cannot be read: No such file or directory (os error 2)
+c.yaml:4:44: routes[0].errors.contact: found "<b>"; allowed: an address or a sentence of at most 200 characters, none of them one of <>&"'\
+c.yaml:4:71: routes[0].errors.replace[1]: found "error"; allowed: http_500, http_502, http_503, http_504, http_429, http_403, http_404
+c.yaml:4:89: routes[0].errors.next_hop: found 1; allowed: true, false
+c.yaml:4:92: routes[0].errors.page: unknown key; allowed: html, contact, replace, next_hop"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn no_backend_is_there_twice() {
     let text = "upstreams:
   app:
@@ -570,7 +585,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, timeout, retry, cache, max_body_bytes"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, timeout, retry, cache, max_body_bytes, errors"#;
     assert_eq!(told(text), problems);
 }
 

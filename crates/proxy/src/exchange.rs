@@ -231,7 +231,8 @@ fn unacceptable(session: &Session, response: &ResponseHeader, route: &Route) -> 
     (fields.sum::<usize>() > route.response_header_bytes_max).then_some(Cause::HttpResponseHeaderSectionSize)
 }
 
-/// A status that may count as a failure: another backend first, then a copy, else it is passed on.
+/// A status that may count as a failure: another backend first, then a copy, else it is passed on, or replaced
+/// by an error of ours if the route says so.
 fn judge_status(
     session: &mut Session,
     context: &mut Context,
@@ -245,13 +246,15 @@ fn judge_status(
     if !backend_blamed {
         context.attempting.succeeded(route, now);
     }
-    if !(route.retry.on.covers(cause) || backend_blamed || stale_for_it) {
+    let is_replaced = route.errors.replace.covers(cause);
+    if !(route.retry.on.covers(cause) || backend_blamed || stale_for_it || is_replaced) {
         return Ok(());
     }
     if context.attempting.failed(route, session, cause, now) {
         return Err(settled(true));
     }
-    if stale_for_it && !has_answered(session) && copies::choose(session, context, cause) {
+    let may_replace = !has_answered(session);
+    if may_replace && (is_replaced || stale_for_it && copies::choose(session, context, cause)) {
         return Err(settled(false));
     }
     Ok(())

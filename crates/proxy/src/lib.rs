@@ -17,6 +17,7 @@ mod forward;
 mod gateway;
 mod head;
 mod kept;
+mod page;
 mod peer;
 mod request_id;
 mod route;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use goodgate_cache::CachePolicy;
-use goodgate_config::{HostPattern, RouteSpec};
+use goodgate_config::{ErrorSpec, HostPattern, RouteSpec};
 use goodgate_failure::RetryPolicy;
 use goodgate_telemetry::{RouteMetrics, UpstreamMetrics};
 use goodgate_upstream::Upstream;
@@ -33,6 +33,7 @@ pub(crate) struct Route {
     pub(crate) retry: RetryPolicy,
     pub(crate) cache: Option<(CachePolicy, &'static StoreRoom)>,
     pub(crate) body_bytes_max: u64,
+    pub(crate) errors: ErrorSpec,
     pub(crate) response_header_bytes_max: usize,
 }
 

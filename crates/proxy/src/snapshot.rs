@@ -155,6 +155,7 @@ fn build(
             retry: spec.retry.clone(),
             cache,
             body_bytes_max: spec.body_bytes_max,
+            errors: spec.errors.clone(),
             response_header_bytes_max: config.limits.response_header_bytes_max,
         };
         Some((spec, Arc::new(route)))

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use goodgate_failure::{Budget, Cause};
@@ -155,6 +155,17 @@ impl Upstream {
     /// Whether an ejection has run out, so that one request may find out more.
     pub fn is_trial_due(&self, now: Instant) -> bool {
         self.rotation.load().trial_due.is_some_and(|due| due <= now)
+    }
+
+    /// When nothing is in rotation: how long until the next trial, or the next probe, can change that.
+    pub fn next_chance(&self, now: Instant) -> Option<Duration> {
+        let rotation = self.rotation.load();
+        if rotation.taking_turns > 0 {
+            return None;
+        }
+        let trial = rotation.trial_due.map(|due| due.saturating_duration_since(now));
+        let probe = self.spec.probe.as_ref().map(|probe| probe.interval_down * probe.rise.get());
+        trial.into_iter().chain(probe).min()
     }
 
     /// Why there is no backend at all: the failure of DNS if a name has no address, else just that.

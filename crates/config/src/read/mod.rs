@@ -6,6 +6,7 @@
 
 mod backend;
 mod cache;
+mod errors;
 mod health;
 mod route;
 mod server;
@@ -33,7 +34,7 @@ pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Conf
     let stores = cache::stores(&top);
     let under = Under::read(&top, folder, &stores, limits.body_bytes_max);
     let upstreams = upstream::upstreams(&top, folder, under.upstream);
-    let names = route::Names { upstreams: upstream::names(&top), stores: stores.names() };
+    let names = route::Names { upstreams: upstream::names(&top), stores: stores.names(), folder };
     let routes = route::routes(&top, under.route, &names, limits.body_bytes_max);
     let caches = routes.iter().any(|route| route.cache.is_some());
     Some(Config {
@@ -66,7 +67,8 @@ impl<'a> Under<'a> {
         let route = defaults.get("route");
         if let Some(map) = route.as_ref().and_then(|view| view.map(&keys::ROUTE)) {
             refuse(&map, &["name", "match"]);
-            route::policies(&map, &stores.names(), body_bytes_max);
+            let names = route::Names { upstreams: Vec::new(), stores: stores.names(), folder };
+            route::policies(&map, &names, body_bytes_max);
         }
         Self { upstream: upstream.map(|view| view.node()), route: route.map(|view| view.node()) }
     }

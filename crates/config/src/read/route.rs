@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::path::Path;
 
 use goodgate_cache::CachePolicy;
 use goodgate_failure::{BudgetPolicy, Replay, RetryPolicy, Words};
 use http::Method;
 
 use super::server::BODY_BYTES_MAX;
-use super::{TIMEOUT, cache, check_name};
+use super::{TIMEOUT, cache, check_name, errors};
 use crate::address::parse_host_pattern;
 use crate::kind::{duration, failure_word, integer, not_among, one_of, percent, size, text, text_as};
 use crate::tree::Node;
 use crate::view::{Map, View};
-use crate::{HostPattern, RouteSpec, defaults, keys};
+use crate::{ErrorSpec, HostPattern, RouteSpec, defaults, keys};
 
 /// The engine tries no more often than this.
 const TRIES_MAX: u32 = 16;
@@ -29,6 +30,8 @@ const REPLAY: [(&str, Replay); 4] = [
 pub(super) struct Names<'a> {
     pub(super) upstreams: Vec<&'a str>,
     pub(super) stores: Vec<&'a str>,
+    /// Where relative paths start.
+    pub(super) folder: &'a Path,
 }
 
 /// At least one; no name twice, and no two that match the same.
@@ -62,7 +65,7 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         None => Some(defaults::PATH.to_owned()),
     };
     let name = map.read("name", text_as(|text| check_name(text, "/*").map(|()| text.to_owned())));
-    let policies = policies(&map, &names.stores, body_bytes_max);
+    let policies = policies(&map, names, body_bytes_max);
     let upstream = map.required("upstream")?.read(|node| {
         let name = text(node)?;
         let index = names.upstreams.iter().position(|upstream| *upstream == name);
@@ -80,6 +83,7 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         retry: policies.retry,
         cache: policies.cache,
         body_bytes_max: policies.body_bytes_max,
+        errors: policies.errors,
     })
 }
 
@@ -99,14 +103,16 @@ pub(super) struct Policies {
     retry: RetryPolicy,
     cache: Option<CachePolicy>,
     body_bytes_max: u64,
+    errors: ErrorSpec,
 }
 
-pub(super) fn policies(map: &Map<'_>, stores: &[&str], body_bytes_max: u64) -> Policies {
+pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) -> Policies {
     Policies {
         timeout: map.read("timeout", duration(TIMEOUT)).unwrap_or(defaults::ROUTE_TIMEOUT),
         retry: retry(&map.section("retry", &keys::RETRY)),
-        cache: map.get("cache").and_then(|view| cache::policy(&view, stores)),
+        cache: map.get("cache").and_then(|view| cache::policy(&view, &names.stores)),
         body_bytes_max: map.read("max_body_bytes", size(1..=BODY_BYTES_MAX)).unwrap_or(body_bytes_max),
+        errors: errors::errors(map, names.folder),
     }
 }
 
