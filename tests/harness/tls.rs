@@ -75,9 +75,11 @@ pub async fn in_front_of(backend: SocketAddr, server: ServerConfig) -> SocketAdd
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
+            let _ = stream.set_nodelay(true);
             tokio::spawn(async move {
                 let Ok(mut outside) = acceptor.accept(stream).await else { return };
                 let Ok(mut inside) = TcpStream::connect(backend).await else { return };
+                let _ = inside.set_nodelay(true);
                 let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
             });
         }

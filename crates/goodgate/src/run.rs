@@ -17,6 +17,7 @@ use goodgate_watch::{Resolver, Watcher};
 use log::info;
 use pingora::server::configuration::ServerConf;
 use pingora_runtime::Runtime;
+use pingora_rustls::{RootCertStore, load_platform_certs_incl_env_into_store};
 use tokio::sync::watch;
 
 use crate::reload::Reloader;
@@ -63,6 +64,7 @@ pub(crate) fn run(file: &Path) -> Result<ExitCode> {
 /// Runs the gateway. `ready` is called once it listens.
 pub(crate) fn start(config: &Config, file: Option<&Path>, ready: &dyn Fn(&Config)) -> Result<ExitCode> {
     raise_file_limit();
+    check_trusted_certificates()?;
     let listeners = bind_all(config)?;
     let admin = bind::bind(config.admin.address, "admin.address")?;
     let revision = option_env!("GOODGATE_REVISION").unwrap_or("unknown");
@@ -139,6 +141,16 @@ fn raise_file_limit() {
     {
         log::warn!(error:% = error, limit = soft; "the limit of open files cannot be raised");
     }
+}
+
+/// Pingora loads the certificates that the machine trusts when it starts, and panics if one cannot be read.
+fn check_trusted_certificates() -> Result<()> {
+    let mut store = RootCertStore::empty();
+    load_platform_certs_incl_env_into_store(&mut store).map_err(|error| {
+        anyhow!(
+            "the machine's trusted certificates cannot be read (see SSL_CERT_FILE, SSL_CERT_DIR): {error}"
+        )
+    })
 }
 
 fn bind_all(config: &Config) -> Result<Vec<TcpListener>> {

@@ -180,7 +180,8 @@ pub(crate) fn response_header(
         return Ok(());
     };
     let now = Instant::now();
-    if let Some(cause) = unacceptable(session, response, &route) {
+    if let Some((cause, detail)) = unacceptable(session, response, &route) {
+        context.attempting.note_detail(detail);
         return Err(settled(context.attempting.failed(&route, session, cause, now)));
     }
     context.attempting.answered(&route, response.status.as_u16(), now);
@@ -218,17 +219,23 @@ fn note_idle_hint(context: &Context, response: &ResponseHeader, now: Instant) {
 }
 
 /// What is no answer at all: a 101 that nobody asked for, or to another protocol; a header over the limit.
-fn unacceptable(session: &Session, response: &ResponseHeader, route: &Route) -> Option<Cause> {
+fn unacceptable(
+    session: &Session,
+    response: &ResponseHeader,
+    route: &Route,
+) -> Option<(Cause, Option<Box<str>>)> {
     if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.as_ref().is_upgrade_req() {
-        return Some(Cause::HttpProtocolError);
+        return Some((Cause::HttpProtocolError, Some("101 without a request to switch".into())));
     }
     if response.status == StatusCode::SWITCHING_PROTOCOLS
         && !forward::is_upgrade_asked_for(&session.req_header().headers, &response.headers)
     {
-        return Some(Cause::HttpUpgradeFailed);
+        return Some((Cause::HttpUpgradeFailed, Some("101 to another protocol than asked for".into())));
     }
     let fields = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    (fields.sum::<usize>() > route.response_header_bytes_max).then_some(Cause::HttpResponseHeaderSectionSize)
+    let (size, limit) = (fields.sum::<usize>(), route.response_header_bytes_max);
+    let detail = || format!("{size} bytes, limits.max_response_header_bytes is {limit}").into();
+    (size > limit).then(|| (Cause::HttpResponseHeaderSectionSize, Some(detail())))
 }
 
 /// A status that may count as a failure: another backend first, then a copy, else it is passed on, or replaced

@@ -1,13 +1,13 @@
 //! One request's attempts: which backend is next, what a failure means, whether another try is allowed.
 
+mod failing;
+
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_failure::{
-    Allowance, Attempt, Attempts, Cause, ConnectionAge, Decision, Phase, Refusal, Situation,
-};
+use goodgate_failure::{Attempt, Attempts, Cause, ConnectionAge, Phase};
 use goodgate_telemetry::backend_changed;
 use goodgate_upstream::{Backend, How, Lease, Wish};
 use http::{Method, StatusCode};
@@ -41,8 +41,6 @@ pub(crate) struct Attempting {
     kept: Option<Arc<Kept>>,
     /// Who refused the connection, and when: the only ones that may be asked twice.
     refusals: Vec<(SocketAddr, Instant)>,
-    /// What happened to the attempt under way has been recorded already.
-    pub(crate) settled: bool,
 }
 
 /// A kept connection that was of no use is replaced by another one to the same backend. That is no retry.
@@ -83,7 +81,6 @@ impl Attempting {
             begun: false,
             kept: None,
             refusals: Vec::new(),
-            settled: false,
         }
     }
 
@@ -169,7 +166,6 @@ impl Attempting {
         }
         self.started = now;
         self.interim = 0;
-        self.settled = false;
         fresh
     }
 
@@ -249,49 +245,6 @@ impl Attempting {
         }
     }
 
-    /// The attempt failed. Whether the request is tried again.
-    pub(crate) fn failed(&mut self, route: &Route, session: &Session, cause: Cause, now: Instant) -> bool {
-        self.settled = true;
-        self.note_bytes_out(session);
-        let (phase, reused) = self.note_failure(cause, now);
-        if self.loses_race(route, session, cause, phase, reused, now) {
-            self.note_next(Ok(Allowance::ConnectionRace));
-            return true;
-        }
-        route.upstream_metrics.attempt_failed(cause);
-        if let Some(lease) = &mut self.lease {
-            let change = lease.failed(cause, now);
-            backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);
-        }
-        if phase != Phase::Connect {
-            self.sent += 1;
-        }
-        match self.decide(route, session, cause, phase, now) {
-            Ok(allowance) => {
-                self.note_next(Ok(allowance));
-                true
-            }
-            Err(refusal) => {
-                self.refuse(route, refusal);
-                false
-            }
-        }
-    }
-
-    /// Records why there will be no further attempt.
-    pub(crate) fn refuse(&mut self, route: &Route, refusal: Refusal) {
-        if self.log.last().is_some_and(|attempt| attempt.refusal().is_none()) {
-            self.note_next(Err(refusal));
-            route.upstream_metrics.retry_refused(refusal);
-        }
-    }
-
-    fn note_next(&mut self, next: Result<Allowance, Refusal>) {
-        if let Some(attempt) = self.log.last_mut() {
-            attempt.next = Some(next);
-        }
-    }
-
     /// What the failure is in the words of the kernel or a library; before it is reported.
     pub(crate) fn note_detail(&mut self, detail: Option<Box<str>>) {
         if let Some(attempt) = self.log.last_mut() {
@@ -331,84 +284,6 @@ impl Attempting {
         if let Some(attempt) = self.log.last_mut().filter(|attempt| attempt.phase != Phase::Connect) {
             attempt.bytes_out = session.upstream_body_bytes_sent().unwrap_or_default() as u64;
         }
-    }
-
-    fn note_failure(&mut self, cause: Cause, now: Instant) -> (Phase, bool) {
-        let started = self.started;
-        let Some(attempt) = self.log.last_mut() else {
-            return (Phase::Connect, false);
-        };
-        if cause == Cause::ConnectionRefused {
-            self.refusals.push((attempt.backend, now));
-        }
-        attempt.cause = Some(cause);
-        attempt.total = Some(now.saturating_duration_since(started));
-        (attempt.phase, attempt.reused)
-    }
-
-    fn loses_race(
-        &mut self,
-        route: &Route,
-        session: &Session,
-        cause: Cause,
-        phase: Phase,
-        reused: bool,
-        now: Instant,
-    ) -> bool {
-        let died = reused && phase == Phase::Request && cause == Cause::ConnectionTerminated;
-        if died {
-            self.note_idle_close(now);
-        }
-        let lost = died
-            && self.replacement == Replacement::None
-            && route.retry.replay.allows(&session.req_header().method)
-            && !session.as_ref().retry_buffer_truncated();
-        if lost {
-            self.replacement = Replacement::RaceLost;
-        }
-        lost
-    }
-
-    /// The backend closed a kept connection just when it was used again.
-    fn note_idle_close(&self, now: Instant) {
-        let age = self.log.last().and_then(|attempt| attempt.age);
-        if let (Some(ConnectionAge { idle: Some(idle), .. }), Some(lease)) = (age, &self.lease) {
-            lease.backend().closed_idle(idle, now);
-        }
-    }
-
-    fn decide(
-        &self,
-        route: &Route,
-        session: &Session,
-        cause: Cause,
-        phase: Phase,
-        now: Instant,
-    ) -> Result<Allowance, Refusal> {
-        let situation = Situation {
-            cause,
-            method: &session.req_header().method,
-            sent_attempts: self.sent,
-            request_bytes_sent: phase != Phase::Connect,
-            body_kept: !session.as_ref().retry_buffer_truncated(),
-            response_bytes_out: has_answered(session),
-            deadline: self.deadline,
-            now,
-        };
-        let allowance = match route.retry.decide(&situation) {
-            Decision::RetryFree => Allowance::NothingSent,
-            Decision::RetryFromBudget => Allowance::Replayable,
-            Decision::Stop(refusal) => return Err(refusal),
-        };
-        let is_tried = |address| self.log.iter().any(|attempt| attempt.backend == address);
-        let is_left = |address| !is_tried(address) || self.may_ask_again(address, now);
-        if !route.upstream.has_untried(|address| !is_left(address)) {
-            return Err(Refusal::NoBackendLeft);
-        }
-        if allowance == Allowance::Replayable && !route.upstream.budget().take(route.retry.budget, now) {
-            return Err(Refusal::Budget);
-        }
-        Ok(allowance)
     }
 }
 

@@ -1,0 +1,96 @@
+//! TLS to backends: who proves what.
+
+use crate::harness::dns::{Dns, Zone};
+use crate::harness::tls::{Authority, in_front_of, valid};
+use crate::harness::{Act, Backend, Gateway, eventually};
+
+/// A file with the authority's certificate, and its folder.
+fn file(authority: &Authority) -> (std::path::PathBuf, std::path::PathBuf) {
+    let folder = crate::harness::gateway::folder();
+    let file = folder.join("ca.pem");
+    std::fs::write(&file, authority.pem()).unwrap();
+    (file, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_proves_its_name_is_used_and_its_connections_kept() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let authority = Authority::new();
+    let (ca, folder) = file(&authority);
+    let front = in_front_of(backend.address, authority.server(valid("app.test"))).await;
+    let dns = Dns::start(Zone::Addresses(vec!["127.0.0.1".parse().unwrap()], 60)).await;
+    let config = format!(
+        "server: {{ resolver: ['{}'] }}\nupstreams:\n  \
+         named: {{ backends: ['https://app.test:{}'], tls: {{ ca: {} }}, health_check: {{ http: {{ path: /health }}, interval: 50ms }} }}\n  \
+         numbered: {{ backends: ['{front}'], tls: {{ ca: {}, sni: app.test }} }}\nroutes:\n  \
+         - {{ match: {{ path: /named }}, upstream: named }}\n  - {{ upstream: numbered }}\n",
+        dns.address,
+        front.port(),
+        ca.display(),
+        ca.display()
+    );
+    backend.set_on("/health", Act::Answer(200));
+    let gateway = Gateway::start(&config).await;
+    let first = gateway.get("/named").await;
+    assert_eq!(first.status, 200, "{first:?}");
+    let attempt = gateway.record(&first).await["attempts"][0].clone();
+    assert!(attempt["tls_ms"].as_f64().unwrap() > 0.0, "{attempt}");
+    assert!(attempt["tls_ms"].as_f64() < attempt["connect_ms"].as_f64(), "{attempt}");
+    // Proven with the same name to the same authority at the same address: one pool.
+    for path in ["/named", "/numbered"] {
+        let again = gateway.get(path).await;
+        assert_eq!(again.status, 200, "{again:?}");
+        let attempt = gateway.record(&again).await["attempts"][0].clone();
+        assert_eq!((&attempt["reused"], &attempt["connect_ms"]), (&true.into(), &0.0.into()), "{attempt}");
+    }
+    let checks = || gateway.metric("goodgate_health_checks_total{result=\"ok\"}");
+    eventually("checks go over TLS", || async { checks().await >= 2.0 }).await;
+    assert_eq!(gateway.state(front).await, "up");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_refused_unless_it_is_not_to_be_verified() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let front = in_front_of(backend.address, Authority::new().server(valid("other.test"))).await;
+    let health = "    health_check: { tcp: {}, interval: 50ms, interval_down: 50ms, fall: 1 }\n";
+    for (verify, status, state) in [("full", 502, "down"), ("off", 200, "up")] {
+        let config = format!(
+            "upstreams:\n  web:\n    backends: ['https://{front}']\n    tls: {{ verify: {verify} }}\n{health}routes:\n  - upstream: web\n"
+        );
+        let gateway = Gateway::start(&config).await;
+        let answer = gateway.get("/").await;
+        assert_eq!(answer.status, status, "{verify}");
+        eventually("the checks say the same", || async { gateway.state(front).await == state }).await;
+        let record = gateway.record(&answer).await;
+        if status == 502 {
+            assert_eq!(record["cause"], "tls_certificate_error", "{record}");
+            let detail = record["attempts"][0]["detail"].as_str().unwrap();
+            assert!(detail.contains("UnknownIssuer"), "{detail}");
+            let checks = "goodgate_health_checks_total{result=\"tls_certificate_error\"}";
+            assert!(gateway.metric(checks).await >= 1.0);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_trusts_another_authority_reuses_no_connection_of_the_old() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let (good, other) = (Authority::new(), Authority::new());
+    let ((good_ca, one), (other_ca, two)) = (file(&good), file(&other));
+    let front = in_front_of(backend.address, good.server(valid("app.test"))).await;
+    let config = |ca: &std::path::Path| {
+        format!(
+            "upstreams:\n  web: {{ backends: ['{front}'], tls: {{ ca: {}, sni: app.test }} }}\nroutes:\n  - upstream: web\n",
+            ca.display()
+        )
+    };
+    let gateway = Gateway::start(&config(&good_ca)).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    gateway.write_config(&config(&other_ca));
+    gateway.reload("ok").await;
+    assert_eq!(gateway.get("/").await.status, 502, "what was kept was trusted by the old configuration");
+    for folder in [one, two] {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
