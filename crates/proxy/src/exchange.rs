@@ -218,7 +218,8 @@ fn note_idle_hint(context: &Context, response: &ResponseHeader, now: Instant) {
     }
 }
 
-/// What is no answer at all: a 101 that nobody asked for, or to another protocol; a header over the limit.
+/// What is no answer at all: a 101 that nobody asked for, or to another protocol; a body in a coding that was
+/// not asked for; a header over the limit.
 fn unacceptable(
     session: &Session,
     response: &ResponseHeader,
@@ -231,6 +232,9 @@ fn unacceptable(
         && !forward::is_upgrade_asked_for(&session.req_header().headers, &response.headers)
     {
         return Some((Cause::HttpUpgradeFailed, Some("101 to another protocol than asked for".into())));
+    }
+    if !forward::is_framing_known(&response.headers) {
+        return Some((Cause::HttpProtocolError, Some("a Transfer-Encoding other than chunked".into())));
     }
     let fields = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
     let (size, limit) = (fields.sum::<usize>(), route.response_header_bytes_max);

@@ -94,6 +94,17 @@ pub(crate) fn idle_hint(value: &HeaderValue) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
 }
 
+/// Whether the body of a response is framed in a way that can be told (RFC 9112 section 6.1): we ask for no
+/// transfer coding, so that `chunked` alone may be there, once.
+pub(crate) fn is_framing_known(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
 /// Whether a 101 switches to a protocol that the request named (RFC 9110 section 7.8).
 pub(crate) fn is_upgrade_asked_for(asked: &HeaderMap, switched: &HeaderMap) -> bool {
     let protocols = |headers: &HeaderMap| -> Vec<String> {

@@ -115,6 +115,8 @@ pub fn not_http() -> Vec<Fault> {
         act("two-lengths", wrong, 502, head("Content-Length: 10\r\nContent-Length: 5")),
         act("negative-length", wrong, 502, head("Content-Length: -1")),
         act("wordy-length", wrong, 502, head("Content-Length: ten")),
+        act("gzip-coding", wrong, 502, head("Transfer-Encoding: gzip")),
+        act("chunked-twice", wrong, 502, head("Transfer-Encoding: chunked, chunked")),
         act("unasked-101", wrong, 502, Act::BytesThenHang(bytes("HTTP/1.1 101 Switching Protocols\r\n\r\n"))),
         act("storm-of-1xx", wrong, 502, Act::Storm(bytes("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"))),
         act("header-80k", large, 502, large_header(80 << 10)),
