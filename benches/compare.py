@@ -11,6 +11,8 @@ Needs nginx and wrk. Everything listens on 127.0.0.1.
   benches/compare.py [--rounds 5] [--seconds 3] [--case proxy_1k ...]
 
 With --bare (the example `bare_pingora`) the proxy cases measure Pingora with nothing added as well.
+With --before (another goodgate binary) the case `change` measures what a change costs: plain proxying by both,
+without an access log and with one.
 """
 
 import argparse
@@ -83,14 +85,14 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; se
     return Process([shutil.which("nginx") or "/usr/sbin/nginx", "-c", path, "-p", f"{folder}/{name}"], port, log)
 
 
-def goodgate(binary, folder, port, backend, log):
-    os.makedirs(f"{folder}/goodgate", exist_ok=True)
-    path = f"{folder}/goodgate/goodgate.yaml"
+def goodgate(binary, folder, port, backend, log, name="goodgate", access_log="off"):
+    os.makedirs(f"{folder}/{name}", exist_ok=True)
+    path = f"{folder}/{name}/goodgate.yaml"
     with open(path, "w", encoding="utf8") as file:
         file.write(f"""server: {{ threads: 1 }}
 listeners: [{{ address: "127.0.0.1:{port}" }}]
 admin: {{ address: "127.0.0.1:{free_port()}" }}
-access_log: {{ path: off }}
+access_log: {{ path: {access_log} }}
 upstreams:
   web: {{ backends: ["127.0.0.1:{backend}"], fail_timeout: 1h, timeouts: {{ idle: 60s }} }}
 routes:
@@ -140,11 +142,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--goodgate", default="target/release/goodgate")
     parser.add_argument("--bare", default="target/release/examples/bare_pingora")
+    parser.add_argument("--before", help="a goodgate binary to compare with")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--case", action="append", choices=["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "kept_1k", "stale", "memory"])
+    parser.add_argument("--case", action="append", choices=["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "kept_1k", "stale", "memory", "change"])
     options = parser.parse_args()
-    wanted = options.case or ["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "kept_1k", "stale", "memory"]
+    wanted = options.case or ["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "kept_1k", "change", "stale", "memory"]
     folder = tempfile.mkdtemp(prefix="goodgate-bench-")
     log = open(f"{folder}/log", "w", encoding="utf8")
     running = []
@@ -185,6 +188,16 @@ def main():
         if "kept_1k" in wanted:
             both = [("no cache", gateway, "/plain/1k"), ("last-good copy", gateway, "/kept/1k")]
             report("kept_1k", rounds(options.rounds, options.seconds, both), "no cache", "-")
+        if "change" in wanted and options.before:
+            for kind, target in (("off", "off"), ("on", "/dev/null")):
+                pair = []
+                for which, binary in (("before", options.before), ("after", options.goodgate)):
+                    name = f"{which}-{kind}"
+                    process = goodgate(binary, folder, free_port(), ports[0], log, name, target)
+                    running.append(process)
+                    load(process.port, "/plain/1k", 1)
+                    pair.append((name, process, "/plain/1k"))
+                report(f"log {kind}", rounds(options.rounds, options.seconds, pair), f"before-{kind}", 1.03)
         if "memory" in wanted:
             requests, marks = 0, {}
             for mark in (100_000, 1_000_000):
