@@ -170,7 +170,7 @@ pub(crate) fn response_header(
 ) -> Result<()> {
     let is_upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
     if response.status.is_informational() && !is_upgrade {
-        forward::response(response);
+        forward::response(response)?;
         return interim(session, context);
     }
     if let Some(client) = &context.client {
@@ -191,7 +191,7 @@ pub(crate) fn response_header(
     } else {
         context.attempting.succeeded(&route, now);
     }
-    forward::response(response);
+    forward::response(response)?;
     copies::note_confirmation(context, session, response);
     copies::keep_last_good(context, session, response);
     Ok(())
@@ -233,7 +233,7 @@ fn unacceptable(
     {
         return Some((Cause::HttpUpgradeFailed, Some("101 to another protocol than asked for".into())));
     }
-    if !forward::is_framing_known(&response.headers) {
+    if !forward::is_framing_known(response) {
         return Some((Cause::HttpProtocolError, Some("a Transfer-Encoding other than chunked".into())));
     }
     let fields = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);

@@ -7,7 +7,7 @@ use goodgate_upstream::{Backend, HostHeader};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
 use ipnet::IpNet;
-use pingora_error::Result;
+use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::context::Context;
@@ -95,11 +95,12 @@ pub(crate) fn idle_hint(value: &HeaderValue) -> Option<Duration> {
 }
 
 /// Whether the body of a response is framed in a way that can be told (RFC 9112 section 6.1): we ask for no
-/// transfer coding, so that `chunked` alone may be there, once.
-pub(crate) fn is_framing_known(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+/// transfer coding, so that `chunked` alone may be there, once, and HTTP/1.0 has none.
+pub(crate) fn is_framing_known(response: &ResponseHeader) -> bool {
+    let mut codings = response.headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => true,
+        (Some(_), None) if response.version != Version::HTTP_11 => false,
         (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     }
@@ -118,16 +119,40 @@ pub(crate) fn is_upgrade_asked_for(asked: &HeaderMap, switched: &HeaderMap) -> b
 
 /// Removes what concerns only the connection to the backend (RFC 9110 section 7.6.1). The framing stays:
 /// Pingora needs it. A 101 keeps what makes it one.
-pub(crate) fn response(response: &mut ResponseHeader) {
+pub(crate) fn response(response: &mut ResponseHeader) -> Result<()> {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
-        return;
+        return Ok(());
     }
     for name in hop_by_hop(&response.headers) {
         response.remove_header(&name);
     }
+    let has_no_body = response.status.is_informational() || response.status == StatusCode::NO_CONTENT;
+    if has_no_body {
+        // RFC 9110 section 8.6, RFC 9112 section 6.1: neither may be there.
+        response.remove_header(&header::CONTENT_LENGTH);
+        response.remove_header(&header::TRANSFER_ENCODING);
+    } else {
+        unify_length(response)?;
+    }
     if response.version != Version::HTTP_11 {
         response.set_version(Version::HTTP_11);
     }
+    Ok(())
+}
+
+/// One length where the same one was said several times (RFC 9110 section 8.6); that they are the same was
+/// checked when the header was read.
+fn unify_length(response: &mut ResponseHeader) -> Result<()> {
+    let mut lengths = response.headers.get_all(header::CONTENT_LENGTH).iter();
+    let (Some(first), second) = (lengths.next(), lengths.next()) else {
+        return Ok(());
+    };
+    let one = first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    if second.is_none() && one.len() == first.len() {
+        return Ok(());
+    }
+    let one = HeaderValue::from_bytes(one).or_err(ErrorType::InternalError, "a length that was a number")?;
+    response.insert_header(header::CONTENT_LENGTH, one)
 }
 
 /// The fields that are for this connection only: known ones, and those that `Connection` names, but for
@@ -229,7 +254,7 @@ mod tests {
         ] {
             answer.append_header(name, value).unwrap();
         }
-        response(&mut answer);
+        response(&mut answer).unwrap();
         assert_eq!(answer.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
     }
 }

@@ -116,6 +116,7 @@ pub fn not_http() -> Vec<Fault> {
         act("negative-length", wrong, 502, head("Content-Length: -1")),
         act("wordy-length", wrong, 502, head("Content-Length: ten")),
         act("gzip-coding", wrong, 502, head("Transfer-Encoding: gzip")),
+        act("chunked-1.0", wrong, 502, Act::BytesThenClose(bytes(&FIRST_CHUNK.replace("1.1", "1.0")))),
         act("chunked-twice", wrong, 502, head("Transfer-Encoding: chunked, chunked")),
         act("unasked-101", wrong, 502, Act::BytesThenHang(bytes("HTTP/1.1 101 Switching Protocols\r\n\r\n"))),
         act("storm-of-1xx", wrong, 502, Act::Storm(bytes("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"))),
