@@ -129,12 +129,21 @@ impl Content<'_> {
              <meta name=\"viewport\" content=\"width=device-width\"><meta name=\"robots\" content=\"noindex\">\
              <title>{status} {title}</title>\
              <style>body{{font:1.1em/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em;color:#222;\
-             background:#fff}}small{{color:#666}}</style></head>\n<body><h1>{title}</h1><p>{details} {}</p>{contact}\
+             background:#fff}}small{{color:#666}}</style></head>\n<body><h1>{}</h1><p>{details} {}</p>{contact}\
              <p><small>Error {status}, request {}</small></p>{}</body></html>\n",
+            self.headline(),
             self.advice(),
             self.request_id,
             if self.may_reload { RELOAD } else { "" },
         )
+    }
+
+    fn headline(&self) -> &'static str {
+        match self.error.status {
+            404 => "There is nothing at this address",
+            500.. => "This page is not available right now",
+            _ => self.title(),
+        }
     }
 
     fn advice(&self) -> Cow<'static, str> {
