@@ -31,7 +31,13 @@ COPY goodgate /goodgate
 
 FROM ${BINARY_FROM} AS binary
 
+# The authorities that backends with `https://` are verified against.
+FROM ${BUILD_IMAGE} AS certificates
+RUN test -e /etc/ssl/certs/ca-certificates.crt || \
+    { apt-get -q update && apt-get -q install --yes --no-install-recommends ca-certificates; }
+
 FROM ${RUN_IMAGE}
+COPY --from=certificates /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=binary --chmod=755 /goodgate /usr/local/bin/goodgate
 COPY deploy/container/goodgate.yaml /etc/goodgate/goodgate.yaml
 USER 65532:65532

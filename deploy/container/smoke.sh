@@ -40,7 +40,7 @@ fail() {
 make_bases() {
     local tree=$work/tree
     docker image inspect goodgate-base goodgate-nginx >/dev/null 2>&1 && return
-    debootstrap --variant=minbase "${DEBIAN_SUITE:-bookworm}" "$tree" >"$work/debootstrap.log" || fail "$(tail -3 "$work/debootstrap.log")"
+    debootstrap --variant=minbase --include=ca-certificates "${DEBIAN_SUITE:-bookworm}" "$tree" >"$work/debootstrap.log" || fail "$(tail -3 "$work/debootstrap.log")"
     tar --directory "$tree" --exclude ./var/cache/apt --exclude ./var/lib/apt/lists --exclude ./usr/share/doc \
         --create . | docker import - goodgate-base >/dev/null
     # Nothing is to be started in there.
