@@ -20,6 +20,7 @@ mod coalescing;
 mod confirming;
 mod front;
 mod health;
+mod logs;
 mod names;
 mod privacy;
 mod real_parts;

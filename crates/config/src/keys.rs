@@ -123,11 +123,13 @@ pub(crate) const COOKIES: Keys = Keys { built: &["ignore", "serve_anonymous"], l
 
 pub(crate) const BYPASS: Keys = Keys { built: &["headers"], later: &[] };
 
-pub(crate) const ACCESS_LOG: Keys = Keys { built: &["path", "format"], later: &["sample_ok", "mask"] };
+pub(crate) const ACCESS_LOG: Keys = Keys { built: &["path", "format", "sample_ok", "mask"], later: &[] };
+
+pub(crate) const MASK: Keys = Keys { built: &["query", "client_ip"], later: &[] };
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 21] = [
+pub(crate) const ALL: [(&str, &Keys); 22] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -149,6 +151,7 @@ pub(crate) const ALL: [(&str, &Keys); 21] = [
     ("routes[].cache.cookies", &COOKIES),
     ("routes[].cache.bypass", &BYPASS),
     ("access_log", &ACCESS_LOG),
+    ("access_log.mask", &MASK),
 ];
 
 #[cfg(test)]
@@ -243,6 +246,10 @@ mod tests {
             ("routes[].cache.use_stale", words(USE_STALE)),
             ("routes[].cache.stale_for", time(STALE_FOR)),
             ("routes[].cache.status_header", STATUS_HEADER.to_string()),
+            ("access_log.format", format!("{LOG_FORMAT:?}").to_lowercase()),
+            ("access_log.sample_ok", format!("{SAMPLE_OK:?}")),
+            ("access_log.mask.query", format!("[{}]", MASK_QUERY.join(", "))),
+            ("access_log.mask.client_ip", (if MASK_CUTS_CLIENT { "/24" } else { "none" }).to_owned()),
         ]
     }
 

@@ -25,7 +25,9 @@ use std::io::Read;
 use std::path::Path;
 
 pub use problem::{Problem, Problems};
-pub use settings::{Admin, Config, HostPattern, Limits, Listener, LogTarget, RouteSpec, Server};
+pub use settings::{
+    AccessLog, Admin, Config, HostPattern, Limits, Listener, LogFormat, LogMask, LogTarget, RouteSpec, Server,
+};
 pub use token::Token;
 
 use problem::{Mark, Report};

@@ -69,9 +69,9 @@ pub(crate) fn start(config: &Config, file: Option<&Path>, ready: &dyn Fn(&Config
     let metrics = Metrics::new(BuildInfo { version: env!("CARGO_PKG_VERSION"), revision });
     let metrics = Arc::new(metrics.context("the metrics cannot be declared")?);
     logging::count_panics(&metrics);
-    let access_log = AccessLog::open(&target(&config.access_log), metrics.log_dropped.clone());
-    let access_log =
-        access_log.with_context(|| format!("access_log.path: cannot write to {:?}", config.access_log))?;
+    let access_log = AccessLog::open(target(&config.access_log.target), metrics.log_dropped.clone());
+    let access_log = access_log
+        .with_context(|| format!("access_log.path: cannot write to {:?}", config.access_log.target))?;
     let now = Instant::now();
     let live = Arc::new(Live::new(config, Arc::clone(&metrics), access_log, now));
     let main = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;

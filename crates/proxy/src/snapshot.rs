@@ -3,13 +3,16 @@
 //! A reload builds a new [`Snapshot`] beside the old one and swaps it in; a request that has begun keeps
 //! its route of the old. Stores, metrics, the log and the backends' vitals live on.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use goodgate_config::{Config, Limits};
-use goodgate_telemetry::{AccessLog, Metrics, RouteMetrics, StoreUsage, UpstreamMetrics};
+use goodgate_config::{Config, Limits, LogFormat};
+use goodgate_telemetry::{
+    AccessLog, Format, LogPolicy, Mask, Metrics, RouteMetrics, StoreUsage, UpstreamMetrics,
+};
 use goodgate_upstream::Upstream;
 use ipnet::IpNet;
 
@@ -22,6 +25,7 @@ pub struct Snapshot {
     pub(crate) router: Router,
     pub(crate) limits: Arc<Limits>,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) log: LogPolicy,
     upstreams: Vec<Arc<Upstream>>,
 }
 
@@ -86,6 +90,11 @@ impl Live {
     /// Requests under way, with those that are being read.
     pub fn requests_in_flight(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Opens the file of the access log again; false if it goes to none.
+    pub fn reopen_log(&self) -> io::Result<bool> {
+        self.access_log.reopen()
     }
 
     /// Writes out what the access log still holds.
@@ -156,6 +165,18 @@ fn build(
         router: Router::new(routes),
         limits: Arc::new(config.limits.clone()),
         trusted_proxies: config.trusted_proxies.clone(),
+        log: log_policy(&config.access_log),
         upstreams,
+    }
+}
+
+fn log_policy(log: &goodgate_config::AccessLog) -> LogPolicy {
+    LogPolicy {
+        mask: Mask::new(log.mask.query.clone(), log.mask.cuts_client),
+        format: match log.format {
+            LogFormat::Json => Format::Json,
+            LogFormat::Text => Format::Text,
+        },
+        sample_ok: log.sample_ok,
     }
 }

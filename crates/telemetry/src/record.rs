@@ -27,8 +27,10 @@ pub struct AccessRecord<'a> {
     pub method: Cow<'a, str>,
     /// The host asked for.
     pub host: Cow<'a, str>,
-    /// The path, without the query: that may hold secrets.
+    /// The path, without the query.
     pub path: Cow<'a, str>,
+    /// The query, with its secrets masked; none if there was no `?`.
+    pub query: Option<Cow<'a, str>>,
     /// The HTTP version of the client.
     pub version: &'static str,
     /// The route's name.
@@ -82,6 +84,7 @@ impl<'a> AccessRecord<'a> {
             method: "".into(),
             host: "".into(),
             path: "".into(),
+            query: None,
             version: "",
             route: "none".into(),
             upstream: "none".into(),
@@ -101,7 +104,7 @@ impl<'a> AccessRecord<'a> {
 
     /// Whether something failed, seen by the client or averted.
     pub fn is_of_interest(&self) -> bool {
-        self.cause.is_some() || self.rescue.is_some() || self.status >= 500
+        is_of_interest(self.status, self.cause, self.rescue)
     }
 
     /// The same record, owning its text.
@@ -112,6 +115,7 @@ impl<'a> AccessRecord<'a> {
             method: own(self.method),
             host: own(self.host),
             path: own(self.path),
+            query: self.query.map(own),
             route: own(self.route),
             upstream: own(self.upstream),
             user_agent: self.user_agent.map(own),
@@ -119,6 +123,11 @@ impl<'a> AccessRecord<'a> {
             ..self
         }
     }
+}
+
+/// Whether something failed, seen by the client or averted: known before there is a record.
+pub fn is_of_interest(status: u16, cause: Option<Cause>, rescue: Option<(By, Cause)>) -> bool {
+    cause.is_some() || rescue.is_some() || status >= 500
 }
 
 /// An attempt as it is written.

@@ -7,6 +7,7 @@
 mod backend;
 mod cache;
 mod health;
+mod logs;
 mod route;
 mod server;
 mod upstream;
@@ -44,7 +45,7 @@ pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Conf
         upstreams,
         stores: stores.used(caches),
         routes,
-        access_log: server::access_log(&top, folder),
+        access_log: logs::access_log(&top, folder),
     })
 }
 
