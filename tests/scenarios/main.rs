@@ -27,6 +27,7 @@ mod real_parts;
 mod reloading;
 mod retries;
 mod stale;
+mod traces;
 
 /// An upstream `web` of these backends with more settings (YAML lines, indented by four).
 fn upstream(backends: &[&harness::Backend], settings: &str) -> String {

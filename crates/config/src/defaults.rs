@@ -132,3 +132,8 @@ pub const SAMPLE_OK: f64 = 1.0;
 pub const MASK_QUERY: [&str; 4] = ["token", "code", "key", "password"];
 /// `access_log.mask.client_ip`: whether it is `/24` and not `none`.
 pub const MASK_CUTS_CLIENT: bool = false;
+
+/// `tracing.sample`.
+pub const TRACE_SAMPLE: f64 = 0.01;
+/// The port of a `tracing.otlp` that names none: that of OTLP over HTTP.
+pub const OTLP_PORT: u16 = 4318;

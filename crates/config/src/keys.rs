@@ -21,8 +21,9 @@ pub(crate) const TOP: Keys = Keys {
         "caches",
         "routes",
         "access_log",
+        "tracing",
     ],
-    later: &["tracing", "include"],
+    later: &["include"],
 };
 
 pub(crate) const SERVER: Keys =
@@ -127,9 +128,11 @@ pub(crate) const ACCESS_LOG: Keys = Keys { built: &["path", "format", "sample_ok
 
 pub(crate) const MASK: Keys = Keys { built: &["query", "client_ip"], later: &[] };
 
+pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] };
+
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 22] = [
+pub(crate) const ALL: [(&str, &Keys); 23] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -152,6 +155,7 @@ pub(crate) const ALL: [(&str, &Keys); 22] = [
     ("routes[].cache.bypass", &BYPASS),
     ("access_log", &ACCESS_LOG),
     ("access_log.mask", &MASK),
+    ("tracing", &TRACING),
 ];
 
 #[cfg(test)]
@@ -249,6 +253,7 @@ mod tests {
             ("access_log.format", format!("{LOG_FORMAT:?}").to_lowercase()),
             ("access_log.sample_ok", format!("{SAMPLE_OK:?}")),
             ("access_log.mask.query", format!("[{}]", MASK_QUERY.join(", "))),
+            ("tracing.sample", format!("{TRACE_SAMPLE:?}")),
             ("access_log.mask.client_ip", (if MASK_CUTS_CLIENT { "/24" } else { "none" }).to_owned()),
         ]
     }

@@ -26,7 +26,8 @@ use std::path::Path;
 
 pub use problem::{Problem, Problems};
 pub use settings::{
-    AccessLog, Admin, Config, HostPattern, Limits, Listener, LogFormat, LogMask, LogTarget, RouteSpec, Server,
+    AccessLog, Admin, Config, HostPattern, Limits, Listener, LogFormat, LogMask, LogTarget, RouteSpec,
+    Server, Tracing,
 };
 pub use token::Token;
 

@@ -34,6 +34,8 @@ pub struct Config {
     pub routes: Vec<RouteSpec>,
     /// `access_log`: what is recorded of requests.
     pub access_log: AccessLog,
+    /// `tracing`; none: no traces.
+    pub tracing: Option<Tracing>,
 }
 
 /// The process.
@@ -150,6 +152,15 @@ pub struct LogMask {
     pub query: Vec<String>,
     /// Whether a client's address is cut to its network: IPv4 to /24, IPv6 to /48.
     pub cuts_client: bool,
+}
+
+/// Traces of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracing {
+    /// The collector: `host:port`, which takes OTLP over plain HTTP.
+    pub otlp: String,
+    /// The share of requests that are traced where the client does not decide, 0 to 1.
+    pub sample: f64,
 }
 
 /// Where the access log goes.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use goodgate_cache::{CookiePattern, Mode};
-use goodgate_config::{AccessLog, Config, HostPattern, LogFormat, LogMask, LogTarget, Problems, load, parse};
+use goodgate_config::{
+    AccessLog, Config, HostPattern, LogFormat, LogMask, LogTarget, Problems, Tracing, load, parse,
+};
 use goodgate_failure::Word;
 use goodgate_upstream::{BackendAddress, HostHeader, ProbeKind};
 
@@ -198,4 +200,23 @@ access_log: { path: logs/access.json, format: text, sample_ok: 0.25, mask: { que
     let mask = LogMask { query: vec!["Sid".to_owned()], cuts_client: true };
     let log = AccessLog { target, format: LogFormat::Text, sample_ok: 0.25, mask };
     assert_eq!(config.access_log, log);
+}
+
+#[test]
+fn where_traces_go_and_how_many_is_read() {
+    let with = |tracing: &str| {
+        let text =
+            format!("upstreams: {{ app: ['10.0.0.1:80'] }}\nroutes: [{{ upstream: app }}]\n{tracing}\n");
+        read(&text).unwrap().tracing
+    };
+    assert_eq!(with(""), None);
+    let otlp = "otel.internal:4318".to_owned();
+    assert_eq!(
+        with("tracing: { otlp: 'http://otel.internal' }"),
+        Some(Tracing { otlp: otlp.clone(), sample: 0.01 })
+    );
+    assert_eq!(
+        with("tracing: { otlp: 'http://otel.internal:4318/', sample: 1 }"),
+        Some(Tracing { otlp, sample: 1.0 })
+    );
 }

@@ -46,14 +46,14 @@ fn what_is_not_built_is_refused_by_name() {
     balance: least_conn
 limits:
   max_connections_per_ip: 5
-tracing: {}
+include: []
 routes: [{ upstream: app }]
 ";
     let problems = "c.yaml:3:42: upstreams.app.backends[0].max_conns: not supported by this build yet
 c.yaml:4:5: upstreams.app.sticky: not supported by this build yet
 c.yaml:5:14: upstreams.app.balance: `least_conn` is not supported by this build yet; allowed: round_robin
 c.yaml:7:3: limits.max_connections_per_ip: not supported by this build yet
-c.yaml:8:1: tracing: not supported by this build yet";
+c.yaml:8:1: include: not supported by this build yet";
     assert_eq!(told(text), problems);
 }
 
@@ -601,4 +601,31 @@ c.yaml:1:34: upstreams.a.health_check.rise: found 0; allowed: a whole number fro
 c.yaml:4:61: upstreams.b.health_check.fall: found 0; allowed: a whole number from 1 to 1000
 c.yaml:5:21: upstreams.c."<<": found 3; allowed: a map or a list of maps"#;
     assert_eq!(told(text), problems);
+}
+
+#[test]
+fn traces_need_a_collector() {
+    let rest = "upstreams: { app: ['10.0.0.1:80'] }\nroutes: [{ upstream: app }]\n";
+    let one = |value: &str| told(&format!("tracing: {value}\n{rest}"));
+    assert_eq!(
+        one("{ sample: 2, rate: 1 }"),
+        "c.yaml:1:1: tracing: `otlp` is missing
+c.yaml:1:20: tracing.sample: found 2; allowed: a number from 0.0 to 1.0, like `0.01`
+c.yaml:1:23: tracing.rate: unknown key; allowed: otlp, sample"
+    );
+    for wrong in [
+        "127.0.0.1:4318",
+        "https://otel:4318",
+        "http://",
+        "http://otel/v1/traces",
+        "http://me@otel",
+        "http://otel:0",
+        "http://otel:4318 ",
+    ] {
+        let allowed = "allowed: `http://host:port` without a path, like `http://127.0.0.1:4318`";
+        assert!(one(&format!("{{ otlp: '{wrong}' }}")).ends_with(allowed), "{wrong}");
+    }
+    for good in ["http://127.0.0.1", "http://otel:1", "http://otel/", "http://[::1]:4318"] {
+        assert_eq!(one(&format!("{{ otlp: '{good}' }}")), "nothing", "{good}");
+    }
 }

@@ -111,6 +111,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         old.server.shutdown_drain != new.server.shutdown_drain
             || old.server.shutdown_delay != new.server.shutdown_delay,
     );
+    let collector = |config: &Config| config.tracing.as_ref().map(|tracing| tracing.otlp.clone());
+    compare("tracing.otlp", collector(old) != collector(new));
     compare("access_log.path", old.access_log.target != new.access_log.target);
     settings
 }

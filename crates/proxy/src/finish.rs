@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use goodgate_failure::Cause;
-use goodgate_telemetry::{AccessRecord, By, CacheResult, Mask, Origin, is_of_interest};
+use goodgate_telemetry::{AccessRecord, By, CacheResult, Mask, Origin, TraceContext, is_of_interest};
 use http::{Version, header};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorSource, Result};
@@ -57,8 +57,17 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     let log = &live.snapshot().log;
     let outcome = &context.outcome;
     let is_of_interest = is_of_interest(status, outcome.cause, outcome.rescue);
-    if live.access_log.is_on() && log.wants(is_of_interest, fastrand::f64) {
-        live.access_log.write(&record(&log.mask, session, context, status, now), log.format);
+    let is_logged = live.access_log.is_on() && log.wants(is_of_interest, fastrand::f64);
+    let traces = live.traces.as_ref().zip(context.trace.filter(TraceContext::is_sampled));
+    if !is_logged && traces.is_none() {
+        return;
+    }
+    let record = record(&log.mask, session, context, status, now);
+    if is_logged {
+        live.access_log.write(&record, log.format);
+    }
+    if let Some((traces, trace)) = traces {
+        traces.send(record.into_owned(), trace);
     }
 }
 
@@ -161,6 +170,7 @@ fn record<'a>(
     AccessRecord {
         time: context.started_at,
         request_id: context.request_id.as_str().into(),
+        trace_id: context.trace.map(|trace| trace.trace_id()),
         client: context.client_ip.map(|client| mask.client(client)),
         method: request.method.as_str().into(),
         host: mask.host(host),

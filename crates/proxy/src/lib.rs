@@ -22,6 +22,7 @@ mod route;
 mod snapshot;
 mod stores;
 mod stream;
+mod trace;
 mod watchdog;
 
 pub use connection::{Door, Proxy};

@@ -11,7 +11,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 use goodgate_config::{Config, Limits, LogFormat};
 use goodgate_telemetry::{
-    AccessLog, Format, LogPolicy, Mask, Metrics, RouteMetrics, StoreUsage, UpstreamMetrics,
+    AccessLog, Format, LogPolicy, Mask, Metrics, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
 };
 use goodgate_upstream::Upstream;
 use ipnet::IpNet;
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub(crate) limits: Arc<Limits>,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) log: LogPolicy,
+    /// The share of requests traced where the client does not decide.
+    pub(crate) trace_share: f64,
     upstreams: Vec<Arc<Upstream>>,
 }
 
@@ -37,13 +39,20 @@ pub struct Live {
     metrics: Arc<Metrics>,
     pub(crate) no_route: RouteMetrics,
     pub(crate) access_log: AccessLog,
+    pub(crate) traces: Option<Traces>,
     draining: AtomicBool,
     requests: AtomicUsize,
 }
 
 impl Live {
     /// Starts with a first configuration.
-    pub fn new(config: &Config, metrics: Arc<Metrics>, access_log: AccessLog, now: Instant) -> Self {
+    pub fn new(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        access_log: AccessLog,
+        traces: Option<Traces>,
+        now: Instant,
+    ) -> Self {
         let stores = Stores::default();
         let snapshot = build(config, None, &stores, &metrics, now);
         Self {
@@ -52,6 +61,7 @@ impl Live {
             stores,
             metrics,
             access_log,
+            traces,
             draining: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
         }
@@ -97,9 +107,12 @@ impl Live {
         self.access_log.reopen()
     }
 
-    /// Writes out what the access log still holds.
+    /// Writes out what the access log still holds, and sends the last spans.
     pub fn close_log(&self) {
         self.access_log.close();
+        if let Some(traces) = &self.traces {
+            traces.close();
+        }
     }
 
     /// The metrics of the process.
@@ -166,6 +179,7 @@ fn build(
         limits: Arc::new(config.limits.clone()),
         trusted_proxies: config.trusted_proxies.clone(),
         log: log_policy(&config.access_log),
+        trace_share: config.tracing.as_ref().map_or(0.0, |tracing| tracing.sample),
         upstreams,
     }
 }

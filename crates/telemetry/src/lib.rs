@@ -4,6 +4,7 @@
 //! Handles are resolved when a configuration is loaded: counting on the request path is atomic additions.
 
 mod access_log;
+mod collector;
 mod error_log;
 mod events;
 mod exposition;
@@ -12,7 +13,10 @@ mod mask;
 mod metrics;
 mod outlet;
 mod record;
+mod spans;
 mod text;
+mod trace_context;
+mod traces;
 
 pub use access_log::{AccessLog, Format, LogPolicy, Target};
 pub use error_log::ErrorLog;
@@ -21,3 +25,5 @@ pub use handles::{By, CacheResult, Origin, RouteMetrics, UpstreamMetrics};
 pub use mask::Mask;
 pub use metrics::{BuildInfo, Metrics, StoreUsage};
 pub use record::{AccessRecord, is_of_interest};
+pub use trace_context::{TraceContext, TraceId};
+pub use traces::Traces;

@@ -11,7 +11,7 @@ use goodgate_failure::{Attempt, Cause};
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use crate::{By, CacheResult, Origin};
+use crate::{By, CacheResult, Origin, TraceId};
 
 /// All that is known of a request at its end.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +21,8 @@ pub struct AccessRecord<'a> {
     pub time: SystemTime,
     /// The request's identifier.
     pub request_id: Cow<'a, str>,
+    /// The trace that it is part of, if there are traces.
+    pub trace_id: Option<TraceId>,
     /// The client's address, from trusted proxies if there are any.
     pub client: Option<IpAddr>,
     /// The method.
@@ -80,6 +82,7 @@ impl<'a> AccessRecord<'a> {
         Self {
             time,
             request_id: request_id.into(),
+            trace_id: None,
             client: Some(client.to_canonical()),
             method: "".into(),
             host: "".into(),

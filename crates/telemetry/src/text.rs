@@ -38,6 +38,9 @@ pub(crate) fn write(line: &mut Vec<u8>, record: &AccessRecord<'_>) -> io::Result
     field(line, &record.route);
     line.extend_from_slice(b" id=");
     field(line, &record.request_id);
+    if let Some(trace) = record.trace_id {
+        write!(line, " trace={trace}")?;
+    }
     line.extend_from_slice(b" agent=\"");
     escape(line, record.user_agent.as_deref().unwrap_or("-"), |byte| byte == b' ' || is_plain(byte));
     line.push(b'"');

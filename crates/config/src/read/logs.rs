@@ -1,11 +1,12 @@
-//! `access_log`: what is recorded of requests.
+//! `access_log` and `tracing`: what is told of requests.
 
 use std::path::Path;
 
-use crate::kind::{fraction, one_of, text, wrong};
+use crate::address::parse_collector;
+use crate::kind::{fraction, one_of, text, text_as, wrong};
 use crate::tree::Node;
 use crate::view::Map;
-use crate::{AccessLog, LogFormat, LogMask, LogTarget, defaults, keys};
+use crate::{AccessLog, LogFormat, LogMask, LogTarget, Tracing, defaults, keys};
 
 /// The longest name of a query parameter, and how many can be masked.
 const PARAMETER_BYTES_MAX: usize = 100;
@@ -20,6 +21,13 @@ pub(super) fn access_log(top: &Map<'_>, folder: &Path) -> AccessLog {
         sample_ok: map.read("sample_ok", fraction).unwrap_or(defaults::SAMPLE_OK),
         mask: mask(&map),
     }
+}
+
+pub(super) fn tracing(top: &Map<'_>) -> Option<Tracing> {
+    let map = top.get("tracing")?.map(&keys::TRACING)?;
+    let sample = map.read("sample", fraction).unwrap_or(defaults::TRACE_SAMPLE);
+    let otlp = map.required("otlp")?.read(text_as(parse_collector))?;
+    Some(Tracing { otlp, sample })
 }
 
 fn target(map: &Map<'_>, folder: &Path) -> LogTarget {

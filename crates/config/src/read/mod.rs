@@ -46,6 +46,7 @@ pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Conf
         stores: stores.used(caches),
         routes,
         access_log: logs::access_log(&top, folder),
+        tracing: logs::tracing(&top),
     })
 }
 
