@@ -237,6 +237,24 @@ async fn an_error_log_that_nobody_reads_stops_nothing() {
     eventually("the last words", || async { gateway.errors().ends_with("goodgate has stopped") }).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_nobody_who_does_not_read() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let folder = gateway::folder();
+    nix::unistd::mkfifo(&folder.join("access.log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let good = logging_to("access.log", &backend);
+    let mut gateway = Gateway::start_in(folder, &good).await;
+    gateway.read_errors(false);
+    let problems: String = (0..3000).map(|at| format!("colour{at}: red\n")).collect();
+    std::fs::write(gateway.folder.join("goodgate.yaml"), good + &problems).unwrap();
+    gateway.reload("failed").await;
+    latencies(&gateway, Duration::from_millis(500)).await;
+    let start = Instant::now();
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.ends(Duration::from_secs(20)).await, Some(0));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
 /// A whole configuration with the access log there.
 fn logging_to(path: &str, backend: &Backend) -> String {
     format!(

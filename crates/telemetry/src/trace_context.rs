@@ -153,6 +153,23 @@ mod tests {
     }
 
     #[test]
+    fn any_bytes_are_taken() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..20_000 {
+            let mut bytes = VALID.as_bytes().to_vec();
+            for _ in 0..random.usize(0..3) {
+                let at = random.usize(0..bytes.len());
+                bytes[at] = random.u8(..);
+            }
+            bytes.truncate(random.usize(50..60));
+            if let Some(context) = TraceContext::continued(&bytes, 1) {
+                assert!(read(&context.traceparent(0)).is_some(), "seed {seed}: {bytes:?}");
+            }
+        }
+    }
+
+    #[test]
     fn no_span_is_zero() {
         assert_eq!(TraceContext::new(1, u64::MAX, true).attempt_span(0), 1);
     }
