@@ -255,6 +255,21 @@ async fn a_stop_waits_for_nobody_who_does_not_read() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_words_before_a_hard_end_are_written() {
+    let backend = Backend::start(Act::Hang).await;
+    let mut gateway = Gateway::start(&site(&[&backend], "", "")).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    connection.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    eventually("the request is under way", || async { backend.requests() == 1 }).await;
+    gateway.signal(Signal::SIGTERM);
+    eventually("it stops", || async { gateway.errors().contains("goodgate stops") }).await;
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.ends(Duration::from_secs(20)).await, Some(1));
+    let last = "told to stop a second time: ending at once";
+    eventually("the last words", || async { gateway.errors().ends_with(last) }).await;
+}
+
 /// A whole configuration with the access log there.
 fn logging_to(path: &str, backend: &Backend) -> String {
     format!(

@@ -123,8 +123,11 @@ impl Outlet {
             self.shared.lose(1);
             return;
         }
-        state.appended += (state.buffer.len() - before) as u64;
-        if before == 0 {
+        let after = state.buffer.len();
+        state.appended += (after - before) as u64;
+        // Half a buffer is written without more gathering.
+        let half = self.bytes_max / 2;
+        if before == 0 || (before < half && after >= half) {
             self.shared.filled.notify_one();
         }
     }

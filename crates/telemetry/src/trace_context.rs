@@ -73,7 +73,13 @@ impl TraceContext {
 
     /// The `traceparent` that the backend of an attempt (0 is the first) is sent.
     pub fn traceparent(&self, attempt: usize) -> String {
-        format!("00-{}-{:016x}-{:02x}", self.trace, self.attempt_span(attempt), u8::from(self.is_sampled))
+        let mut text = String::with_capacity(LENGTH);
+        text.push_str("00-");
+        push_hex(&mut text, &self.trace.0.to_be_bytes());
+        text.push('-');
+        push_hex(&mut text, &self.attempt_span(attempt).to_be_bytes());
+        text.push_str(if self.is_sampled { "-01" } else { "-00" });
+        text
     }
 
     /// The span of an attempt. Never zero, which would mean none.
@@ -87,6 +93,14 @@ fn parts(head: &[u8]) -> Option<[&[u8]; 4]> {
     let mut parts = head.split(|byte| *byte == b'-');
     let all = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
     (parts.next().is_none() && all.map(<[u8]>::len) == [2, 32, 16, 2]).then_some(all)
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(digit), 16));
+        }
+    }
 }
 
 /// Digits in lower case, as the specification demands.
