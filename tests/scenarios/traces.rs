@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::harness::backend::page;
 use crate::harness::collector::{Collector, attribute, hex};
 use crate::harness::{Act, Backend, Gateway, backends, eventually, get, request};
 use crate::site;
@@ -183,6 +184,31 @@ async fn a_collector_that_is_down_slow_or_refuses_harms_no_request() {
         assert_eq!(gateway.ends(Duration::from_secs(20)).await, Some(0));
         assert!(stopping.elapsed() < Duration::from_secs(6), "{act:?}: {:?}", stopping.elapsed());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_refreshes_a_copy_behind_a_client_is_not_traced() {
+    let backend = Backend::start(page("Cache-Control: max-age=1\r\n", "old")).await;
+    let collector = Collector::start().await;
+    let site = site(&[&backend], "", "    cache: standard\n");
+    let gateway = Gateway::start(&traced(&collector, "0.0", &site)).await;
+    let headers = format!("traceparent: {PARENT}\r\ntracestate: a=1\r\n");
+    let get = || async { get_with(&gateway, "/", &headers).await };
+    let mut answers = vec![get().await];
+    eventually("the copy is refreshed", || async { get().await.status == 200 && backend.requests() > 1 })
+        .await;
+    answers.push(get().await);
+    let [asked, refresh] = &backend.heads()[..2] else { unreachable!() };
+    assert!(fields(asked, "traceparent")[0].contains(TRACE));
+    let parent = fields(refresh, "traceparent");
+    assert!(parent.len() == 1 && !parent[0].contains(TRACE) && parent[0].ends_with("-00"), "{parent:?}");
+    assert!(fields(refresh, "tracestate").is_empty(), "{refresh}");
+    let record = gateway.record(&answers[1]).await;
+    assert_eq!((&record["trace_id"], &record["origin"]), (&TRACE.into(), &"cache".into()));
+    let hits = || collector.spans().into_iter().filter(|span| attribute(span, "goodgate.origin") == "cache");
+    eventually("hits are spans too", || async { hits().count() > 0 }).await;
+    let attempts = collector.spans().into_iter().filter(|span| span.kind == 3).count();
+    assert_eq!(attempts, 1, "the client's own attempt, and not the refresh");
 }
 
 #[tokio::test(flavor = "multi_thread")]
