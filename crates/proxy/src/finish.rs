@@ -166,14 +166,13 @@ fn record<'a>(
     let request = session.req_header();
     let outcome = &context.outcome;
     let route = context.route.as_ref();
-    let host = forward::asked_host(request).map(String::from_utf8_lossy).unwrap_or_default();
     AccessRecord {
         time: context.started_at,
         request_id: context.request_id.as_str().into(),
         trace_id: context.trace.map(|trace| trace.trace_id()),
         client: context.client_ip.map(|client| mask.client(client)),
         method: request.method.as_str().into(),
-        host: mask.host(host),
+        host: forward::asked_host(request).map(String::from_utf8_lossy).unwrap_or_default(),
         path: request.uri.path().into(),
         query: request.uri.query().map(|query| mask.query(query)),
         version: if request.version == Version::HTTP_10 { "1.0" } else { "1.1" },
