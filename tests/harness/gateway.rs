@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 use super::client::{Answer, get};
 use super::eventually;
@@ -28,6 +29,7 @@ pub struct Gateway {
     pub folder: PathBuf,
     child: Child,
     errors: Arc<Mutex<Vec<String>>>,
+    reading: watch::Sender<bool>,
 }
 
 /// A folder that no other scenario has.
@@ -39,10 +41,10 @@ pub fn folder() -> PathBuf {
     folder
 }
 
-/// The sections that most scenarios share: free ports, and the access log in a file.
-fn preamble(folder: &Path) -> String {
+/// The sections that most scenarios share: free ports, and the access log in a file, with more settings of it.
+fn preamble(folder: &Path, log: &str) -> String {
     format!(
-        "listeners: [{{ address: \"127.0.0.1:0\" }}]\nadmin: {{ address: \"127.0.0.1:0\" }}\naccess_log: {{ path: {} }}\n",
+        "listeners: [{{ address: \"127.0.0.1:0\" }}]\nadmin: {{ address: \"127.0.0.1:0\" }}\naccess_log: {{ path: {}{log} }}\n",
         folder.join("access.log").display()
     )
 }
@@ -50,8 +52,13 @@ fn preamble(folder: &Path) -> String {
 impl Gateway {
     /// Starts with a configuration that has no `listeners`, `admin` and `access_log`: those are added.
     pub async fn start(config: &str) -> Self {
+        Self::start_logging("", config).await
+    }
+
+    /// The same with more settings of the access log, each behind a comma: `, format: text`.
+    pub async fn start_logging(log: &str, config: &str) -> Self {
         let folder = folder();
-        let text = preamble(&folder) + config;
+        let text = preamble(&folder, log) + config;
         Self::start_in(folder, &text).await
     }
 
@@ -68,25 +75,30 @@ impl Gateway {
     /// As [`Self::start`], with at most so many open files.
     pub async fn start_with_files(limit: u32, config: &str) -> Self {
         let folder = folder();
-        let text = preamble(&folder) + config;
+        let text = preamble(&folder, "") + config;
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), BINARY]);
-        Self::spawn(shell, folder, &text).await
+        Self::spawn(shell, Stdio::null(), folder, &text).await
     }
 
     /// Starts with a whole configuration.
     pub async fn start_in(folder: PathBuf, text: &str) -> Self {
-        Self::spawn(Command::new(BINARY), folder, text).await
+        Self::start_writing_to(Stdio::null(), folder, text).await
     }
 
-    async fn spawn(mut command: Command, folder: PathBuf, text: &str) -> Self {
+    /// The same with this standard output.
+    pub async fn start_writing_to(stdout: Stdio, folder: PathBuf, text: &str) -> Self {
+        Self::spawn(Command::new(BINARY), stdout, folder, text).await
+    }
+
+    async fn spawn(mut command: Command, stdout: Stdio, folder: PathBuf, text: &str) -> Self {
         let file = folder.join("goodgate.yaml");
         std::fs::write(&file, text).unwrap();
         let mut child = command
             .args(["run", "--config"])
             .arg(&file)
             .env("RUST_LOG_STYLE", "never")
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -94,8 +106,11 @@ impl Gateway {
         let errors = Arc::new(Mutex::new(Vec::new()));
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let seen = Arc::clone(&errors);
+        let (reading, mut is_wanted) = watch::channel(true);
         tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
+            while is_wanted.wait_for(|is_wanted| *is_wanted).await.is_ok()
+                && let Ok(Some(line)) = lines.next_line().await
+            {
                 seen.lock().push(line);
             }
         });
@@ -116,7 +131,7 @@ impl Gateway {
         let after = |key: &str| line.split(key).nth(1).unwrap().to_owned();
         let address = after("listeners=[").split([']', ',']).next().unwrap().parse().unwrap();
         let admin = after("admin=").split(' ').next().unwrap().parse().unwrap();
-        Self { address, admin, folder, child, errors }
+        Self { address, admin, folder, child, errors, reading }
     }
 
     /// One GET on a connection of its own; panics if there is no answer.
@@ -127,6 +142,11 @@ impl Gateway {
     /// The lines of its error log.
     pub fn errors(&self) -> String {
         self.errors.lock().join("\n")
+    }
+
+    /// Whether its error log is read from now on.
+    pub fn read_errors(&self, is_wanted: bool) {
+        self.reading.send(is_wanted).unwrap();
     }
 
     /// The text of `/metrics`.
@@ -161,7 +181,12 @@ impl Gateway {
 
     /// Replaces the configuration file, keeping listeners, admin and log.
     pub fn write_config(&self, config: &str) {
-        let text = preamble(&self.folder) + config;
+        self.write_config_logging("", config);
+    }
+
+    /// The same with more settings of the access log.
+    pub fn write_config_logging(&self, log: &str, config: &str) {
+        let text = preamble(&self.folder, log) + config;
         let temporary = self.folder.join("goodgate.yaml.new");
         std::fs::write(&temporary, text).unwrap();
         std::fs::rename(temporary, self.folder.join("goodgate.yaml")).unwrap();

@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod collector;
 pub mod dns;
 pub mod gateway;
 pub mod load;

@@ -37,7 +37,7 @@ broken! {
         "goodgate.yaml:3:5: upstreams.web.max_fail: unknown key, did you mean `max_fails`?";
     a_key_like_no_other_lists_those_there_are:
         before_a_good_rest!("access_log:\n  colour: red\n"),
-        "goodgate.yaml:2:3: access_log.colour: unknown key; allowed: path, format";
+        "goodgate.yaml:2:3: access_log.colour: unknown key; allowed: path, format, sample_ok, mask";
     a_duration_needs_a_unit:
         before_a_good_rest!("limits:\n  header_timeout: 10\n"),
         "goodgate.yaml:2:19: limits.header_timeout: found 10; allowed: a duration with a unit, like `10s`";

@@ -25,12 +25,14 @@ mod faults;
 mod front;
 mod health;
 mod kept;
+mod logs;
 mod names;
 mod privacy;
 mod real_parts;
 mod reloading;
 mod retries;
 mod stale;
+mod traces;
 
 /// An upstream `web` of these backends with more settings (YAML lines, indented by four).
 fn upstream(backends: &[&harness::Backend], settings: &str) -> String {

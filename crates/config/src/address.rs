@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use goodgate_upstream::BackendAddress;
 
 use crate::HostPattern;
-use crate::defaults::{HTTP_PORT, HTTPS_PORT, RESOLVER_PORT};
+use crate::defaults::{HTTP_PORT, HTTPS_PORT, OTLP_PORT, RESOLVER_PORT};
 
 /// The longest name and the longest label of the DNS, in bytes (RFC 1035 section 2.3.4).
 const NAME_BYTES_MAX: usize = 253;
@@ -62,6 +62,16 @@ pub(crate) fn parse_backend(text: &str) -> Result<(BackendAddress, Option<bool>)
         return Err(BadBackend::Later("unix: is not supported by this build yet"));
     }
     Ok((authority(text, None)?, None))
+}
+
+/// A collector of spans: `http://` before a name or an address, whose port may be missing. Gives `host:port`.
+pub(crate) fn parse_collector(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").unwrap_or_default();
+    match authority(rest.strip_suffix('/').unwrap_or(rest), Some(OTLP_PORT)) {
+        Ok(BackendAddress::Ip(address)) => Ok(address.to_string()),
+        Ok(BackendAddress::Name { host, port }) => Ok(format!("{host}:{port}")),
+        Err(_) => Err(format!("`http://host:port` without a path, like `http://127.0.0.1:{OTLP_PORT}`")),
+    }
 }
 
 fn authority(text: &str, default_port: Option<u16>) -> Result<BackendAddress, BadBackend> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use goodgate_cache::Mode;
 use goodgate_failure::{Replay, Word};
 
+use crate::LogFormat;
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
@@ -125,3 +127,17 @@ pub const USE_STALE: &[Word] = &[
 pub const STALE_FOR: Duration = Duration::from_hours(24);
 /// `routes[].cache.status_header`.
 pub const STATUS_HEADER: bool = true;
+
+/// `access_log.format`.
+pub const LOG_FORMAT: LogFormat = LogFormat::Json;
+/// `access_log.sample_ok`.
+pub const SAMPLE_OK: f64 = 1.0;
+/// `access_log.mask.query`.
+pub const MASK_QUERY: [&str; 4] = ["token", "code", "key", "password"];
+/// `access_log.mask.client_ip`: whether it is `/24` and not `none`.
+pub const MASK_CUTS_CLIENT: bool = false;
+
+/// `tracing.sample`.
+pub const TRACE_SAMPLE: f64 = 0.01;
+/// The port of a `tracing.otlp` that names none: that of OTLP over HTTP.
+pub const OTLP_PORT: u16 = 4318;

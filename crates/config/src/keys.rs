@@ -21,8 +21,9 @@ pub(crate) const TOP: Keys = Keys {
         "caches",
         "routes",
         "access_log",
+        "tracing",
     ],
-    later: &["tracing", "include"],
+    later: &["include"],
 };
 
 pub(crate) const SERVER: Keys =
@@ -127,11 +128,15 @@ pub(crate) const COOKIES: Keys = Keys { built: &["ignore", "serve_anonymous"], l
 
 pub(crate) const BYPASS: Keys = Keys { built: &["headers"], later: &[] };
 
-pub(crate) const ACCESS_LOG: Keys = Keys { built: &["path", "format"], later: &["sample_ok", "mask"] };
+pub(crate) const ACCESS_LOG: Keys = Keys { built: &["path", "format", "sample_ok", "mask"], later: &[] };
+
+pub(crate) const MASK: Keys = Keys { built: &["query", "client_ip"], later: &[] };
+
+pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] };
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 23] = [
+pub(crate) const ALL: [(&str, &Keys); 25] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -155,6 +160,8 @@ pub(crate) const ALL: [(&str, &Keys); 23] = [
     ("routes[].cache.cookies", &COOKIES),
     ("routes[].cache.bypass", &BYPASS),
     ("access_log", &ACCESS_LOG),
+    ("access_log.mask", &MASK),
+    ("tracing", &TRACING),
 ];
 
 #[cfg(test)]
@@ -251,6 +258,11 @@ mod tests {
             ("routes[].cache.use_stale", words(USE_STALE)),
             ("routes[].cache.stale_for", time(STALE_FOR)),
             ("routes[].cache.status_header", STATUS_HEADER.to_string()),
+            ("access_log.format", format!("{LOG_FORMAT:?}").to_lowercase()),
+            ("access_log.sample_ok", format!("{SAMPLE_OK:?}")),
+            ("access_log.mask.query", format!("[{}]", MASK_QUERY.join(", "))),
+            ("tracing.sample", format!("{TRACE_SAMPLE:?}")),
+            ("access_log.mask.client_ip", (if MASK_CUTS_CLIENT { "/24" } else { "none" }).to_owned()),
         ]
     }
 

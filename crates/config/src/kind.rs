@@ -112,6 +112,19 @@ pub(crate) fn percent(node: &Node) -> Result<u8, String> {
     read.ok_or_else(|| wrong(node, "a percentage from `0%` to `100%`"))
 }
 
+/// A number from 0 to 1.
+pub(crate) fn fraction(node: &Node) -> Result<f64, String> {
+    let read = match &node.kind {
+        Kind::Float(number) => Some(*number),
+        Kind::Int(0) => Some(0.0),
+        Kind::Int(1) => Some(1.0),
+        Kind::Text(text) if node.written.is_some() => text.parse().ok(),
+        Kind::Text(_) | Kind::Null | Kind::Bool(_) | Kind::Int(_) | Kind::List(_) | Kind::Map(_) => None,
+    };
+    read.filter(|number| (0.0..=1.0).contains(number))
+        .ok_or_else(|| wrong(node, "a number from 0.0 to 1.0, like `0.01`"))
+}
+
 /// One of a few words.
 pub(crate) fn one_of<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&Node) -> Result<T, String> {
     move |node| {

@@ -28,7 +28,10 @@ use std::path::Path;
 
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
-pub use settings::{Admin, Config, ErrorSpec, HostPattern, Limits, Listener, LogTarget, RouteSpec, Server};
+pub use settings::{
+    AccessLog, Admin, Config, ErrorSpec, HostPattern, Limits, Listener, LogFormat, LogMask, LogTarget,
+    RouteSpec, Server, Tracing,
+};
 pub use token::Token;
 
 use problem::{Mark, Report};

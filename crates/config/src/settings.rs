@@ -33,8 +33,10 @@ pub struct Config {
     pub stores: Vec<StoreSpec>,
     /// `routes`, in the order of the file; at least one; names are unique.
     pub routes: Vec<RouteSpec>,
-    /// `access_log.path`.
-    pub access_log: LogTarget,
+    /// `access_log`: what is recorded of requests.
+    pub access_log: AccessLog,
+    /// `tracing`; none: no traces.
+    pub tracing: Option<Tracing>,
 }
 
 /// The process.
@@ -135,6 +137,46 @@ pub enum HostPattern {
     Exact(String),
     /// Every name that ends so, with at least one label before it: holds `.example.net` for `*.example.net`.
     Wildcard(String),
+}
+
+/// What is recorded of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// Where records go.
+    pub target: LogTarget,
+    /// How they are written.
+    pub format: LogFormat,
+    /// The share of requests that are recorded though nothing failed, 0 to 1.
+    pub sample_ok: f64,
+    /// What is kept out of records.
+    pub mask: LogMask,
+}
+
+/// How a record is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A JSON object.
+    Json,
+    /// A line for people.
+    Text,
+}
+
+/// What is kept out of records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogMask {
+    /// Query parameters whose values are secrets.
+    pub query: Vec<String>,
+    /// Whether a client's address is cut to its network: IPv4 to /24, IPv6 to /48.
+    pub cuts_client: bool,
+}
+
+/// Traces of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracing {
+    /// The collector: `host:port`, which takes OTLP over plain HTTP.
+    pub otlp: String,
+    /// The share of requests that are traced where the client does not decide, 0 to 1.
+    pub sample: f64,
 }
 
 /// Where the access log goes.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use goodgate_cache::{CookiePattern, Mode};
-use goodgate_config::{Config, HostPattern, LogTarget, Problems, load, parse};
+use goodgate_config::{
+    AccessLog, Config, HostPattern, LogFormat, LogMask, LogTarget, Problems, Tracing, load, parse,
+};
 use goodgate_failure::Word;
 use goodgate_upstream::{BackendAddress, HostHeader, ProbeKind};
 
@@ -27,7 +29,10 @@ routes:
     assert_eq!(config.listeners[0].address.to_string(), "0.0.0.0:8080");
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9180");
     assert!(config.admin.token.is_none() && config.server.threads.is_none());
-    assert_eq!(config.access_log, LogTarget::Stdout);
+    assert_eq!(config.access_log.target, LogTarget::Stdout);
+    assert_eq!((config.access_log.format, config.access_log.sample_ok), (LogFormat::Json, 1.0));
+    assert_eq!(config.access_log.mask.query, ["token", "code", "key", "password"]);
+    assert!(!config.access_log.mask.cuts_client);
     assert_eq!(config.stores[0].name, "main");
     let app = &config.upstreams[0];
     assert_eq!((app.name.as_str(), app.backends.len(), app.probe.is_none()), ("app", 2, true));
@@ -68,7 +73,6 @@ routes:
     upstream: app
     cache: { store: small, ttl: { 200: 10m, '404': 0 }, cookies: { ignore: [_ga*, id] }, bypass: { headers: [X-Preview] } }
   - { name: rest, match: { host: www.example.com, methods: POST }, upstream: app, max_body_bytes: 1KiB }
-access_log: { path: logs/access.json }
 ",
     )
     .unwrap();
@@ -84,7 +88,6 @@ access_log: { path: logs/access.json }
         config.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["10.0.0.0/8", "192.168.0.1/32"]
     );
-    assert_eq!(config.access_log, LogTarget::File(PathBuf::from("/etc/goodgate/logs/access.json")));
 
     let app = &config.upstreams[0];
     assert_eq!(app.host, HostHeader::Name("app.internal".to_owned()));
@@ -182,4 +185,38 @@ fn a_token_is_read_beside_the_configuration_and_never_shown() {
         assert_eq!(problems.iter().next().unwrap().path, "admin.token_file", "{bad:?}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn what_the_access_log_keeps_and_hides_is_read() {
+    let config = read(
+        "upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app }]
+access_log: { path: logs/access.json, format: text, sample_ok: 0.25, mask: { query: [Sid], client_ip: /24 } }
+",
+    )
+    .unwrap();
+    let target = LogTarget::File(PathBuf::from("/etc/goodgate/logs/access.json"));
+    let mask = LogMask { query: vec!["Sid".to_owned()], cuts_client: true };
+    let log = AccessLog { target, format: LogFormat::Text, sample_ok: 0.25, mask };
+    assert_eq!(config.access_log, log);
+}
+
+#[test]
+fn where_traces_go_and_how_many_is_read() {
+    let with = |tracing: &str| {
+        let text =
+            format!("upstreams: {{ app: ['10.0.0.1:80'] }}\nroutes: [{{ upstream: app }}]\n{tracing}\n");
+        read(&text).unwrap().tracing
+    };
+    assert_eq!(with(""), None);
+    let otlp = "otel.internal:4318".to_owned();
+    assert_eq!(
+        with("tracing: { otlp: 'http://otel.internal' }"),
+        Some(Tracing { otlp: otlp.clone(), sample: 0.01 })
+    );
+    assert_eq!(
+        with("tracing: { otlp: 'http://otel.internal:4318/', sample: 1 }"),
+        Some(Tracing { otlp, sample: 1.0 })
+    );
 }

@@ -46,14 +46,14 @@ fn what_is_not_built_is_refused_by_name() {
     balance: least_conn
 limits:
   max_connections_per_ip: 5
-tracing: {}
+include: []
 routes: [{ upstream: app }]
 ";
     let problems = "c.yaml:3:42: upstreams.app.backends[0].max_conns: not supported by this build yet
 c.yaml:4:5: upstreams.app.sticky: not supported by this build yet
 c.yaml:5:14: upstreams.app.balance: `least_conn` is not supported by this build yet; allowed: round_robin
 c.yaml:7:3: limits.max_connections_per_ip: not supported by this build yet
-c.yaml:8:1: tracing: not supported by this build yet";
+c.yaml:8:1: include: not supported by this build yet";
     assert_eq!(told(text), problems);
 }
 
@@ -266,15 +266,41 @@ routes: [{ upstream: app }]
 }
 
 #[test]
-fn the_access_log_is_json_for_now() {
-    let text = "access_log: { format: text, path: '', mask: {} }
+fn the_access_log_has_two_formats_a_share_and_a_mask() {
+    let text = "access_log:
+  format: xml
+  path: ''
+  sample_ok: 1.5
+  mask: { query: [token, '', 'a=b', 7], client_ip: /16, cookies: all }
 upstreams: { app: ['10.0.0.1:80'] }
 routes: [{ upstream: app }]
 ";
-    let problems = r#"c.yaml:1:23: access_log.format: `text` is not supported by this build yet; allowed: json
-c.yaml:1:35: access_log.path: found ""; allowed: text that is not empty
-c.yaml:1:39: access_log.mask: not supported by this build yet"#;
+    let problems = r#"c.yaml:2:11: access_log.format: found "xml"; allowed: json, text
+c.yaml:3:9: access_log.path: found ""; allowed: text that is not empty
+c.yaml:4:14: access_log.sample_ok: found 1.5; allowed: a number from 0.0 to 1.0, like `0.01`
+c.yaml:5:26: access_log.mask.query[1]: found ""; allowed: text that is not empty
+c.yaml:5:30: access_log.mask.query[2]: found "a=b"; allowed: the name of a query parameter, at most 100 bytes, without `=`, `&` and `;`
+c.yaml:5:37: access_log.mask.query[3]: found 7; allowed: text, so quote it
+c.yaml:5:52: access_log.mask.client_ip: found "/16"; allowed: none, /24
+c.yaml:5:57: access_log.mask.cookies: unknown key; allowed: query, client_ip"#;
     assert_eq!(told(text), problems);
+    let one = |value: &str| {
+        told(&format!(
+            "access_log: {{ {value} }}\nupstreams: {{ app: ['10.0.0.1:80'] }}\nroutes: [{{ upstream: app }}]\n"
+        ))
+    };
+    for value in ["sample_ok: -0.1", "sample_ok: .nan", "sample_ok: half", "sample_ok: '0.5'", "sample_ok: 2"]
+    {
+        assert!(one(value).contains("allowed: a number from 0.0 to 1.0"), "{value}: {}", one(value));
+    }
+    for value in
+        ["sample_ok: 0", "sample_ok: 1", "mask: {}", "mask: { query: [] }", "mask: { client_ip: none }"]
+    {
+        assert_eq!(one(value), "nothing", "{value}");
+    }
+    let many = vec!["a"; 101].join(",");
+    let told = one(&format!("mask: {{ query: [{many}] }}"));
+    assert!(told.ends_with("access_log.mask.query: found 101 names; allowed: at most 100"), "{told}");
 }
 
 #[test]
@@ -604,4 +630,31 @@ c.yaml:1:34: upstreams.a.health_check.rise: found 0; allowed: a whole number fro
 c.yaml:4:61: upstreams.b.health_check.fall: found 0; allowed: a whole number from 1 to 1000
 c.yaml:5:21: upstreams.c."<<": found 3; allowed: a map or a list of maps"#;
     assert_eq!(told(text), problems);
+}
+
+#[test]
+fn traces_need_a_collector() {
+    let rest = "upstreams: { app: ['10.0.0.1:80'] }\nroutes: [{ upstream: app }]\n";
+    let one = |value: &str| told(&format!("tracing: {value}\n{rest}"));
+    assert_eq!(
+        one("{ sample: 2, rate: 1 }"),
+        "c.yaml:1:1: tracing: `otlp` is missing
+c.yaml:1:20: tracing.sample: found 2; allowed: a number from 0.0 to 1.0, like `0.01`
+c.yaml:1:23: tracing.rate: unknown key; allowed: otlp, sample"
+    );
+    for wrong in [
+        "127.0.0.1:4318",
+        "https://otel:4318",
+        "http://",
+        "http://otel/v1/traces",
+        "http://me@otel",
+        "http://otel:0",
+        "http://otel:4318 ",
+    ] {
+        let allowed = "allowed: `http://host:port` without a path, like `http://127.0.0.1:4318`";
+        assert!(one(&format!("{{ otlp: '{wrong}' }}")).ends_with(allowed), "{wrong}");
+    }
+    for good in ["http://127.0.0.1", "http://otel:1", "http://otel/", "http://[::1]:4318"] {
+        assert_eq!(one(&format!("{{ otlp: '{good}' }}")), "nothing", "{good}");
+    }
 }

@@ -32,6 +32,8 @@ impl Phase {
 pub struct Attempt {
     /// The backend's address.
     pub backend: SocketAddr,
+    /// When it began, since the request's begin.
+    pub started: Duration,
     /// How far it got.
     pub phase: Phase,
     /// Whether it went over a kept connection.
@@ -76,6 +78,7 @@ impl Attempt {
     pub fn new(backend: SocketAddr, fail_open: bool) -> Self {
         Self {
             backend,
+            started: Duration::ZERO,
             phase: Phase::Connect,
             reused: false,
             age: None,

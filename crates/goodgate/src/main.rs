@@ -16,11 +16,12 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match command::execute() {
+    let result = command::execute();
+    log::logger().flush();
+    match result {
         Ok(code) => code,
         Err(error) => {
             // One clear line: the chain of what failed and why.
-            log::logger().flush();
             eprintln!("goodgate: {error:#}");
             ExitCode::FAILURE
         }

@@ -51,6 +51,17 @@ impl Reloader {
         }
     }
 
+    /// Opens the file of the access log again, which has been moved away.
+    pub(crate) fn reopen_log(&self) {
+        match self.running.live.reopen_log() {
+            Ok(true) => info!("the access log was opened again"),
+            Ok(false) => info!("the access log goes to no file, so there is none to open again"),
+            Err(error) => {
+                error!(error:% = error; "the access log cannot be opened again: the file that is open is used on");
+            }
+        }
+    }
+
     async fn put_in_force(&mut self, config: Config, hash: u64) {
         for setting in needs_restart(&self.config, &config) {
             warn!(setting = setting; "changed, but takes effect only after a restart");
@@ -100,6 +111,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         old.server.shutdown_drain != new.server.shutdown_drain
             || old.server.shutdown_delay != new.server.shutdown_delay,
     );
-    compare("access_log.path", old.access_log != new.access_log);
+    let collector = |config: &Config| config.tracing.as_ref().map(|tracing| tracing.otlp.clone());
+    compare("tracing.otlp", collector(old) != collector(new));
+    compare("access_log.path", old.access_log.target != new.access_log.target);
     settings
 }

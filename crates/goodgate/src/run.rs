@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 use goodgate_admin::{Admin, Subject};
-use goodgate_config::{Config, LogTarget};
+use goodgate_config::{Config, LogTarget, Tracing};
 use goodgate_proxy::{Door, Live, Proxy};
-use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, StoreUsage, Target};
+use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, StoreUsage, Target, Traces};
 use goodgate_upstream::Upstream;
 use goodgate_watch::{Resolver, Watcher};
 use log::info;
@@ -71,11 +71,14 @@ pub(crate) fn start(config: &Config, file: Option<&Path>, ready: &dyn Fn(&Config
     let metrics = Metrics::new(BuildInfo { version: env!("CARGO_PKG_VERSION"), revision });
     let metrics = Arc::new(metrics.context("the metrics cannot be declared")?);
     logging::count_panics(&metrics);
-    let access_log = AccessLog::open(&target(&config.access_log), metrics.log_dropped.clone());
-    let access_log =
-        access_log.with_context(|| format!("access_log.path: cannot write to {:?}", config.access_log))?;
+    let access_log = AccessLog::open(target(&config.access_log.target), metrics.log_dropped.clone());
+    let access_log = access_log
+        .with_context(|| format!("access_log.path: cannot write to {:?}", config.access_log.target))?;
+    let open =
+        |to: &Tracing| Traces::open(&to.otlp, env!("CARGO_PKG_VERSION"), metrics.spans_dropped.clone());
+    let traces = config.tracing.as_ref().map(open).transpose().context("tracing: cannot be started")?;
     let now = Instant::now();
-    let live = Arc::new(Live::new(config, Arc::clone(&metrics), access_log, now));
+    let live = Arc::new(Live::new(config, Arc::clone(&metrics), access_log, traces, now));
     let main = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     main.block_on(async {
         let resolver = Resolver::new(&config.server.resolvers).context("server.resolver: cannot be used")?;

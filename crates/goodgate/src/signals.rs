@@ -1,4 +1,5 @@
-//! Signals: SIGHUP reloads, SIGTERM and SIGINT and SIGQUIT end the gateway gently.
+//! Signals: SIGHUP reloads, SIGUSR1 opens the access log again, SIGTERM and SIGINT and SIGQUIT end the gateway
+//! gently.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -7,6 +8,7 @@ use crate::reload::Reloader;
 /// The signals that the gateway obeys.
 pub(crate) struct Signals {
     hangup: Signal,
+    user: Signal,
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
@@ -16,6 +18,7 @@ pub(crate) struct Signals {
 pub(crate) fn listen() -> std::io::Result<Signals> {
     Ok(Signals {
         hangup: signal(SignalKind::hangup())?,
+        user: signal(SignalKind::user_defined1())?,
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
         quit: signal(SignalKind::quit())?,
@@ -23,11 +26,12 @@ pub(crate) fn listen() -> std::io::Result<Signals> {
 }
 
 impl Signals {
-    /// Reloads when told to; returns when told to end. A second signal to end kills at once.
+    /// Reloads and opens the log again when told to; returns when told to end. A second signal to end kills at once.
     pub(crate) async fn obey(mut self, reloader: &mut Reloader) {
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => reloader.reload().await,
+                _ = self.user.recv() => reloader.reopen_log(),
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
                 _ = self.quit.recv() => break,
@@ -40,6 +44,7 @@ impl Signals {
                 _ = self.quit.recv() => {}
             }
             log::warn!("told to stop a second time: ending at once");
+            log::logger().flush();
             std::process::exit(1);
         });
     }

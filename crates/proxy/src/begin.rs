@@ -10,7 +10,7 @@ use crate::answer::ErrorAnswer;
 use crate::context::Context;
 use crate::request_id::RequestId;
 use crate::snapshot::Live;
-use crate::{copies, forward};
+use crate::{copies, forward, trace};
 
 /// Fills the context from the request and the snapshot in force.
 pub(crate) fn begin(live: &Live, session: &Session, context: &mut Context) {
@@ -23,6 +23,11 @@ pub(crate) fn begin(live: &Live, session: &Session, context: &mut Context) {
         context.is_trusted = is_trusted;
     }
     context.request_id = RequestId::of(&request.headers, context.is_trusted);
+    if live.traces.is_some() {
+        let is_background = context.is_background();
+        let begin = || trace::begin(&request.headers, snapshot.trace_share);
+        context.trace = Some(if is_background { trace::unsampled() } else { begin() });
+    }
     let host = forward::asked_host(request).unwrap_or_default();
     let name = std::str::from_utf8(host).unwrap_or_default();
     context.route = snapshot.router.find(name, request.uri.path(), &request.method).map(Arc::clone);

@@ -218,16 +218,12 @@ impl Door {
         let _ = fast_timeout(WRITE_TIMEOUT, write).await;
         self.live.no_route.response(error.status, Origin::Goodgate, Duration::ZERO);
         self.live.no_route.gateway_error(error.status, error.cause);
-        self.live.access_log.write(&AccessRecord {
-            bytes_sent: bytes.len() as u64,
-            ..AccessRecord::of_no_request(
-                started_at,
-                request_id.as_str(),
-                client.address.ip(),
-                error.status,
-                error.cause,
-            )
-        });
+        let log = &self.live.snapshot().log;
+        let ip = log.mask.client(client.address.ip().to_canonical());
+        let record =
+            AccessRecord::of_no_request(started_at, request_id.as_str(), ip, error.status, error.cause);
+        let record = AccessRecord { bytes_sent: bytes.len() as u64, ..record };
+        self.live.access_log.write(&record, log.format);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::Cause;
-use goodgate_telemetry::{By, CacheResult, Origin};
+use goodgate_telemetry::{By, CacheResult, Origin, TraceContext};
 use http::HeaderValue;
 
 use crate::attempt::Attempting;
@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) started: Instant,
     pub(crate) started_at: SystemTime,
     pub(crate) request_id: RequestId,
+    /// None without traces.
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) route: Option<Arc<Route>>,
     pub(crate) attempting: Attempting,
     pub(crate) copying: Copying,
@@ -74,6 +76,7 @@ impl Context {
             started: now,
             started_at: SystemTime::now(),
             request_id: RequestId::none(),
+            trace: None,
             route: None,
             attempting: Attempting::new(now),
             copying: Copying::default(),

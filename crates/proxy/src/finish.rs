@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use goodgate_failure::Cause;
-use goodgate_telemetry::{AccessRecord, By, CacheResult, Origin};
+use goodgate_telemetry::{AccessRecord, By, CacheResult, Mask, Origin, TraceContext, is_of_interest};
 use http::{Version, header};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorSource, Result};
@@ -54,8 +54,20 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     let status = written.map_or(499, |response| response.status.as_u16());
     settle(session, context, error);
     count(live, session, context, error, status, now);
-    if live.access_log.is_on() {
-        record(live, session, context, status, now);
+    let log = &live.snapshot().log;
+    let outcome = &context.outcome;
+    let is_of_interest = is_of_interest(status, outcome.cause, outcome.rescue);
+    let is_logged = live.access_log.is_on() && log.wants(is_of_interest, fastrand::f64);
+    let traces = live.traces.as_ref().zip(context.trace.filter(TraceContext::is_sampled));
+    if !is_logged && traces.is_none() {
+        return;
+    }
+    let record = record(&log.mask, session, context, status, now);
+    if is_logged {
+        live.access_log.write(&record, log.format);
+    }
+    if let Some((traces, trace)) = traces {
+        traces.send(record.into_owned(), trace);
     }
 }
 
@@ -143,17 +155,26 @@ fn count(
     }
 }
 
-fn record(live: &Live, session: &Session, context: &Context, status: u16, now: Instant) {
+/// All that is known of the request, masked.
+fn record<'a>(
+    mask: &Mask,
+    session: &'a Session,
+    context: &'a Context,
+    status: u16,
+    now: Instant,
+) -> AccessRecord<'a> {
     let request = session.req_header();
     let outcome = &context.outcome;
     let route = context.route.as_ref();
-    live.access_log.write(&AccessRecord {
+    AccessRecord {
         time: context.started_at,
         request_id: context.request_id.as_str().into(),
-        client: context.client_ip,
+        trace_id: context.trace.map(|trace| trace.trace_id()),
+        client: context.client_ip.map(|client| mask.client(client)),
         method: request.method.as_str().into(),
         host: forward::asked_host(request).map(String::from_utf8_lossy).unwrap_or_default(),
         path: request.uri.path().into(),
+        query: request.uri.query().map(|query| mask.query(query)),
         version: if request.version == Version::HTTP_10 { "1.0" } else { "1.1" },
         route: route.map_or("none", |route| &route.name).into(),
         upstream: route.map_or("none", |route| &route.upstream.spec().name).into(),
@@ -171,5 +192,5 @@ fn record(live: &Live, session: &Session, context: &Context, status: u16, now: I
             .get(header::USER_AGENT)
             .map(|agent| String::from_utf8_lossy(agent.as_bytes())),
         attempts: context.attempting.log.as_slice().into(),
-    });
+    }
 }

@@ -11,6 +11,7 @@ use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::context::Context;
+use crate::trace;
 
 /// Prepares a request for its backend. Hop-by-hop fields are gone already: Pingora removes them, and what
 /// `Connection` names, before this is called.
@@ -38,6 +39,9 @@ pub(crate) fn request(
         HostHeader::Name(name) => request.insert_header(header::HOST, name.as_str())?,
     }
     forwarded(request, context, asked)?;
+    if let Some(trace) = &context.trace {
+        trace::pass_on(request, trace, context.attempting.log.len().saturating_sub(1))?;
+    }
     request.insert_header("X-Request-Id", context.request_id.value())
 }
 

@@ -24,6 +24,7 @@ mod route;
 mod snapshot;
 mod stores;
 mod stream;
+mod trace;
 mod watchdog;
 
 pub use connection::{Door, Proxy};

@@ -3,13 +3,16 @@
 //! A reload builds a new [`Snapshot`] beside the old one and swaps it in; a request that has begun keeps
 //! its route of the old. Stores, metrics, the log and the backends' vitals live on.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use goodgate_config::{Config, Limits};
-use goodgate_telemetry::{AccessLog, Metrics, RouteMetrics, StoreUsage, UpstreamMetrics};
+use goodgate_config::{Config, Limits, LogFormat};
+use goodgate_telemetry::{
+    AccessLog, Format, LogPolicy, Mask, Metrics, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
+};
 use goodgate_upstream::Upstream;
 use ipnet::IpNet;
 
@@ -24,6 +27,9 @@ pub struct Snapshot {
     pub(crate) router: Router,
     pub(crate) limits: Arc<Limits>,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) log: LogPolicy,
+    /// The share of requests traced where the client does not decide.
+    pub(crate) trace_share: f64,
     upstreams: Vec<Arc<Upstream>>,
 }
 
@@ -36,13 +42,20 @@ pub struct Live {
     pub(crate) no_route: RouteMetrics,
     pub(crate) access_log: AccessLog,
     pub(crate) kept: Arc<KeptConnections>,
+    pub(crate) traces: Option<Traces>,
     draining: AtomicBool,
     requests: AtomicUsize,
 }
 
 impl Live {
     /// Starts with a first configuration.
-    pub fn new(config: &Config, metrics: Arc<Metrics>, access_log: AccessLog, now: Instant) -> Self {
+    pub fn new(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        access_log: AccessLog,
+        traces: Option<Traces>,
+        now: Instant,
+    ) -> Self {
         let stores = Stores::default();
         let snapshot = build(config, None, &stores, &metrics, now);
         Self {
@@ -52,6 +65,7 @@ impl Live {
             metrics,
             access_log,
             kept: KeptConnections::new(now),
+            traces,
             draining: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
         }
@@ -92,9 +106,17 @@ impl Live {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Writes out what the access log still holds.
+    /// Opens the file of the access log again; false if it goes to none.
+    pub fn reopen_log(&self) -> io::Result<bool> {
+        self.access_log.reopen()
+    }
+
+    /// Writes out what the access log still holds, and sends the last spans.
     pub fn close_log(&self) {
         self.access_log.close();
+        if let Some(traces) = &self.traces {
+            traces.close();
+        }
     }
 
     /// The metrics of the process.
@@ -164,6 +186,19 @@ fn build(
         router: Router::new(routes),
         limits: Arc::new(config.limits.clone()),
         trusted_proxies: config.trusted_proxies.clone(),
+        log: log_policy(&config.access_log),
+        trace_share: config.tracing.as_ref().map_or(0.0, |tracing| tracing.sample),
         upstreams,
+    }
+}
+
+fn log_policy(log: &goodgate_config::AccessLog) -> LogPolicy {
+    LogPolicy {
+        mask: Mask::new(log.mask.query.clone(), log.mask.cuts_client),
+        format: match log.format {
+            LogFormat::Json => Format::Json,
+            LogFormat::Text => Format::Text,
+        },
+        sample_ok: log.sample_ok,
     }
 }

@@ -1,30 +1,23 @@
-//! The access log: a buffer that workers append to and a thread that writes it out.
-//!
-//! A worker never waits for the target: it appends to memory under a short lock, and if the target has
-//! not kept up and the buffer is full the record is dropped and counted. The thread takes the whole
-//! buffer at once, so a busy gateway makes few large writes; an idle one sleeps.
+//! The access log: which records are written, in which format, and where to.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::error;
-use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
 
-use crate::AccessRecord;
+use crate::mask::Mask;
+use crate::outlet::{Manner, Out, Outlet};
+use crate::{AccessRecord, text};
 
-/// Bytes kept while the target is slow.
-const BUFFER_BYTES_MAX: usize = 4 << 20;
-/// How long records gather before they are written: what a reader of the log notices at most.
-const GATHER: Duration = Duration::from_millis(20);
-
-/// How long the end of the process waits for the last records to be written.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
-const CLOSE_POLL: Duration = Duration::from_millis(2);
+const MANNER: Manner = Manner {
+    name: "access-log",
+    bytes_max: 4 << 20,
+    gather: Duration::from_millis(20),
+    notice: None,
+    failed: |problem| error!(error:% = problem; "the access log cannot be written"),
+};
 
 /// Where records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,115 +33,106 @@ pub enum Target {
 }
 
 impl Target {
-    fn open(&self) -> io::Result<Option<Box<dyn Write + Send>>> {
-        let append =
-            |path: &PathBuf| -> io::Result<File> { OpenOptions::new().create(true).append(true).open(path) };
+    fn open(&self) -> io::Result<Option<Out>> {
         Ok(match self {
             Self::Off => None,
-            Self::Stdout => Some(Box::new(io::stdout())),
-            Self::Stderr => Some(Box::new(io::stderr())),
-            Self::File(path) => Some(Box::new(append(path)?)),
+            Self::Stdout => Some(Out::stdout()?),
+            Self::Stderr => Some(Out::Stderr),
+            Self::File(path) => Some(Out::append_to(path)?),
         })
+    }
+}
+
+/// How a record is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// As a JSON object.
+    Json,
+    /// As a line for people.
+    Text,
+}
+
+/// What is recorded of requests, by one configuration.
+#[derive(Clone, Debug)]
+pub struct LogPolicy {
+    /// What is kept out of records.
+    pub mask: Mask,
+    /// How they are written.
+    pub format: Format,
+    /// The share of requests that are recorded though nothing failed: 0 to 1.
+    pub sample_ok: f64,
+}
+
+impl LogPolicy {
+    /// Whether a request is recorded. `draw` gives a random number from 0 to 1, which is not asked for in vain.
+    pub fn wants(&self, is_of_interest: bool, draw: impl FnOnce() -> f64) -> bool {
+        is_of_interest || self.sample_ok >= 1.0 || (self.sample_ok > 0.0 && draw() < self.sample_ok)
     }
 }
 
 /// The access log of the process.
 #[derive(Debug)]
 pub struct AccessLog {
-    shared: Option<Arc<Shared>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    dropped: IntCounter,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    filled: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    buffer: Vec<u8>,
-    closed: bool,
+    target: Target,
+    outlet: Option<Outlet>,
 }
 
 impl AccessLog {
     /// Opens the target and starts the writing thread. Fails if the file cannot be opened.
-    pub fn open(target: &Target, dropped: IntCounter) -> io::Result<Self> {
-        let Some(out) = target.open()? else {
-            return Ok(Self { shared: None, thread: Mutex::new(None), dropped });
-        };
-        let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let lost = dropped.clone();
-        let thread =
-            thread::Builder::new().name("access-log".into()).spawn(move || write_out(&theirs, out, &lost))?;
-        Ok(Self { shared: Some(shared), thread: Mutex::new(Some(thread)), dropped })
+    pub fn open(target: Target, dropped: IntCounter) -> io::Result<Self> {
+        let outlet = target.open()?.map(|out| Outlet::open(out, MANNER, Some(dropped))).transpose()?;
+        Ok(Self { target, outlet })
     }
 
     /// Whether records are wanted at all.
     pub fn is_on(&self) -> bool {
-        self.shared.is_some()
+        self.outlet.is_some()
     }
 
     /// Appends a record. Never waits for the target.
-    pub fn write(&self, record: &AccessRecord<'_>) {
-        let Some(shared) = &self.shared else {
+    pub fn write(&self, record: &AccessRecord<'_>, format: Format) {
+        let Some(outlet) = &self.outlet else {
             return;
         };
-        let mut state = shared.state.lock();
-        let before = state.buffer.len();
-        if before >= BUFFER_BYTES_MAX || serde_json::to_writer(&mut state.buffer, record).is_err() {
-            state.buffer.truncate(before);
-            self.dropped.inc();
-            return;
-        }
-        state.buffer.push(b'\n');
-        if before == 0 {
-            shared.filled.notify_one();
-        }
+        outlet.append(|line| {
+            match format {
+                Format::Json => serde_json::to_writer(&mut *line, record)?,
+                Format::Text => text::write(line, record)?,
+            }
+            line.write_all(b"\n")
+        });
+    }
+
+    /// Opens the file again, which may be another one under the same name by now; the rest of the records go
+    /// there. Fails if it cannot be opened, and the old one is kept then. Whether there is a file at all.
+    pub fn reopen(&self) -> io::Result<bool> {
+        let (Target::File(path), Some(outlet)) = (&self.target, &self.outlet) else {
+            return Ok(false);
+        };
+        outlet.replace(Out::append_to(path)?);
+        Ok(true)
     }
 
     /// Writes out what is left and ends the thread. Waits for it, but not for a target that is stuck.
     pub fn close(&self) {
-        if let Some(shared) = &self.shared {
-            shared.state.lock().closed = true;
-            shared.filled.notify_one();
-        }
-        if let Some(thread) = self.thread.lock().take() {
-            let start = Instant::now();
-            while !thread.is_finished() && start.elapsed() < CLOSE_LIMIT {
-                thread::sleep(CLOSE_POLL);
-            }
+        if let Some(outlet) = &self.outlet {
+            outlet.close();
         }
     }
 }
 
-fn write_out(shared: &Shared, mut out: Box<dyn Write + Send>, lost: &IntCounter) {
-    let mut batch = Vec::new();
-    let mut failing = false;
-    loop {
-        let mut state = shared.state.lock();
-        while state.buffer.is_empty() && !state.closed {
-            shared.filled.wait(&mut state);
-        }
-        if !state.closed {
-            shared.filled.wait_for(&mut state, GATHER);
-        }
-        std::mem::swap(&mut batch, &mut state.buffer);
-        let closed = state.closed;
-        drop(state);
-        let result = out.write_all(&batch).and_then(|()| out.flush());
-        if let (Err(problem), false) = (&result, failing) {
-            error!(error:% = problem; "the access log cannot be written");
-        }
-        failing = result.is_err();
-        if failing {
-            lost.inc_by(memchr::memchr_iter(b'\n', &batch).count() as u64);
-        }
-        batch.clear();
-        if closed && shared.state.lock().buffer.is_empty() {
-            return;
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_went_well_is_sampled() {
+        let policy = |sample_ok| LogPolicy { mask: Mask::default(), format: Format::Json, sample_ok };
+        let never = || -> f64 { unreachable!("nothing to draw for") };
+        assert!(policy(0.0).wants(true, never));
+        assert!(!policy(0.0).wants(false, never));
+        assert!(policy(1.0).wants(false, never));
+        assert!(policy(0.25).wants(false, || 0.2499));
+        assert!(!policy(0.25).wants(false, || 0.25));
     }
 }

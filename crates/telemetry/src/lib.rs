@@ -4,14 +4,26 @@
 //! Handles are resolved when a configuration is loaded: counting on the request path is atomic additions.
 
 mod access_log;
+mod collector;
+mod error_log;
 mod events;
 mod exposition;
 mod handles;
+mod mask;
 mod metrics;
+mod outlet;
 mod record;
+mod spans;
+mod text;
+mod trace_context;
+mod traces;
 
-pub use access_log::{AccessLog, Target};
+pub use access_log::{AccessLog, Format, LogPolicy, Target};
+pub use error_log::ErrorLog;
 pub use events::backend_changed;
 pub use handles::{By, CacheResult, Origin, RouteMetrics, UpstreamMetrics};
+pub use mask::Mask;
 pub use metrics::{BuildInfo, Metrics, StoreUsage};
-pub use record::AccessRecord;
+pub use record::{AccessRecord, is_of_interest};
+pub use trace_context::{TraceContext, TraceId};
+pub use traces::Traces;

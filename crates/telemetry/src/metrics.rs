@@ -43,6 +43,8 @@ pub struct Metrics {
     pub(crate) config: ConfigFamilies,
     /// Access-log records dropped because the target could not keep up.
     pub log_dropped: IntCounter,
+    /// Spans dropped because the collector did not take them.
+    pub spans_dropped: IntCounter,
     /// Panics caught; each cost one connection.
     pub panics: IntCounter,
     pub(crate) scrape: parking_lot::Mutex<()>,
@@ -65,6 +67,7 @@ impl Metrics {
             caches: CacheFamilies::declare(&to)?,
             config: ConfigFamilies::declare(&to)?,
             log_dropped: to.counter("goodgate_log_dropped_total", "Access-log records dropped")?,
+            spans_dropped: to.counter("goodgate_trace_spans_dropped_total", "Spans dropped")?,
             panics: to.counter("goodgate_panics_total", "Panics caught")?,
             scrape: parking_lot::Mutex::new(()),
             registry,

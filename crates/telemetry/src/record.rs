@@ -11,7 +11,7 @@ use goodgate_failure::{Attempt, Cause};
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use crate::{By, CacheResult, Origin};
+use crate::{By, CacheResult, Origin, TraceId};
 
 /// All that is known of a request at its end.
 #[derive(Clone, Debug, Serialize)]
@@ -21,14 +21,18 @@ pub struct AccessRecord<'a> {
     pub time: SystemTime,
     /// The request's identifier.
     pub request_id: Cow<'a, str>,
+    /// The trace that it is part of, if there are traces.
+    pub trace_id: Option<TraceId>,
     /// The client's address, from trusted proxies if there are any.
     pub client: Option<IpAddr>,
     /// The method.
     pub method: Cow<'a, str>,
     /// The host asked for.
     pub host: Cow<'a, str>,
-    /// The path, without the query: that may hold secrets.
+    /// The path, without the query.
     pub path: Cow<'a, str>,
+    /// The query, with its secrets masked; none if there was no `?`.
+    pub query: Option<Cow<'a, str>>,
     /// The HTTP version of the client.
     pub version: &'static str,
     /// The route's name.
@@ -78,10 +82,12 @@ impl<'a> AccessRecord<'a> {
         Self {
             time,
             request_id: request_id.into(),
+            trace_id: None,
             client: Some(client.to_canonical()),
             method: "".into(),
             host: "".into(),
             path: "".into(),
+            query: None,
             version: "",
             route: "none".into(),
             upstream: "none".into(),
@@ -101,7 +107,7 @@ impl<'a> AccessRecord<'a> {
 
     /// Whether something failed, seen by the client or averted.
     pub fn is_of_interest(&self) -> bool {
-        self.cause.is_some() || self.rescue.is_some() || self.status >= 500
+        is_of_interest(self.status, self.cause, self.rescue)
     }
 
     /// The same record, owning its text.
@@ -112,6 +118,7 @@ impl<'a> AccessRecord<'a> {
             method: own(self.method),
             host: own(self.host),
             path: own(self.path),
+            query: self.query.map(own),
             route: own(self.route),
             upstream: own(self.upstream),
             user_agent: self.user_agent.map(own),
@@ -119,6 +126,11 @@ impl<'a> AccessRecord<'a> {
             ..self
         }
     }
+}
+
+/// Whether something failed, seen by the client or averted: known before there is a record.
+pub fn is_of_interest(status: u16, cause: Option<Cause>, rescue: Option<(By, Cause)>) -> bool {
+    cause.is_some() || rescue.is_some() || status >= 500
 }
 
 /// An attempt as it is written.

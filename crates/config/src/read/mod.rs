@@ -8,6 +8,7 @@ mod backend;
 mod cache;
 mod errors;
 mod health;
+mod logs;
 mod route;
 mod server;
 mod tls;
@@ -46,7 +47,8 @@ pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Conf
         upstreams,
         stores: stores.used(caches),
         routes,
-        access_log: server::access_log(&top, folder),
+        access_log: logs::access_log(&top, folder),
+        tracing: logs::tracing(&top),
     })
 }
 

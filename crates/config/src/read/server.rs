@@ -1,4 +1,4 @@
-//! `server`, `listeners`, `admin`, `limits`, `trusted_proxies` and `access_log`.
+//! `server`, `listeners`, `admin`, `limits` and `trusted_proxies`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,10 +10,10 @@ use ipnet::IpNet;
 
 use super::TIMEOUT;
 use crate::address::{parse_listen, parse_resolver};
-use crate::kind::{duration, integer, one_of, size, text, text_as, wrong};
+use crate::kind::{duration, integer, size, text, text_as, wrong};
 use crate::tree::Node;
 use crate::view::{Map, View};
-use crate::{Admin, Limits, Listener, LogTarget, Server, Token, defaults, keys};
+use crate::{Admin, Limits, Listener, Server, Token, defaults, keys};
 
 const THREADS_MAX: usize = 1024;
 const UPSTREAM_KEEPALIVE_MAX: usize = 65_536;
@@ -130,19 +130,4 @@ pub(super) fn trusted_proxies(top: &Map<'_>) -> Vec<IpNet> {
         network.map(|net| net.trunc()).map_err(|_| "an IP address or a network, like `10.0.0.0/8`".to_owned())
     });
     top.get("trusted_proxies").and_then(|view| view.list_of(network)).unwrap_or_default()
-}
-
-pub(super) fn access_log(top: &Map<'_>, folder: &Path) -> LogTarget {
-    let map = top.section("access_log", &keys::ACCESS_LOG);
-    if let Some(view) = map.get("format")
-        && view.read(one_of(&[("json", true), ("text", false)])) == Some(false)
-    {
-        view.problem("`text` is not supported by this build yet; allowed: json");
-    }
-    match map.read("path", text).as_deref() {
-        None | Some("stdout") => LogTarget::Stdout,
-        Some("stderr") => LogTarget::Stderr,
-        Some("off") => LogTarget::Off,
-        Some(file) => LogTarget::File(folder.join(file)),
-    }
 }

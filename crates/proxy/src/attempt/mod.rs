@@ -30,6 +30,7 @@ pub(crate) struct Attempting {
     handed: Option<Lease>,
     /// It was made to try a backend, not to answer anybody.
     pub(crate) is_trial: bool,
+    request_started: Instant,
     started: Instant,
     connected_at: Instant,
     deadline: Instant,
@@ -72,6 +73,7 @@ impl Attempting {
             lease: None,
             handed: None,
             is_trial: false,
+            request_started: now,
             started: now,
             connected_at: now,
             deadline: now,
@@ -162,7 +164,9 @@ impl Attempting {
             Replacement::None | Replacement::Replaced => {}
         }
         if let Some(lease) = &self.lease {
-            self.log.push(Attempt::new(lease.backend().address, lease.how() == How::FailOpen));
+            let attempt = Attempt::new(lease.backend().address, lease.how() == How::FailOpen);
+            let started = now.saturating_duration_since(self.request_started);
+            self.log.push(Attempt { started, ..attempt });
         }
         self.started = now;
         self.interim = 0;
