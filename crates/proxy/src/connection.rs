@@ -218,7 +218,7 @@ impl Door {
         let _ = fast_timeout(WRITE_TIMEOUT, write).await;
         self.live.no_route.response(error.status, Origin::Goodgate, Duration::ZERO);
         self.live.no_route.gateway_error(error.status, error.cause);
-        self.live.access_log.write(&AccessRecord {
+        let record = AccessRecord {
             bytes_sent: bytes.len() as u64,
             ..AccessRecord::of_no_request(
                 started_at,
@@ -227,7 +227,9 @@ impl Door {
                 error.status,
                 error.cause,
             )
-        });
+        };
+        self.live.access_log.write(&record);
+        self.live.ring.note(record, Instant::now());
     }
 }
 

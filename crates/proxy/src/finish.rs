@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use goodgate_failure::Cause;
-use goodgate_telemetry::{AccessRecord, By, CacheResult, Origin};
+use goodgate_telemetry::{AccessRecord, By, CacheResult, Origin, is_of_interest};
 use http::{Version, header};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorSource, Result};
@@ -54,7 +54,8 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     let status = written.map_or(499, |response| response.status.as_u16());
     settle(session, context, error);
     count(live, session, context, error, status, now);
-    if live.access_log.is_on() {
+    let outcome = &context.outcome;
+    if live.access_log.is_on() || is_of_interest(outcome.cause, outcome.rescue, status) {
         record(live, session, context, status, now);
     }
 }
@@ -147,7 +148,7 @@ fn record(live: &Live, session: &Session, context: &Context, status: u16, now: I
     let request = session.req_header();
     let outcome = &context.outcome;
     let route = context.route.as_ref();
-    live.access_log.write(&AccessRecord {
+    let record = AccessRecord {
         time: context.started_at,
         request_id: context.request_id.as_str().into(),
         client: context.client_ip,
@@ -171,5 +172,7 @@ fn record(live: &Live, session: &Session, context: &Context, status: u16, now: I
             .get(header::USER_AGENT)
             .map(|agent| String::from_utf8_lossy(agent.as_bytes())),
         attempts: context.attempting.log.as_slice().into(),
-    });
+    };
+    live.access_log.write(&record);
+    live.ring.note(record, now);
 }

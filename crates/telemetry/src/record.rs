@@ -11,7 +11,7 @@ use goodgate_failure::{Attempt, Cause};
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use crate::{By, CacheResult, Origin};
+use crate::{By, CacheResult, Origin, is_of_interest};
 
 /// All that is known of a request at its end.
 #[derive(Clone, Debug, Serialize)]
@@ -101,7 +101,7 @@ impl<'a> AccessRecord<'a> {
 
     /// Whether something failed, seen by the client or averted.
     pub fn is_of_interest(&self) -> bool {
-        self.cause.is_some() || self.rescue.is_some() || self.status >= 500
+        is_of_interest(self.cause, self.rescue, self.status)
     }
 
     /// The same record, owning its text.
