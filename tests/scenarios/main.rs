@@ -21,6 +21,7 @@ mod broken_configs;
 mod chaos;
 mod coalescing;
 mod confirming;
+mod explain;
 mod faults;
 mod front;
 mod health;

@@ -1,10 +1,14 @@
-//! The operator's side: `/metrics`, `/livez`, `/readyz`, and the state of the backends.
+//! The operator's side: `/metrics`, `/livez`, `/readyz`, the state of the backends, the last failures and
+//! the story of each.
 //!
 //! `/metrics` and the two health pages are open. Everything else needs the token, but for a listener on
 //! loopback without one. It runs beside the workers, never on them.
 
+mod explain;
+mod failures;
 mod listener;
 mod pages;
+mod query;
 
 pub use listener::serve;
 pub use pages::{Admin, Subject};

@@ -5,12 +5,20 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use goodgate_config::Token;
-use goodgate_telemetry::{Metrics, StoreUsage};
+use goodgate_telemetry::{AccessRecord, Metrics, Ring, StoreUsage};
 use goodgate_upstream::{Backend, Upstream};
-use http::{Method, Response, StatusCode, header};
+use http::{Method, Response, StatusCode, Uri, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use serde::Serialize;
+
+use crate::explain::measured::Measured;
+use crate::explain::{story, unknown};
+use crate::failures::{self, Filter};
+use crate::query::Query;
+
+/// How many records were counted and not kept, beside the list of those that were.
+const SKIPPED: http::HeaderName = http::HeaderName::from_static("goodgate-skipped");
 
 /// What the operator's side shows: the running gateway.
 pub trait Subject: Send + Sync {
@@ -22,6 +30,10 @@ pub trait Subject: Send + Sync {
     fn stores(&self) -> Vec<(&'static str, StoreUsage)>;
     /// The metrics of the process.
     fn metrics(&self) -> &Metrics;
+    /// The last failures and rescues.
+    fn ring(&self) -> &Ring;
+    /// The largest response header that a backend may send, in bytes.
+    fn response_header_bytes_max(&self) -> usize;
 }
 
 /// The operator's side of one gateway.
@@ -54,9 +66,9 @@ impl Admin {
         Self { subject, token, is_loopback }
     }
 
-    fn page(&self, method: &Method, path: &str, authorization: Option<&[u8]>) -> Response<Vec<u8>> {
+    fn page(&self, method: &Method, uri: &Uri, authorization: Option<&[u8]>) -> Response<Vec<u8>> {
         let is_read = matches!(*method, Method::GET | Method::HEAD);
-        match path {
+        match uri.path() {
             "/livez" if is_read => text(StatusCode::OK, "alive\n"),
             "/readyz" if is_read && self.subject.is_ready() => text(StatusCode::OK, "ready\n"),
             "/readyz" if is_read => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
@@ -66,7 +78,13 @@ impl Admin {
                 "403: this address needs the admin token (Authorization: Bearer …)\n",
             ),
             "/api/v1/backends" if is_read => self.backends(),
-            _ => text(StatusCode::NOT_FOUND, "404: try /metrics, /livez, /readyz, /api/v1/backends\n"),
+            "/api/v1/failures" if is_read => self.failures(uri.query()).unwrap_or_else(|why| refused(&why)),
+            "/api/v1/explain" if is_read => self.explain(uri.query()).unwrap_or_else(|why| refused(&why)),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "404: try /metrics, /livez, /readyz, /api/v1/backends, /api/v1/failures, \
+                 /api/v1/explain?request_id=…\n",
+            ),
         }
     }
 
@@ -98,10 +116,43 @@ impl Admin {
                 upstream.backends().into_iter().map(|backend| row(&upstream.spec().name, &backend))
             })
             .collect();
-        match serde_json::to_string_pretty(&rows) {
-            Ok(body) => answer(StatusCode::OK, "application/json", body + "\n"),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
-        }
+        json(&rows)
+    }
+
+    /// The error says what is wrong with the query.
+    fn failures(&self, query: Option<&str>) -> Result<Response<Vec<u8>>, String> {
+        let query = Query::read(query, &failures::PARAMETERS)?;
+        let ring = self.subject.ring();
+        let records = Filter::of(&query)?.apply(ring);
+        let records: Vec<&AccessRecord<'_>> = records.iter().map(AsRef::as_ref).collect();
+        let mut response = json(&records);
+        response.headers_mut().insert(SKIPPED, ring.skipped().into());
+        Ok(response)
+    }
+
+    /// The error says what is wrong with the query.
+    fn explain(&self, query: Option<&str>) -> Result<Response<Vec<u8>>, String> {
+        let query = Query::read(query, &["request_id"])?;
+        let id = query.request_id()?.ok_or("request_id is needed")?;
+        let ring = self.subject.ring();
+        Ok(match ring.find(id) {
+            None => text(StatusCode::NOT_FOUND, &unknown(id, ring.skipped())),
+            Some(record) => {
+                let measured = Measured::of(&record, &*self.subject, Instant::now());
+                text(StatusCode::OK, &story(&record, &measured))
+            }
+        })
+    }
+}
+
+fn refused(why: &str) -> Response<Vec<u8>> {
+    text(StatusCode::BAD_REQUEST, &format!("400: {why}\n"))
+}
+
+fn json(document: &impl Serialize) -> Response<Vec<u8>> {
+    match serde_json::to_string_pretty(document) {
+        Ok(body) => answer(StatusCode::OK, "application/json", body + "\n"),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
     }
 }
 
@@ -128,7 +179,7 @@ impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
         let authorization = request.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
-        self.page(&request.method, request.uri.path(), authorization)
+        self.page(&request.method, &request.uri, authorization)
     }
 }
 

@@ -27,6 +27,11 @@ impl Token {
         difference == 0
     }
 
+    /// The field value that carries it, for a command of the operator's own.
+    pub fn authorization(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+
     /// Reads a token file: the token is its text without the white space around it.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let named = path.display();

@@ -147,6 +147,21 @@ impl Allowance {
             Self::ConnectionRace => "connection_race",
         }
     }
+
+    /// What it means, in one plain sentence for operators.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::NothingSent => {
+                "Nothing of the request had been sent, so another backend may have it, whatever its method."
+            }
+            Self::Replayable => {
+                "The request may be sent again, and neither its tries nor the retry budget were used up."
+            }
+            Self::ConnectionRace => {
+                "A kept connection had died before it brought a byte: it is replaced by a new one, once."
+            }
+        }
+    }
 }
 
 /// What is known when an attempt has failed.

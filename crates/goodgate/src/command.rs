@@ -1,11 +1,12 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::explain::{Question, explain};
 use crate::{control, demo, run};
 
 /// Where the configuration is unless the command line says otherwise.
@@ -45,6 +46,20 @@ enum Command {
         #[arg(long, short, default_value = CONFIG)]
         config: PathBuf,
     },
+    /// Tell the story of one failed request: what happened, which rules decided, what to do.
+    Explain {
+        /// The request's identifier: the value of X-Request-Id.
+        request_id: String,
+        /// The configuration file that the gateway was started with [default: /etc/goodgate/goodgate.yaml].
+        #[arg(long, short)]
+        config: Option<PathBuf>,
+        /// Another admin listener than that of the file.
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+        /// The records as JSON, as the access log has them.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run the gateway with three sample backends inside, to play with.
     Demo,
 }
@@ -56,12 +71,16 @@ pub(crate) fn execute() -> Result<ExitCode> {
         Command::Check { file } => Ok(check(&file)),
         Command::Reload { config } => control::reload(&config),
         Command::Health { config } => control::health(&config),
+        Command::Explain { request_id, config, address, json } => {
+            let (config, address) = (config.as_deref(), address.as_deref());
+            explain(&Question { request_id: &request_id, config, address, json }, Path::new(CONFIG))
+        }
         Command::Demo => demo::demo(),
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
-fn check(file: &std::path::Path) -> ExitCode {
+fn check(file: &Path) -> ExitCode {
     match goodgate_config::load(file) {
         Ok(_) => {
             println!("{}: good", file.display());

@@ -1,4 +1,4 @@
-//! Commands that talk to a running gateway: `reload` and `health`.
+//! Commands that talk to a running gateway: `reload` and `health`; and how one asks its admin side.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use goodgate_config::Config;
+use goodgate_config::{Config, Token};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -18,6 +18,14 @@ use crate::reload::hash_of;
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// How long a reload may take: names that are new are looked up on the way.
 const RELOAD_LIMIT: Duration = Duration::from_secs(15);
+/// The longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// What the admin side answers.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
 
 /// Checks the file, tells the gateway that runs it to load it anew, and waits until it has.
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
@@ -28,8 +36,8 @@ pub(crate) fn reload(file: &Path) -> Result<ExitCode> {
     let wanted = format!("goodgate_config_hash{{hash=\"{:016x}\"}} 1", hash_of(file));
     let deadline = Instant::now() + RELOAD_LIMIT;
     while Instant::now() < deadline {
-        let metrics = get(&config, "/metrics").context("the admin side does not answer")?;
-        if metrics.contains(&wanted) {
+        let metrics = ask(reachable(config.admin.address), "/metrics", None)?;
+        if metrics.body.contains(&wanted) {
             println!("process {pid} has loaded {}", file.display());
             return Ok(ExitCode::SUCCESS);
         }
@@ -43,14 +51,14 @@ pub(crate) fn reload(file: &Path) -> Result<ExitCode> {
 
 /// Exit code 0 if the gateway answers `/livez`.
 pub(crate) fn health(file: &Path) -> Result<ExitCode> {
-    let answer = get(&load(file)?, "/livez")?;
-    if answer.starts_with("HTTP/1.1 200") {
+    let answer = ask(reachable(load(file)?.admin.address), "/livez", None)?;
+    if answer.status == 200 {
         return Ok(ExitCode::SUCCESS);
     }
-    bail!("not alive: {}", answer.lines().next().unwrap_or("no answer"))
+    bail!("not alive: the admin side answered {}", answer.status)
 }
 
-fn load(file: &Path) -> Result<Config> {
+pub(crate) fn load(file: &Path) -> Result<Config> {
     goodgate_config::load(file).map_err(|problems| anyhow!("the configuration is not good\n{problems}"))
 }
 
@@ -82,22 +90,25 @@ fn runs(pid: i32, wanted: &Path) -> bool {
     is_run && (named || wanted == Path::new("/etc/goodgate/goodgate.yaml"))
 }
 
-/// The whole answer of the admin side to a GET.
-fn get(config: &Config, path: &str) -> Result<String> {
-    let address = reachable(config.admin.address);
+/// The answer of the admin side to a GET.
+pub(crate) fn ask(address: SocketAddr, path: &str, token: Option<&Token>) -> Result<Answer> {
     let unreachable = || format!("the admin listener at {address} does not answer");
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT).with_context(unreachable)?;
     stream.set_read_timeout(Some(ANSWER_LIMIT)).with_context(unreachable)?;
     stream.set_write_timeout(Some(ANSWER_LIMIT)).with_context(unreachable)?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let token = token.map_or(String::new(), |token| format!("Authorization: {}\r\n", token.authorization()));
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{token}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).with_context(unreachable)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).with_context(unreachable)?;
-    Ok(answer)
+    let mut bytes = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).with_context(unreachable)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let (head, body) = text.split_once("\r\n\r\n").with_context(unreachable)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok(Answer { status: status.with_context(unreachable)?, body: body.to_owned() })
 }
 
 /// Where to connect to for an address that stands for all of the machine's.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -4,6 +4,7 @@ mod bind;
 mod command;
 mod control;
 mod demo;
+mod explain;
 mod logging;
 mod reload;
 mod run;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use goodgate_admin::{Admin, Subject};
 use goodgate_config::{Config, LogTarget, Tracing};
 use goodgate_proxy::{Door, Live, Proxy};
-use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, StoreUsage, Target, Traces};
+use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, Ring, StoreUsage, Target, Traces};
 use goodgate_upstream::Upstream;
 use goodgate_watch::{Resolver, Watcher};
 use log::info;
@@ -50,6 +50,14 @@ impl Subject for Running {
 
     fn metrics(&self) -> &Metrics {
         self.live.metrics()
+    }
+
+    fn ring(&self) -> &Ring {
+        self.live.ring()
+    }
+
+    fn response_header_bytes_max(&self) -> usize {
+        self.live.response_header_bytes_max()
     }
 }
 

@@ -224,6 +224,7 @@ impl Door {
             AccessRecord::of_no_request(started_at, request_id.as_str(), ip, error.status, error.cause);
         let record = AccessRecord { bytes_sent: bytes.len() as u64, ..record };
         self.live.access_log.write(&record, log.format);
+        self.live.ring.note(record, Instant::now());
     }
 }
 

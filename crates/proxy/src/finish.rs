@@ -59,12 +59,15 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     let is_of_interest = is_of_interest(status, outcome.cause, outcome.rescue);
     let is_logged = live.access_log.is_on() && log.wants(is_of_interest, fastrand::f64);
     let traces = live.traces.as_ref().zip(context.trace.filter(TraceContext::is_sampled));
-    if !is_logged && traces.is_none() {
+    if !is_logged && !is_of_interest && traces.is_none() {
         return;
     }
     let record = record(&log.mask, session, context, status, now);
     if is_logged {
         live.access_log.write(&record, log.format);
+    }
+    if is_of_interest {
+        live.ring.note(record.clone(), now);
     }
     if let Some((traces, trace)) = traces {
         traces.send(record.into_owned(), trace);

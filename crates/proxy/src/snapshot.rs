@@ -11,7 +11,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 use goodgate_config::{Config, Limits, LogFormat};
 use goodgate_telemetry::{
-    AccessLog, Format, LogPolicy, Mask, Metrics, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
+    AccessLog, Format, LogPolicy, Mask, Metrics, Ring, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
 };
 use goodgate_upstream::Upstream;
 use ipnet::IpNet;
@@ -41,6 +41,7 @@ pub struct Live {
     metrics: Arc<Metrics>,
     pub(crate) no_route: RouteMetrics,
     pub(crate) access_log: AccessLog,
+    pub(crate) ring: Ring,
     pub(crate) kept: Arc<KeptConnections>,
     pub(crate) traces: Option<Traces>,
     draining: AtomicBool,
@@ -59,6 +60,7 @@ impl Live {
         let stores = Stores::default();
         let snapshot = build(config, None, &stores, &metrics, now);
         Self {
+            ring: Ring::new(snapshot.upstream_names(), now),
             snapshot: ArcSwap::from_pointee(snapshot),
             no_route: RouteMetrics::new(&metrics, "none", "none"),
             stores,
@@ -78,6 +80,7 @@ impl Live {
 
     /// Puts a prepared snapshot in force for all requests that begin from now on.
     pub fn swap(&self, snapshot: Snapshot) {
+        self.ring.hold(snapshot.upstream_names());
         self.snapshot.store(Arc::new(snapshot));
     }
 
@@ -104,6 +107,16 @@ impl Live {
     /// Requests under way, with those that are being read.
     pub fn requests_in_flight(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The last failures and rescues.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// The largest response header that a backend may send, in bytes.
+    pub fn response_header_bytes_max(&self) -> usize {
+        self.snapshot.load().limits.response_header_bytes_max
     }
 
     /// Opens the file of the access log again; false if it goes to none.
@@ -141,6 +154,10 @@ impl Snapshot {
     /// Its upstreams, in the order of the configuration.
     pub fn upstreams(&self) -> &[Arc<Upstream>] {
         &self.upstreams
+    }
+
+    fn upstream_names(&self) -> impl Iterator<Item = &str> {
+        self.upstreams.iter().map(|upstream| upstream.spec().name.as_str())
     }
 }
 

@@ -4,6 +4,7 @@
 //! Handles are resolved when a configuration is loaded: counting on the request path is atomic additions.
 
 mod access_log;
+mod causes;
 mod collector;
 mod error_log;
 mod events;
@@ -12,7 +13,9 @@ mod handles;
 mod mask;
 mod metrics;
 mod outlet;
+mod quantile;
 mod record;
+mod ring;
 mod spans;
 mod text;
 mod trace_context;
@@ -24,6 +27,8 @@ pub use events::backend_changed;
 pub use handles::{By, CacheResult, Origin, RouteMetrics, UpstreamMetrics};
 pub use mask::Mask;
 pub use metrics::{BuildInfo, Metrics, StoreUsage};
+pub use quantile::{Quantile, Spread};
 pub use record::{AccessRecord, is_of_interest};
+pub use ring::{KeptRecord, Ring};
 pub use trace_context::{TraceContext, TraceId};
 pub use traces::Traces;
