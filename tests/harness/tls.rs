@@ -77,7 +77,14 @@ pub async fn in_front_of(backend: SocketAddr, server: ServerConfig) -> SocketAdd
             let acceptor = acceptor.clone();
             let _ = stream.set_nodelay(true);
             tokio::spawn(async move {
-                let Ok(mut outside) = acceptor.accept(stream).await else { return };
+                let mut outside = match acceptor.accept(stream).into_fallible().await {
+                    Ok(outside) => outside,
+                    Err((_, mut refused)) => {
+                        // What is not read would become a reset, which destroys the alert on its way.
+                        let _ = tokio::io::copy(&mut refused, &mut tokio::io::sink()).await;
+                        return;
+                    }
+                };
                 let Ok(mut inside) = TcpStream::connect(backend).await else { return };
                 let _ = inside.set_nodelay(true);
                 let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
