@@ -41,9 +41,7 @@ pub(crate) fn dress(
 /// Counts and logs the request.
 pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, error: Option<&Error>) {
     let now = Instant::now();
-    if let Some(client) = &context.client {
-        client.watchdog.disarm();
-    }
+    context.disarm();
     context.attempting.end(session, now);
     context.copying.end(error.is_none());
     if context.is_background() {
