@@ -166,6 +166,11 @@ impl Backend {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
+    /// Connections open now.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
     /// The heads of all requests so far.
     pub fn heads(&self) -> Vec<String> {
         self.shared.heads.lock().clone()
