@@ -68,7 +68,8 @@ pub(crate) const UPSTREAM: Keys = Keys {
     later: &["hash_on", "sticky", "slow_start", "breaker", "http"],
 };
 
-pub(crate) const TLS: Keys = Keys { built: &["sni", "ca", "verify"], later: &["client_cert", "client_key"] };
+pub(crate) const TLS: Keys =
+    Keys { built: &["sni", "ca", "verify", "client_cert", "client_key"], later: &[] };
 
 pub(crate) const BACKEND: Keys =
     Keys { built: &["address", "weight", "max_fails", "fail_timeout", "backup"], later: &["max_conns"] };

@@ -340,7 +340,7 @@ routes: [{ upstream: app }]
     let problems = r#"c.yaml:4:17: upstreams.app.tls.sni: found "a b"; allowed: a host name, like `app.internal`
 c.yaml:4:32: upstreams.app.tls.verify: found "none"; allowed: full, off
 c.yaml:4:42: upstreams.app.tls.ca: missing.pem cannot be read: No such file or directory (os error 2)
-c.yaml:4:55: upstreams.app.tls.client_cert: not supported by this build yet"#;
+c.yaml:4:68: upstreams.app.tls.client_cert: `client_key` is missing beside it"#;
     assert_eq!(told(text), problems);
 }
 
