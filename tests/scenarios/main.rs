@@ -24,6 +24,7 @@ mod confirming;
 mod faults;
 mod front;
 mod health;
+mod hygiene;
 mod kept;
 mod logs;
 mod names;

@@ -19,6 +19,7 @@ mod read;
 mod resolve;
 mod scan;
 mod settings;
+mod target;
 mod token;
 mod tree;
 mod view;
@@ -32,6 +33,7 @@ pub use settings::{
     AccessLog, Admin, Config, ErrorSpec, HostPattern, Limits, Listener, LogFormat, LogMask, LogTarget,
     RouteSpec, Server, Tracing,
 };
+pub use target::{BadTarget, normal_target};
 pub use token::Token;
 
 use problem::{Mark, Report};

@@ -478,11 +478,15 @@ routes:
   - { upstream: app, match: { path: /api/ } }
   - { upstream: app, match: { path: '/a?b' } }
   - { upstream: app, match: { path: /a/../b } }
+  - { upstream: app, match: { path: '/%7eu/%2f' } }
+  - { upstream: app, match: { path: '/100%' } }
 ";
     let problems = r#"c.yaml:3:37: routes[0].match.path: found "api"; allowed: a path that begins with `/`, without `?`, `#` and spaces
 c.yaml:4:37: routes[1].match.path: found "/api/"; allowed: `/api`, which also matches everything below it
 c.yaml:5:37: routes[2].match.path: found "/a?b"; allowed: a path that begins with `/`, without `?`, `#` and spaces
-c.yaml:6:37: routes[3].match.path: found "/a/../b"; allowed: a path without empty, `.` and `..` segments"#;
+c.yaml:6:37: routes[3].match.path: found "/a/../b"; allowed: a path without empty, `.` and `..` segments
+c.yaml:7:37: routes[4].match.path: found "/%7eu/%2f"; allowed: `/~u/%2F`, which is how requests are compared
+c.yaml:8:37: routes[5].match.path: found "/100%"; allowed: a path whose escapes are valid"#;
     assert_eq!(told(text), problems);
 }
 

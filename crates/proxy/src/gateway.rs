@@ -60,8 +60,7 @@ impl ProxyHttp for Gateway {
         if let Some(parent) = session.subrequest_ctx.as_mut().and_then(|parent| parent.user_ctx_mut()) {
             context.attempting.hand(parent.downcast_mut::<Option<Lease>>().and_then(Option::take));
         }
-        begin::begin(&self.live, session, context);
-        Ok(())
+        begin::begin(&self.live, session, context)
     }
 
     fn allow_spawning_subrequest(&self, _session: &Session, context: &Context) -> bool {

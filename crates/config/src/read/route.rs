@@ -14,7 +14,7 @@ use crate::address::parse_host_pattern;
 use crate::kind::{duration, failure_word, integer, not_among, one_of, percent, size, text, text_as};
 use crate::tree::Node;
 use crate::view::{Map, View};
-use crate::{ErrorSpec, HostPattern, RouteSpec, defaults, keys};
+use crate::{ErrorSpec, HostPattern, RouteSpec, defaults, keys, normal_target};
 
 /// The engine tries no more often than this.
 const TRIES_MAX: u32 = 16;
@@ -142,7 +142,11 @@ fn path(text: &str) -> Result<String, String> {
     if text != "/" && text.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
         return allowed("a path without empty, `.` and `..` segments");
     }
-    Ok(text.to_owned())
+    match normal_target(text.as_bytes()) {
+        Ok(None) => Ok(text.to_owned()),
+        Ok(Some(normal)) => Err(format!("`{normal}`, which is how requests are compared")),
+        Err(_) => allowed("a path whose escapes are valid"),
+    }
 }
 
 /// A method's token, RFC 9110 section 9.1. They are case-sensitive, and all that anyone uses are upper case.
