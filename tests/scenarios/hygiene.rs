@@ -1,9 +1,14 @@
 //! What a client sends to lead somewhere else than it seems: paths and headers.
 
+use std::net::SocketAddr;
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::harness::backend::page;
-use crate::harness::{Act, Backend, Connection, Gateway, backends, request};
+use crate::harness::gateway::folder;
+use crate::harness::programs::free_address;
+use crate::harness::{Act, Backend, Connection, Gateway, backends, eventually, request};
 use crate::site;
 
 /// The target that a backend was asked for last.
@@ -78,4 +83,94 @@ async fn a_copy_is_found_however_its_path_is_written() {
     assert_eq!(backend.requests(), 1);
     assert_eq!(connection.get("/a/b/c").await.unwrap().text(), "page");
     assert_eq!(backend.requests(), 2, "an escaped slash is no slash");
+}
+
+/// The values of a field in the head that a backend saw last, joined as a list.
+fn field(backend: &Backend, name: &str) -> Option<String> {
+    let heads = backend.heads();
+    let lines = heads.last()?.lines().filter_map(|line| line.split_once(": "));
+    let values: Vec<&str> =
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+const OVERRIDES: &str = "X-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\nX-HTTP-Method-Override: DELETE\r\n\
+    X-HTTP-Method: DELETE\r\nx-method-override: DELETE\r\nProxy: http://evil\r\nX_Forwarded_For: 1.2.3.4\r\n\
+    X-Forwarded-Server: evil\r\nX-Forwarded-Prefix: /evil\r\nX-Real-IP: 1.2.3.4\r\nX-Kept: yes\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_never_gets_a_field_that_overrides_what_the_rules_have_read() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let route = "    pass_headers: [x-http-method-override, X_Forwarded_For]\n    match: { path: /open }\n  - upstream: web\n";
+    let gateway = Gateway::start(&site(&[&backend], "", route)).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    connection.get_with("/", OVERRIDES).await.unwrap();
+    let names: Vec<&str> = OVERRIDES.lines().filter_map(|line| Some(line.split_once(':')?.0)).collect();
+    for name in names {
+        assert_eq!(field(&backend, name).is_some(), name == "X-Kept", "{name}");
+    }
+    connection.get_with("/open", OVERRIDES).await.unwrap();
+    assert_eq!(field(&backend, "X-HTTP-Method-Override").as_deref(), Some("DELETE"));
+    assert_eq!(field(&backend, "X_Forwarded_For").as_deref(), Some("1.2.3.4"));
+    assert_eq!((field(&backend, "X-Original-URL"), field(&backend, "Proxy")), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_removes_none_of_our_fields() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let gateway = Gateway::start(&site(&[&backend], "", "")).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    let nominated = "Connection: X-Request-Id, Via, CDN-Loop, X-Hop\r\nX-Hop: 1\r\nVia: 1.0 before\r\n";
+    let answer = connection.get_with("/", nominated).await.unwrap();
+    assert_eq!(field(&backend, "x-request-id").as_deref(), answer.header("x-request-id"));
+    assert_eq!(field(&backend, "via").as_deref(), Some("1.1 goodgate"));
+    assert!(field(&backend, "cdn-loop").unwrap().starts_with("goodgate; id="));
+    assert_eq!((field(&backend, "x-hop"), field(&backend, "connection")), (None, None));
+    connection.get_with("/", "Via: 1.0 before\r\nCDN-Loop: other; id=1\r\n").await.unwrap();
+    assert_eq!(field(&backend, "via").as_deref(), Some("1.0 before, 1.1 goodgate"));
+    assert!(field(&backend, "cdn-loop").unwrap().starts_with("other; id=1, goodgate; id="));
+    for name in ["Host", "X-Forwarded-For", "x-forwarded-host", "X-Forwarded-Proto"] {
+        let text = format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: {name}\r\n\r\n");
+        let answer = request(gateway.address, &text).await.unwrap();
+        assert_eq!(answer.status, 400, "{name}");
+        assert_eq!(gateway.record(&answer).await["cause"], "http_request_error");
+    }
+    assert_eq!(backend.requests(), 2);
+    assert_eq!(gateway.metric("goodgate_ejections_total").await, 0.0, "no backend is to blame");
+}
+
+/// A configuration with these addresses, whose upstream is `backend`.
+fn around(listener: SocketAddr, admin: SocketAddr, folder: &Path, backend: SocketAddr) -> String {
+    let log = folder.join("access.log");
+    format!(
+        "listeners: [{{ address: '{listener}' }}]\nadmin: {{ address: '{admin}' }}\naccess_log: {{ path: {} }}\n\
+         upstreams: {{ web: ['{backend}'] }}\nroutes: [{{ upstream: web }}]\n",
+        log.display()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_its_own_backend_says_so_at_once() {
+    let (own, admin, inside) = (free_address(), free_address(), folder());
+    let text = around(own, admin, &inside, own);
+    let gateway = Gateway::start_in(inside, &text).await;
+    let answer = gateway.get("/").await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.header("proxy-status").unwrap().contains("error=proxy_loop_detected"), "{answer:?}");
+    let counted = "goodgate_gateway_errors_total{cause=\"proxy_loop_detected\",route=\"*/\"}";
+    eventually("both records", || async { gateway.records().len() == 2 }).await;
+    assert_eq!(gateway.metric(counted).await, 1.0, "it came back once and went no further");
+    assert_eq!(gateway.records()[0]["cause"], "proxy_loop_detected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_that_are_each_others_backend_say_so_too() {
+    let [first, second, third, fourth] = [(); 4].map(|()| free_address());
+    let [one, two] = [folder(), folder()];
+    let texts = [around(first, third, &one, second), around(second, fourth, &two, first)];
+    let one = Gateway::start_in(one, &texts[0]).await;
+    let two = Gateway::start_in(two, &texts[1]).await;
+    assert_eq!(one.get("/").await.status, 502);
+    eventually("all records", || async { one.records().len() == 2 && two.records().len() == 1 }).await;
+    assert_eq!(one.records()[0]["cause"], "proxy_loop_detected", "the first one knows its own request");
 }

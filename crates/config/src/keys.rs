@@ -89,7 +89,17 @@ pub(crate) const TIMEOUTS: Keys =
 pub(crate) const STORE: Keys = Keys { built: &["memory", "max_object"], later: &["disk"] };
 
 pub(crate) const ROUTE: Keys = Keys {
-    built: &["name", "match", "upstream", "timeout", "retry", "cache", "max_body_bytes", "errors"],
+    built: &[
+        "name",
+        "match",
+        "upstream",
+        "timeout",
+        "retry",
+        "cache",
+        "max_body_bytes",
+        "errors",
+        "pass_headers",
+    ],
     later: &[
         "redirect",
         "respond",
@@ -249,6 +259,7 @@ mod tests {
             ("caches.*.max_object", size(OBJECT_BYTES_MAX)),
             ("routes[].match.path", PATH.to_owned()),
             ("routes[].timeout", time(ROUTE_TIMEOUT)),
+            ("routes[].pass_headers", "[]".to_owned()),
             ("routes[].errors.next_hop", "false".to_owned()),
             ("routes[].errors.replace", words(&[])),
             ("routes[].retry.tries", TRIES.to_string()),

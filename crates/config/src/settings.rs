@@ -10,6 +10,7 @@ use std::time::Duration;
 use goodgate_cache::{CachePolicy, StoreSpec};
 use goodgate_failure::{RetryPolicy, Words};
 use goodgate_upstream::UpstreamSpec;
+use http::HeaderName;
 use ipnet::IpNet;
 
 use crate::{ErrorPage, Token};
@@ -115,6 +116,8 @@ pub struct RouteSpec {
     pub body_bytes_max: u64,
     /// What clients get to see when it fails.
     pub errors: ErrorSpec,
+    /// Fields of clients that backends get though they are dropped elsewhere.
+    pub pass_headers: Vec<HeaderName>,
 }
 
 /// The errors that a route's clients get to see.

@@ -112,9 +112,9 @@ fn with_few_escapes(path: &[u8]) -> Result<String, BadTarget> {
             (byte, after) => (*byte, after),
         };
         if is_plain(byte) {
-            text.push(char::from(byte))
+            text.push(char::from(byte));
         } else {
-            escape(byte, &mut text)
+            escape(byte, &mut text);
         }
         rest = after;
     }

@@ -360,6 +360,22 @@ c.yaml:4:92: routes[0].errors.page: unknown key; allowed: html, contact, replace
 }
 
 #[test]
+fn no_route_touches_what_is_of_the_connection() {
+    let text = "upstreams: { app: [10.0.0.1:80] }
+routes:
+  - { upstream: app, pass_headers: [X_Ok, 'a b', Host, Transfer-Encoding, CDN-Loop, 1] }
+  - { upstream: app, match: { path: /a }, pass_headers: X-Foo }
+";
+    let problems = r#"c.yaml:3:43: routes[0].pass_headers[1]: found "a b"; allowed: a header's name, like `X-Frame-Options`
+c.yaml:3:50: routes[0].pass_headers[2]: found "Host"; allowed: another name: the `Host` is what `host` of the upstream says
+c.yaml:3:56: routes[0].pass_headers[3]: found "Transfer-Encoding"; allowed: a name that is not the gateway's own affair
+c.yaml:3:75: routes[0].pass_headers[4]: found "CDN-Loop"; allowed: a name that is not the gateway's own affair
+c.yaml:3:85: routes[0].pass_headers[5]: found 1; allowed: text, so quote it
+c.yaml:4:57: routes[1].pass_headers: found "X-Foo"; allowed: a list"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn no_backend_is_there_twice() {
     let text = "upstreams:
   app:
@@ -615,7 +631,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, timeout, retry, cache, max_body_bytes, errors"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, timeout, retry, cache, max_body_bytes, errors, pass_headers"#;
     assert_eq!(told(text), problems);
 }
 

@@ -43,6 +43,9 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
     // `OPTIONS *` is about the host as a whole.
     let path = if request.uri.path() == "*" { "/" } else { request.uri.path() };
     context.route = snapshot.router.find(name, path, &request.method).map(Arc::clone);
+    if live.trail.is_in(&request.headers) {
+        context.refused = Some(ErrorAnswer::of(Cause::ProxyLoopDetected));
+    }
     copies::begin(session, context);
     Ok(())
 }

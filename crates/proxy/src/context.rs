@@ -39,7 +39,7 @@ pub(crate) struct Context {
     /// None without traces.
     pub(crate) trace: Option<TraceContext>,
     pub(crate) route: Option<Arc<Route>>,
-    /// Why it is refused, if that was plain before a route was looked for.
+    /// Why it is refused, if that is plain from the start.
     pub(crate) refused: Option<ErrorAnswer>,
     pub(crate) attempting: Attempting,
     pub(crate) copying: Copying,

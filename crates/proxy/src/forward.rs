@@ -11,7 +11,9 @@ use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::context::Context;
-use crate::trace;
+use crate::hops::Trail;
+use crate::route::Route;
+use crate::{hygiene, trace};
 
 /// Prepares a request for its backend. Hop-by-hop fields are gone already: Pingora removes them, and what
 /// `Connection` names, before this is called.
@@ -19,21 +21,24 @@ pub(crate) fn request(
     request: &mut RequestHeader,
     original: &RequestHeader,
     context: &Context,
-    host: &HostHeader,
+    route: &Route,
     backend: &Backend,
+    trail: &Trail,
 ) -> Result<()> {
+    hygiene::drop_overrides(request, context.is_trusted, &route.pass_headers);
+    let host = &route.upstream.spec().host;
     let asked = original.headers.get(header::HOST).cloned();
     match host {
         HostHeader::Client if asked.is_some() => {}
-        HostHeader::Client => request.insert_header(header::HOST, &*backend.written)?,
-        HostHeader::Backend => request.insert_header(header::HOST, &*backend.written)?,
+        HostHeader::Client | HostHeader::Backend => request.insert_header(header::HOST, &*backend.written)?,
         HostHeader::Name(name) => request.insert_header(header::HOST, name.as_str())?,
     }
     forwarded(request, context, asked)?;
     if let Some(trace) = &context.trace {
         trace::pass_on(request, trace, context.attempting.log.len().saturating_sub(1))?;
     }
-    request.insert_header("X-Request-Id", context.request_id.value())
+    request.insert_header("X-Request-Id", context.request_id.value())?;
+    trail.leave(request, original.version)
 }
 
 fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<HeaderValue>) -> Result<()> {
@@ -53,7 +58,6 @@ fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<Header
             return Ok(());
         }
     } else {
-        request.remove_header(&header::FORWARDED);
         request.insert_header("X-Forwarded-For", client.ip.clone())?;
         request.insert_header("X-Forwarded-Proto", SCHEME)?;
     }

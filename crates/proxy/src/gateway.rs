@@ -168,7 +168,7 @@ impl ProxyHttp for Gateway {
         let (Some(route), Some(lease)) = (&context.route, context.attempting.lease()) else {
             return Ok(());
         };
-        forward::request(request, session.req_header(), context, &route.upstream.spec().host, lease.backend())
+        forward::request(request, session.req_header(), context, route, lease.backend(), &self.live.trail)
     }
 
     async fn request_body_filter(

@@ -16,6 +16,8 @@ mod finish;
 mod forward;
 mod gateway;
 mod head;
+mod hops;
+mod hygiene;
 mod kept;
 mod page;
 mod peer;

@@ -14,7 +14,7 @@ use goodgate_config::{ErrorSpec, HostPattern, RouteSpec};
 use goodgate_failure::RetryPolicy;
 use goodgate_telemetry::{RouteMetrics, UpstreamMetrics};
 use goodgate_upstream::Upstream;
-use http::Method;
+use http::{HeaderName, Method};
 
 use crate::peer::BackendTls;
 use crate::stores::StoreRoom;
@@ -34,6 +34,8 @@ pub(crate) struct Route {
     pub(crate) cache: Option<(CachePolicy, &'static StoreRoom)>,
     pub(crate) body_bytes_max: u64,
     pub(crate) errors: ErrorSpec,
+    /// Fields of clients that are let through though they are dropped elsewhere.
+    pub(crate) pass_headers: Vec<HeaderName>,
     pub(crate) response_header_bytes_max: usize,
 }
 

@@ -16,6 +16,7 @@ use goodgate_telemetry::{
 use goodgate_upstream::Upstream;
 use ipnet::IpNet;
 
+use crate::hops::Trail;
 use crate::kept::KeptConnections;
 use crate::peer::BackendTls;
 use crate::route::{Route, Router};
@@ -43,6 +44,7 @@ pub struct Live {
     pub(crate) access_log: AccessLog,
     pub(crate) kept: Arc<KeptConnections>,
     pub(crate) traces: Option<Traces>,
+    pub(crate) trail: Trail,
     draining: AtomicBool,
     requests: AtomicUsize,
 }
@@ -66,6 +68,7 @@ impl Live {
             access_log,
             kept: KeptConnections::new(now),
             traces,
+            trail: Trail::new(fastrand::u64(..)),
             draining: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
         }
@@ -178,6 +181,7 @@ fn build(
             cache,
             body_bytes_max: spec.body_bytes_max,
             errors: spec.errors.clone(),
+            pass_headers: spec.pass_headers.clone(),
             response_header_bytes_max: config.limits.response_header_bytes_max,
         };
         Some((spec, Arc::new(route)))

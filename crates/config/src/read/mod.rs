@@ -7,6 +7,7 @@
 mod backend;
 mod cache;
 mod errors;
+mod headers;
 mod health;
 mod logs;
 mod route;

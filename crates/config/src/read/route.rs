@@ -6,10 +6,10 @@ use std::path::Path;
 
 use goodgate_cache::CachePolicy;
 use goodgate_failure::{BudgetPolicy, Replay, RetryPolicy, Words};
-use http::Method;
+use http::{HeaderName, Method};
 
 use super::server::BODY_BYTES_MAX;
-use super::{TIMEOUT, cache, check_name, errors};
+use super::{TIMEOUT, cache, check_name, errors, headers};
 use crate::address::parse_host_pattern;
 use crate::kind::{duration, failure_word, integer, not_among, one_of, percent, size, text, text_as};
 use crate::tree::Node;
@@ -84,6 +84,7 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         cache: policies.cache,
         body_bytes_max: policies.body_bytes_max,
         errors: policies.errors,
+        pass_headers: policies.pass_headers,
     })
 }
 
@@ -104,6 +105,7 @@ pub(super) struct Policies {
     cache: Option<CachePolicy>,
     body_bytes_max: u64,
     errors: ErrorSpec,
+    pass_headers: Vec<HeaderName>,
 }
 
 pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) -> Policies {
@@ -113,6 +115,7 @@ pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) ->
         cache: map.get("cache").and_then(|view| cache::policy(&view, &names.stores)),
         body_bytes_max: map.read("max_body_bytes", size(1..=BODY_BYTES_MAX)).unwrap_or(body_bytes_max),
         errors: errors::errors(map, names.folder),
+        pass_headers: map.get("pass_headers").map(|view| headers::names(&view)).unwrap_or_default(),
     }
 }
 

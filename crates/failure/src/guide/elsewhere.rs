@@ -51,13 +51,15 @@ pub(super) const CLIENT_DISCONNECTED: Guide = Guide {
 
 pub(super) const PROXY_LOOP_DETECTED: Guide = Guide {
     chapter: Chapter::Elsewhere,
-    meaning: "The request has passed this gateway before: it goes round in a circle.",
-    seen: "`goodgate_gateway_errors_total{cause=\"proxy_loop_detected\"}`.",
+    meaning: "The request has passed this very process before: it goes round in a circle, and is ended at \
+        its first return. Each process knows itself again by the identifier that it adds to `CDN-Loop`.",
+    seen: "`goodgate_gateway_errors_total{cause=\"proxy_loop_detected\"}`; its client is a backend of ours, \
+        or the gateway itself. The request that began it has a record of its own, with a 502 from a backend.",
     usual: "A backend address, or the name it is looked up by, that leads back to the gateway.",
     advice: "Follow the address in `backends` from the gateway's machine and see who answers there.",
     setting: "`backends`.",
     nginx: &[],
-    is_raised: false,
+    is_raised: true,
 };
 
 pub(super) const PROXY_CONFIGURATION_ERROR: Guide = Guide {
