@@ -32,6 +32,7 @@ mod privacy;
 mod real_parts;
 mod reloading;
 mod retries;
+mod rules;
 mod stale;
 mod traces;
 

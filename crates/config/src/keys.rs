@@ -93,6 +93,8 @@ pub(crate) const ROUTE: Keys = Keys {
         "name",
         "match",
         "upstream",
+        "redirect",
+        "respond",
         "timeout",
         "retry",
         "cache",
@@ -101,8 +103,6 @@ pub(crate) const ROUTE: Keys = Keys {
         "pass_headers",
     ],
     later: &[
-        "redirect",
-        "respond",
         "backup_upstream",
         "rewrite",
         "request_headers",
@@ -112,6 +112,10 @@ pub(crate) const ROUTE: Keys = Keys {
         "deny",
     ],
 };
+
+pub(crate) const REDIRECT: Keys = Keys { built: &["to", "status"], later: &[] };
+
+pub(crate) const RESPOND: Keys = Keys { built: &["status", "body", "type"], later: &[] };
 
 pub(crate) const MATCH: Keys = Keys { built: &["host", "path", "methods"], later: &["headers"] };
 
@@ -146,7 +150,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 25] = [
+pub(crate) const ALL: [(&str, &Keys); 27] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -164,6 +168,8 @@ pub(crate) const ALL: [(&str, &Keys); 25] = [
     ("caches.*", &STORE),
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),
+    ("routes[].redirect", &REDIRECT),
+    ("routes[].respond", &RESPOND),
     ("routes[].retry", &RETRY),
     ("routes[].errors", &ERRORS),
     ("routes[].cache", &CACHE),
@@ -258,6 +264,9 @@ mod tests {
             ("caches.*.memory", size(MEMORY_BYTES)),
             ("caches.*.max_object", size(OBJECT_BYTES_MAX)),
             ("routes[].match.path", PATH.to_owned()),
+            ("routes[].redirect.status", REDIRECT_STATUS.as_u16().to_string()),
+            ("routes[].respond.status", RESPOND_STATUS.as_u16().to_string()),
+            ("routes[].respond.type", RESPOND_TYPE.to_owned()),
             ("routes[].timeout", time(ROUTE_TIMEOUT)),
             ("routes[].pass_headers", "[]".to_owned()),
             ("routes[].errors.next_hop", "false".to_owned()),

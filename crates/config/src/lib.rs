@@ -20,6 +20,7 @@ mod resolve;
 mod scan;
 mod settings;
 mod target;
+mod template;
 mod token;
 mod tree;
 mod view;
@@ -30,10 +31,11 @@ use std::path::Path;
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use settings::{
-    AccessLog, Admin, Config, ErrorSpec, HostPattern, Limits, Listener, LogFormat, LogMask, LogTarget,
-    RouteSpec, Server, Tracing,
+    AccessLog, Action, Admin, Config, ErrorSpec, HostPattern, Limits, Listener, LogFormat, LogMask,
+    LogTarget, Redirect, Respond, RouteSpec, Server, Tracing,
 };
 pub use target::{BadTarget, normal_target};
+pub use template::{FieldValue, Template, Variable};
 pub use token::Token;
 
 use problem::{Mark, Report};

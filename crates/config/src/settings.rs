@@ -10,10 +10,10 @@ use std::time::Duration;
 use goodgate_cache::{CachePolicy, StoreSpec};
 use goodgate_failure::{RetryPolicy, Words};
 use goodgate_upstream::UpstreamSpec;
-use http::HeaderName;
+use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::{ErrorPage, Token};
+use crate::{ErrorPage, FieldValue, Token};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -104,8 +104,8 @@ pub struct RouteSpec {
     pub path: String,
     /// Methods; empty: every method.
     pub methods: Vec<http::Method>,
-    /// Index into [`Config::upstreams`].
-    pub upstream: usize,
+    /// What it does with its requests.
+    pub action: Action,
     /// From the first attempt to the final response header, all attempts together.
     pub timeout: Duration,
     /// When a failed attempt is followed by another.
@@ -118,6 +118,47 @@ pub struct RouteSpec {
     pub errors: ErrorSpec,
     /// Fields of clients that backends get though they are dropped elsewhere.
     pub pass_headers: Vec<HeaderName>,
+}
+
+/// What a route does with its requests.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// An upstream answers: its index in [`Config::upstreams`].
+    Forward(usize),
+    /// They are sent elsewhere.
+    Redirect(Redirect),
+    /// The gateway answers.
+    Respond(Respond),
+}
+
+impl Action {
+    /// The index of the upstream, if one answers.
+    pub const fn upstream(&self) -> Option<usize> {
+        match self {
+            Self::Forward(upstream) => Some(*upstream),
+            Self::Redirect(_) | Self::Respond(_) => None,
+        }
+    }
+}
+
+/// Where requests are sent instead.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// The `Location`: an address or a path.
+    pub to: FieldValue,
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+}
+
+/// An answer of the gateway's own.
+#[derive(Clone, Debug)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: StatusCode,
+    /// The whole body; empty where the status has none.
+    pub body: String,
+    /// What the body is.
+    pub media_type: HeaderValue,
 }
 
 /// The errors that a route's clients get to see.

@@ -39,7 +39,7 @@ routes:
     let ejection = app.backends[0].ejection;
     assert_eq!((ejection.max_fails, ejection.fail_timeout), (3, Duration::from_secs(10)));
     let route = &config.routes[0];
-    assert_eq!((route.name.as_str(), route.path.as_str(), route.upstream), ("*/", "/", 0));
+    assert_eq!((route.name.as_str(), route.path.as_str(), route.action.upstream()), ("*/", "/", Some(0)));
     let cache = route.cache.as_ref().unwrap();
     assert_eq!((cache.mode, cache.last_good, cache.store), (Mode::Fallback, true, 0));
     assert!(cache.use_stale.contains(Word::Http502) && !cache.use_stale.contains(Word::Updating));
@@ -137,7 +137,10 @@ routes:
     assert_eq!((a.backends[0].ejection.max_fails, b.backends[0].ejection.max_fails), (1, 1));
     assert!(matches!(a.probe.as_ref().unwrap().kind, ProbeKind::Http { .. }));
     assert_eq!(b.probe.as_ref().unwrap().kind, ProbeKind::Tcp);
-    assert_eq!(config.routes.iter().map(|route| route.upstream).collect::<Vec<_>>(), [0, 1, 0]);
+    assert_eq!(
+        config.routes.iter().filter_map(|route| route.action.upstream()).collect::<Vec<_>>(),
+        [0, 1, 0]
+    );
     assert_eq!(config.routes.iter().map(|route| route.retry.tries.get()).collect::<Vec<_>>(), [2, 5, 2]);
     assert!(config.routes.iter().all(|route| route.timeout == Duration::from_secs(30)));
     assert!(config.routes[0].cache.is_some() && config.routes[1].cache.is_none());

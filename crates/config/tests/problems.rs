@@ -474,15 +474,34 @@ c.yaml:2:61: routes[1].upstream: found "legacy"; allowed: app, web"#;
 }
 
 #[test]
-fn a_route_needs_an_upstream() {
+fn a_route_does_exactly_one_thing() {
     let text = "upstreams: { app: ['10.0.0.1:80'] }
+defaults: { route: { respond: {} } }
 routes:
   - match: { path: /a }
-  - redirect: { to: / }
+  - { match: { path: /b }, upstream: app, redirect: { to: / } }
+  - { match: { path: /c }, redirect: { status: 304 } }
+  - { match: { path: /d }, redirect: { to: 'ftp://x', status: 300 } }
+  - { match: { path: /e }, redirect: { to: 'https://{hots}/' } }
+  - { match: { path: /f }, redirect: { to: \"/a\\r\\nb\" }, cache: standard, retry: {} }
+  - { match: { path: /g }, respond: { status: 199, body: [], type: text } }
+  - { match: { path: /h }, respond: { status: 204, body: x } }
 ";
-    let problems = "c.yaml:3:5: routes[0]: `upstream` is missing
-c.yaml:4:5: routes[1].redirect: not supported by this build yet
-c.yaml:4:5: routes[1]: `upstream` is missing";
+    let problems = r#"c.yaml:2:22: defaults.route.respond: not allowed in `defaults`: it belongs to each one alone
+c.yaml:4:5: routes[0]: `upstream`, `redirect` or `respond` is missing
+c.yaml:5:5: routes[1]: has `upstream` and `redirect`; allowed: exactly one of them
+c.yaml:6:28: routes[2].redirect: `to` is missing
+c.yaml:6:48: routes[2].redirect.status: found 304; allowed: 301, 302, 303, 307, 308
+c.yaml:7:44: routes[3].redirect.to: found "ftp://x"; allowed: an address or a path, like `https://{host}{path_and_query}` or `/new{path}`
+c.yaml:7:63: routes[3].redirect.status: found 300; allowed: 301, 302, 303, 307, 308
+c.yaml:8:44: routes[4].redirect.to: found "https://{hots}/"; allowed: the variables {host}, {path}, {query}, {path_and_query}, {scheme}, {request_id}, {client_ip}; `{hots}` is none of them (did you mean `{host}`?)
+c.yaml:9:44: routes[5].redirect.to: found "/a\r\nb"; allowed: visible ASCII and spaces within, but no line ends
+c.yaml:9:57: routes[5].cache: has no meaning without `upstream`
+c.yaml:9:74: routes[5].retry: has no meaning without `upstream`
+c.yaml:10:47: routes[6].respond.status: found 199; allowed: a whole number from 200 to 599
+c.yaml:10:58: routes[6].respond.body: found a list; allowed: text that is not empty
+c.yaml:10:68: routes[6].respond.type: found "text"; allowed: a media type, like `text/plain; charset=utf-8`
+c.yaml:11:52: routes[7].respond.body: an answer with the status 204 has no body"#;
     assert_eq!(told(text), problems);
 }
 
@@ -631,7 +650,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, timeout, retry, cache, max_body_bytes, errors, pass_headers"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers"#;
     assert_eq!(told(text), problems);
 }
 

@@ -14,7 +14,7 @@ use crate::answer::ErrorAnswer;
 use crate::context::Context;
 use crate::request_id::RequestId;
 use crate::snapshot::Live;
-use crate::{copies, forward, trace};
+use crate::{copies, forward, own, trace};
 
 /// Fills the context from the request and the snapshot in force.
 pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -> Result<()> {
@@ -92,6 +92,9 @@ pub(crate) fn refusal(session: &Session, context: &Context) -> Option<ErrorAnswe
             details: "No route leads from this address to a service.",
         });
     };
+    if let Some(error) = route.own.as_ref().and_then(|own| own::refusal(session, own)) {
+        return Some(error);
+    }
     let length = session.req_header().headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     length.is_some_and(|length| length > route.body_bytes_max).then_some(TOO_LARGE)

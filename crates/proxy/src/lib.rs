@@ -19,6 +19,7 @@ mod head;
 mod hops;
 mod hygiene;
 mod kept;
+mod own;
 mod page;
 mod peer;
 mod request_id;
@@ -27,6 +28,7 @@ mod snapshot;
 mod stores;
 mod stream;
 mod trace;
+mod variables;
 mod watchdog;
 
 pub use connection::{Door, Proxy};

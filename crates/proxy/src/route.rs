@@ -16,6 +16,7 @@ use goodgate_telemetry::{RouteMetrics, UpstreamMetrics};
 use goodgate_upstream::Upstream;
 use http::{HeaderName, Method};
 
+use crate::own::OwnAnswer;
 use crate::peer::BackendTls;
 use crate::stores::StoreRoom;
 
@@ -24,7 +25,10 @@ use crate::stores::StoreRoom;
 pub(crate) struct Route {
     /// Its name: a metric label.
     pub(crate) name: String,
-    /// Where its requests go.
+    /// What it answers itself, if it does.
+    pub(crate) own: Option<OwnAnswer>,
+    /// Where its requests go; without a backend if it answers itself, so that nobody has to ask whether there
+    /// is one.
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) upstream_metrics: Arc<UpstreamMetrics>,
     pub(crate) metrics: RouteMetrics,
@@ -111,7 +115,7 @@ impl Entry {
 }
 
 /// The host without port and trailing dot, in lower case.
-fn bare(host: &str) -> Cow<'_, str> {
+pub(crate) fn bare(host: &str) -> Cow<'_, str> {
     let end = match host.strip_prefix('[').and_then(|rest| rest.find(']')) {
         Some(bracket) => bracket + 2,
         None => host.find(':').unwrap_or(host.len()),

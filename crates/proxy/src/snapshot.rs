@@ -3,21 +3,23 @@
 //! A reload builds a new [`Snapshot`] beside the old one and swaps it in; a request that has begun keeps
 //! its route of the old. Stores, metrics, the log and the backends' vitals live on.
 
+use std::cell::LazyCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use goodgate_config::{Config, Limits, LogFormat};
+use goodgate_config::{Config, Limits, LogFormat, defaults};
 use goodgate_telemetry::{
     AccessLog, Format, LogPolicy, Mask, Metrics, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
 };
-use goodgate_upstream::Upstream;
+use goodgate_upstream::{HostHeader, Timeouts, TlsPolicy, Upstream, UpstreamSpec};
 use ipnet::IpNet;
 
 use crate::hops::Trail;
 use crate::kept::KeptConnections;
+use crate::own::OwnAnswer;
 use crate::peer::BackendTls;
 use crate::route::{Route, Router};
 use crate::stores::Stores;
@@ -147,6 +149,43 @@ impl Snapshot {
     }
 }
 
+/// An upstream with what goes with it: shared by its routes.
+struct Way {
+    upstream: Arc<Upstream>,
+    metrics: Arc<UpstreamMetrics>,
+    tls: Arc<BackendTls>,
+}
+
+impl Way {
+    fn new(upstream: &Arc<Upstream>, metrics: &Arc<Metrics>) -> Self {
+        let spec = upstream.spec();
+        Self {
+            upstream: Arc::clone(upstream),
+            metrics: Arc::new(UpstreamMetrics::new(metrics, &spec.name)),
+            tls: Arc::new(BackendTls::new(&spec.tls)),
+        }
+    }
+}
+
+/// The upstream of routes that answer themselves: it has no backend.
+fn nowhere() -> UpstreamSpec {
+    UpstreamSpec {
+        name: "none".to_owned(),
+        host: HostHeader::Client,
+        backends: Vec::new(),
+        probe: None,
+        timeouts: Timeouts {
+            connect: defaults::CONNECT_TIMEOUT,
+            first_byte: defaults::FIRST_BYTE_TIMEOUT,
+            read: defaults::READ_TIMEOUT,
+            write: defaults::WRITE_TIMEOUT,
+            idle: defaults::IDLE_TIMEOUT,
+            tunnel: defaults::TUNNEL_TIMEOUT,
+        },
+        tls: TlsPolicy { ca: None, verify: defaults::TLS_VERIFY },
+    }
+}
+
 fn build(
     config: &Config,
     previous: Option<&Snapshot>,
@@ -162,20 +201,23 @@ fn build(
         .iter()
         .map(|spec| Upstream::new(spec.clone(), known(&spec.name).map(AsRef::as_ref), now))
         .collect();
-    let series: Vec<Arc<UpstreamMetrics>> =
-        config.upstreams.iter().map(|spec| Arc::new(UpstreamMetrics::new(metrics, &spec.name))).collect();
-    let tls: Vec<Arc<BackendTls>> =
-        config.upstreams.iter().map(|spec| Arc::new(BackendTls::new(&spec.tls))).collect();
+    let ways: Vec<Way> = upstreams.iter().map(|upstream| Way::new(upstream, metrics)).collect();
+    let nowhere = LazyCell::new(|| Way::new(&Upstream::new(nowhere(), None, now), metrics));
     let rooms = stores.open(&config.stores);
     let routes = config.routes.iter().filter_map(|spec| {
-        let upstream = upstreams.get(spec.upstream)?;
-        let cache = spec.cache.as_ref().and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
+        let way = match spec.action.upstream() {
+            Some(upstream) => ways.get(upstream)?,
+            None => &nowhere,
+        };
+        let policy = spec.cache.as_ref().filter(|_| spec.action.upstream().is_some());
+        let cache = policy.and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
         let route = Route {
             name: spec.name.clone(),
-            upstream: Arc::clone(upstream),
-            upstream_metrics: Arc::clone(series.get(spec.upstream)?),
-            metrics: RouteMetrics::new(metrics, &spec.name, &upstream.spec().name),
-            backend_tls: Arc::clone(tls.get(spec.upstream)?),
+            own: OwnAnswer::of(&spec.action),
+            upstream: Arc::clone(&way.upstream),
+            upstream_metrics: Arc::clone(&way.metrics),
+            metrics: RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name),
+            backend_tls: Arc::clone(&way.tls),
             timeout: spec.timeout,
             retry: spec.retry.clone(),
             cache,

@@ -9,9 +9,9 @@ use goodgate_failure::{BudgetPolicy, Replay, RetryPolicy, Words};
 use http::{HeaderName, Method};
 
 use super::server::BODY_BYTES_MAX;
-use super::{TIMEOUT, cache, check_name, errors, headers};
+use super::{TIMEOUT, action, cache, check_name, errors, headers};
 use crate::address::parse_host_pattern;
-use crate::kind::{duration, failure_word, integer, not_among, one_of, percent, size, text, text_as};
+use crate::kind::{duration, failure_word, integer, one_of, percent, size, text_as};
 use crate::tree::Node;
 use crate::view::{Map, View};
 use crate::{ErrorSpec, HostPattern, RouteSpec, defaults, keys, normal_target};
@@ -66,11 +66,7 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
     };
     let name = map.read("name", text_as(|text| check_name(text, "/*").map(|()| text.to_owned())));
     let policies = policies(&map, names, body_bytes_max);
-    let upstream = map.required("upstream")?.read(|node| {
-        let name = text(node)?;
-        let index = names.upstreams.iter().position(|upstream| *upstream == name);
-        index.ok_or_else(|| not_among(node, &name, &names.upstreams))
-    })?;
+    let action = action::action(&map, &names.upstreams)?;
     let (hosts, path, methods) = (hosts?, path?, methods?);
     let name = name.unwrap_or_else(|| default_name(&hosts, &path, &methods));
     Some(RouteSpec {
@@ -78,7 +74,7 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         hosts,
         path,
         methods,
-        upstream,
+        action,
         timeout: policies.timeout,
         retry: policies.retry,
         cache: policies.cache,
