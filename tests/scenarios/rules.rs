@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::harness::backend::page;
 use crate::harness::{Act, Backend, Connection, Gateway, request};
 use crate::upstream;
 
@@ -94,4 +95,103 @@ async fn a_text_is_answered_without_a_backend() {
     assert_eq!(connection.get("/robots.txt").await.unwrap().status, 200);
     assert_eq!(gateway.record(&gone).await["cause"], Value::Null);
     assert_eq!((backend.requests(), gateway.metric("goodgate_gateway_errors_total").await), (0, 0.0));
+}
+
+/// The value of a field in the head that a backend saw last.
+fn field(backend: &Backend, name: &str) -> Option<String> {
+    let heads = backend.heads();
+    let mut lines = heads.last()?.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_gets_the_rewritten_path_and_a_copy_keeps_the_address_of_the_client() {
+    let backend = Backend::start(page("Cache-Control: max-age=60\r\n", "page")).await;
+    let routes = "  - { upstream: web, match: { path: /api }, rewrite: { strip_prefix: /api, add_prefix: /v1 }, cache: standard }
+  - { upstream: web, match: { path: /bare }, rewrite: { strip_prefix: /bare }, cache: standard }
+";
+    let gateway = gateway(&backend, routes).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    for (asked, got) in [
+        ("/api/x?y=/api", "/v1/x?y=/api"),
+        ("/api", "/v1/"),
+        ("/%61pi//x/../z", "/v1/z"),
+        ("/bare/x", "/x"),
+        ("/bare?q", "/?q"),
+    ] {
+        let answer = connection.get(asked).await.unwrap();
+        let heads = backend.heads();
+        assert_eq!(heads.last().unwrap().split(' ').nth(1), Some(got), "{asked}");
+        assert_ne!(gateway.record(&answer).await["path"], got, "the record has what the client asked for");
+    }
+    let asked = backend.requests();
+    for path in ["/api/x?y=/api", "/bare/x"] {
+        assert!(
+            connection.get(path).await.unwrap().header("cache-status").unwrap().contains("hit"),
+            "{path}"
+        );
+    }
+    assert_eq!(backend.requests(), asked, "from copies");
+    connection.get("/api/x").await.unwrap();
+    assert_eq!(backend.requests(), asked + 1, "another address of a client is another copy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_towards_a_backend_are_set_and_removed() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let routes = "  - upstream: web
+    request_headers:
+      set: { X-Real-IP: '{client_ip}', X-Asked: '{scheme}://{host}{path}?{query} {request_id}', X-Forwarded-Proto: https, x-fixed: '{\"a\":1}' }
+      remove: [Cookie, Via, X-Fixed]
+";
+    let gateway = gateway(&backend, routes).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    let forged = "X-Real-IP: 1.2.3.4\r\nx-asked: forged\r\nX-Asked: twice\r\nCookie: a=b\r\nX-Fixed: old\r\nX-Other: kept\r\n";
+    let answer = connection.get_with("/a/../b?c=d", forged).await.unwrap();
+    let id = answer.header("x-request-id").unwrap();
+    let seen = |name: &str| field(&backend, name);
+    assert_eq!(seen("x-real-ip").as_deref(), Some("127.0.0.1"));
+    assert_eq!(seen("x-asked"), Some(format!("http://test/b?c=d {id}")));
+    assert_eq!(
+        backend.heads()[0].to_ascii_lowercase().matches("x-asked:").count(),
+        1,
+        "it replaces them all"
+    );
+    assert_eq!(
+        (seen("x-forwarded-proto").as_deref(), seen("x-fixed").as_deref()),
+        (Some("https"), Some("{\"a\":1}"))
+    );
+    assert_eq!((seen("cookie"), seen("via"), seen("x-other").as_deref()), (None, None, Some("kept")));
+    assert!(seen("cdn-loop").is_some(), "loops are told even so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_of_every_answer_are_set_and_removed() {
+    let backend = Backend::start(page("Cache-Control: max-age=60\r\nServer: secret/1.0\r\n", "page")).await;
+    let dead = Backend::refusing().await;
+    let rules = "response_headers: { set: { X-Frame-Options: DENY, X-Asked: '{path}' }, remove: [server, X-Powered-By] }";
+    let config = format!(
+        "upstreams: {{ web: ['{}'], dead: ['{}'] }}\ndefaults: {{ route: {{ {rules} }} }}\nroutes:\n\
+         \x20 - {{ upstream: web, match: {{ path: /copied }}, cache: standard }}\n\
+         \x20 - {{ upstream: web, match: {{ path: /passed }} }}\n\
+         \x20 - {{ upstream: dead, match: {{ path: /dead }} }}\n\
+         \x20 - {{ match: {{ path: /moved }}, redirect: {{ to: / }} }}\n\
+         \x20 - {{ match: {{ path: /text }}, respond: {{ body: x }}, response_headers: {{ set: {{ x-frame-options: SAMEORIGIN }} }} }}\n",
+        backend.address, dead.address
+    );
+    let gateway = Gateway::start(&config).await;
+    for (path, status, framing) in [
+        ("/copied", 200, "DENY"),
+        ("/copied", 200, "DENY"),
+        ("/passed", 200, "DENY"),
+        ("/dead", 502, "DENY"),
+        ("/moved", 301, "DENY"),
+        ("/text", 200, "SAMEORIGIN"),
+    ] {
+        let answer = gateway.get(path).await;
+        assert_eq!((answer.status, answer.header("x-frame-options")), (status, Some(framing)), "{path}");
+        assert_eq!((answer.header("x-asked"), answer.header("server")), (Some(path), None), "{path}");
+    }
+    assert_eq!(backend.requests(), 2, "one of them came from a copy");
+    assert_eq!(gateway.get("/nowhere").await.header("x-frame-options"), None, "no route, no rules");
 }

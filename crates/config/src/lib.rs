@@ -31,8 +31,8 @@ use std::path::Path;
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use settings::{
-    AccessLog, Action, Admin, Config, ErrorSpec, HostPattern, Limits, Listener, LogFormat, LogMask,
-    LogTarget, Redirect, Respond, RouteSpec, Server, Tracing,
+    AccessLog, Action, Admin, Config, ErrorSpec, HeaderRules, HostPattern, Limits, Listener, LogFormat,
+    LogMask, LogTarget, Redirect, Respond, Rewrite, RouteSpec, Server, Tracing,
 };
 pub use target::{BadTarget, normal_target};
 pub use template::{FieldValue, Template, Variable};

@@ -118,6 +118,12 @@ pub struct RouteSpec {
     pub errors: ErrorSpec,
     /// Fields of clients that backends get though they are dropped elsewhere.
     pub pass_headers: Vec<HeaderName>,
+    /// How the path that a backend gets differs from the client's; none: not at all.
+    pub rewrite: Option<Rewrite>,
+    /// What becomes of the fields that a backend gets.
+    pub request_headers: HeaderRules,
+    /// What becomes of the fields of an answer, whoever has made it.
+    pub response_headers: HeaderRules,
 }
 
 /// What a route does with its requests.
@@ -139,6 +145,24 @@ impl Action {
             Self::Redirect(_) | Self::Respond(_) => None,
         }
     }
+}
+
+/// How the path that a backend gets differs from the client's. Both are normal and have no slash at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Whole segments that are taken away first; may be empty.
+    pub strip_prefix: String,
+    /// What is then put before the path; may be empty.
+    pub add_prefix: String,
+}
+
+/// What becomes of header fields: some are removed, then some are set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Fields and their values; each replaces all fields of its name. No name twice.
+    pub set: Vec<(HeaderName, FieldValue)>,
+    /// Fields that are removed.
+    pub remove: Vec<HeaderName>,
 }
 
 /// Where requests are sent instead.

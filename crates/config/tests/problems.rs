@@ -365,13 +365,28 @@ fn no_route_touches_what_is_of_the_connection() {
 routes:
   - { upstream: app, pass_headers: [X_Ok, 'a b', Host, Transfer-Encoding, CDN-Loop, 1] }
   - { upstream: app, match: { path: /a }, pass_headers: X-Foo }
+  - { upstream: app, match: { path: /b }, request_headers: { set: { Host: x, X-A: '{ip}', x-a: b, X-N: 1 }, remove: [Te] } }
+  - { upstream: app, match: { path: /c }, response_headers: { set: { Content-Length: '1', X-B: '1', x-b: '2' }, add: {} } }
+  - { upstream: app, match: { path: /d }, rewrite: { strip_prefix: /, add_prefix: /v1/ } }
+  - { upstream: app, match: { path: /e }, rewrite: { strip_prefix: api, prefix: x } }
 ";
     let problems = r#"c.yaml:3:43: routes[0].pass_headers[1]: found "a b"; allowed: a header's name, like `X-Frame-Options`
 c.yaml:3:50: routes[0].pass_headers[2]: found "Host"; allowed: another name: the `Host` is what `host` of the upstream says
 c.yaml:3:56: routes[0].pass_headers[3]: found "Transfer-Encoding"; allowed: a name that is not the gateway's own affair
 c.yaml:3:75: routes[0].pass_headers[4]: found "CDN-Loop"; allowed: a name that is not the gateway's own affair
 c.yaml:3:85: routes[0].pass_headers[5]: found 1; allowed: text, so quote it
-c.yaml:4:57: routes[1].pass_headers: found "X-Foo"; allowed: a list"#;
+c.yaml:4:57: routes[1].pass_headers: found "X-Foo"; allowed: a list
+c.yaml:5:69: routes[2].request_headers.set.Host: the key is not allowed here; allowed: another name: the `Host` is what `host` of the upstream says
+c.yaml:5:83: routes[2].request_headers.set.X-A: found "{ip}"; allowed: the variables {host}, {path}, {query}, {path_and_query}, {scheme}, {request_id}, {client_ip}; `{ip}` is none of them
+c.yaml:5:104: routes[2].request_headers.set.X-N: found 1; allowed: text, so quote it
+c.yaml:5:118: routes[2].request_headers.remove[0]: found "Te"; allowed: a name that is not the gateway's own affair
+c.yaml:6:70: routes[3].response_headers.set.Content-Length: the key is not allowed here; allowed: a name that is not the gateway's own affair
+c.yaml:6:101: routes[3].response_headers.set.x-b: `x-b` is there already: case does not matter
+c.yaml:6:113: routes[3].response_headers.add: unknown key; allowed: set, remove
+c.yaml:7:68: routes[4].rewrite.strip_prefix: found "/"; allowed: a path other than `/`
+c.yaml:7:83: routes[4].rewrite.add_prefix: found "/v1/"; allowed: a path without a slash at its end
+c.yaml:8:68: routes[5].rewrite.strip_prefix: found "api"; allowed: a path that begins with `/`, without `?`, `#` and spaces
+c.yaml:8:73: routes[5].rewrite.prefix: unknown key; allowed: strip_prefix, add_prefix"#;
     assert_eq!(told(text), problems);
 }
 
@@ -650,7 +665,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers"#;
     assert_eq!(told(text), problems);
 }
 

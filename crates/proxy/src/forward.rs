@@ -13,7 +13,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use crate::context::Context;
 use crate::hops::Trail;
 use crate::route::Route;
-use crate::{hygiene, trace};
+use crate::{hygiene, rules, trace};
 
 /// Prepares a request for its backend. Hop-by-hop fields are gone already: Pingora removes them, and what
 /// `Connection` names, before this is called.
@@ -38,7 +38,8 @@ pub(crate) fn request(
         trace::pass_on(request, trace, context.attempting.log.len().saturating_sub(1))?;
     }
     request.insert_header("X-Request-Id", context.request_id.value())?;
-    trail.leave(request, original.version)
+    trail.leave(request, original.version)?;
+    rules::to_backend(request, original, context, route)
 }
 
 fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<HeaderValue>) -> Result<()> {

@@ -24,6 +24,7 @@ mod page;
 mod peer;
 mod request_id;
 mod route;
+mod rules;
 mod snapshot;
 mod stores;
 mod stream;

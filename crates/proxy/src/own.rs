@@ -12,7 +12,7 @@ use pingora_proxy::Session;
 
 use crate::answer::ErrorAnswer;
 use crate::context::Context;
-use crate::variables;
+use crate::{rules, variables};
 
 /// What a route answers without an upstream.
 #[derive(Clone, Debug)]
@@ -78,6 +78,7 @@ pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Resu
         response.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
     response.insert_header("X-Request-Id", context.request_id.value())?;
+    rules::to_client(&mut response, session.req_header(), context)?;
     let no_body = session.req_header().method == Method::HEAD || body.is_empty();
     session.write_response_header(Box::new(response), no_body).await?;
     if !no_body {

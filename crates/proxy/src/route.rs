@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use goodgate_cache::CachePolicy;
-use goodgate_config::{ErrorSpec, HostPattern, RouteSpec};
+use goodgate_config::{ErrorSpec, HeaderRules, HostPattern, Rewrite, RouteSpec};
 use goodgate_failure::RetryPolicy;
 use goodgate_telemetry::{RouteMetrics, UpstreamMetrics};
 use goodgate_upstream::Upstream;
@@ -40,6 +40,9 @@ pub(crate) struct Route {
     pub(crate) errors: ErrorSpec,
     /// Fields of clients that are let through though they are dropped elsewhere.
     pub(crate) pass_headers: Vec<HeaderName>,
+    pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) request_headers: HeaderRules,
+    pub(crate) response_headers: HeaderRules,
     pub(crate) response_header_bytes_max: usize,
 }
 

@@ -224,6 +224,9 @@ fn build(
             body_bytes_max: spec.body_bytes_max,
             errors: spec.errors.clone(),
             pass_headers: spec.pass_headers.clone(),
+            rewrite: spec.rewrite.clone(),
+            request_headers: spec.request_headers.clone(),
+            response_headers: spec.response_headers.clone(),
             response_header_bytes_max: config.limits.response_header_bytes_max,
         };
         Some((spec, Arc::new(route)))

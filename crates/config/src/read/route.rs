@@ -14,7 +14,7 @@ use crate::address::parse_host_pattern;
 use crate::kind::{duration, failure_word, integer, one_of, percent, size, text_as};
 use crate::tree::Node;
 use crate::view::{Map, View};
-use crate::{ErrorSpec, HostPattern, RouteSpec, defaults, keys, normal_target};
+use crate::{ErrorSpec, HeaderRules, HostPattern, Rewrite, RouteSpec, defaults, keys, normal_target};
 
 /// The engine tries no more often than this.
 const TRIES_MAX: u32 = 16;
@@ -81,6 +81,9 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         body_bytes_max: policies.body_bytes_max,
         errors: policies.errors,
         pass_headers: policies.pass_headers,
+        rewrite: policies.rewrite,
+        request_headers: policies.request_headers,
+        response_headers: policies.response_headers,
     })
 }
 
@@ -102,6 +105,9 @@ pub(super) struct Policies {
     body_bytes_max: u64,
     errors: ErrorSpec,
     pass_headers: Vec<HeaderName>,
+    rewrite: Option<Rewrite>,
+    request_headers: HeaderRules,
+    response_headers: HeaderRules,
 }
 
 pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) -> Policies {
@@ -112,7 +118,22 @@ pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) ->
         body_bytes_max: map.read("max_body_bytes", size(1..=BODY_BYTES_MAX)).unwrap_or(body_bytes_max),
         errors: errors::errors(map, names.folder),
         pass_headers: map.get("pass_headers").map(|view| headers::names(&view)).unwrap_or_default(),
+        rewrite: map.has("rewrite").then(|| rewrite(&map.section("rewrite", &keys::REWRITE))),
+        request_headers: headers::rules(map, "request_headers", &keys::HEADERS),
+        response_headers: headers::rules(map, "response_headers", &keys::HEADERS),
     }
+}
+
+fn rewrite(map: &Map<'_>) -> Rewrite {
+    let prefix = |text: &str| match path(text) {
+        Ok(path) if path == "/" => Err("a path other than `/`".to_owned()),
+        Err(_) if text.len() > 1 && text.ends_with('/') => {
+            Err("a path without a slash at its end".to_owned())
+        }
+        path => path,
+    };
+    let read = |key| map.read(key, text_as(prefix)).unwrap_or_default();
+    Rewrite { strip_prefix: read("strip_prefix"), add_prefix: read("add_prefix") }
 }
 
 fn retry(map: &Map<'_>) -> RetryPolicy {
