@@ -195,3 +195,49 @@ async fn fields_of_every_answer_are_set_and_removed() {
     assert_eq!(backend.requests(), 2, "one of them came from a copy");
     assert_eq!(gateway.get("/nowhere").await.header("x-frame-options"), None, "no route, no rules");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_is_let_in_gets_an_answer() {
+    let backend = Backend::start(page("Cache-Control: max-age=60\r\n", "page")).await;
+    let config = format!(
+        "trusted_proxies: [127.0.0.1]\n{}routes:\n\
+         \x20 - {{ upstream: web }}\n\
+         \x20 - {{ upstream: web, match: {{ path: /office }}, allow: [10.0.0.0/8, '2001:db8::/32'], deny: [10.6.6.0/24], cache: standard }}\n\
+         \x20 - {{ match: {{ path: /text }}, respond: {{ body: x }}, deny: [10.6.6.6] }}\n",
+        upstream(&[&backend], "")
+    );
+    let gateway = Gateway::start(&config).await;
+    let asked = async |path: &str, client: &str| {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\n\r\n");
+        request(gateway.address, &text).await.unwrap()
+    };
+    for (path, client, status) in [
+        ("/", "10.6.6.6", 200),
+        ("/office", "10.1.2.3", 200),
+        ("/office", "2001:db8::1", 200),
+        ("/office", "10.6.6.6", 403),
+        ("/office", "11.1.2.3", 403),
+        ("/office", "127.0.0.1", 403),
+        ("/%6fffice", "11.1.2.3", 403),
+        ("/x/..//office", "11.1.2.3", 403),
+        ("/text", "10.6.6.7", 200),
+        ("/text", "10.6.6.6", 403),
+    ] {
+        let answer = asked(path, client).await;
+        assert_eq!(answer.status, status, "{path} {client}");
+        let record = gateway.record(&answer).await;
+        let cause = if status == 403 { Value::from("http_request_denied") } else { Value::Null };
+        assert_eq!((&record["client"], &record["cause"]), (&Value::from(client), &cause), "{path} {client}");
+    }
+    assert_eq!(backend.requests(), 2, "the copy is for those who are let in");
+    let counted =
+        "goodgate_gateway_errors_total{cause=\"http_request_denied\",route=\"*/office\",status=\"403\"}";
+    assert_eq!(gateway.metric(counted).await, 5.0);
+    assert!(
+        asked("/text", "10.6.6.6")
+            .await
+            .header("proxy-status")
+            .unwrap()
+            .contains("error=http_request_denied")
+    );
+}

@@ -104,8 +104,10 @@ pub(crate) const ROUTE: Keys = Keys {
         "rewrite",
         "request_headers",
         "response_headers",
+        "allow",
+        "deny",
     ],
-    later: &["backup_upstream", "rate_limit", "allow", "deny"],
+    later: &["backup_upstream", "rate_limit"],
 };
 
 pub(crate) const REDIRECT: Keys = Keys { built: &["to", "status"], later: &[] };
@@ -283,6 +285,8 @@ mod tests {
             ("routes[].request_headers.remove", "[]".to_owned()),
             ("routes[].response_headers.set", "{}".to_owned()),
             ("routes[].response_headers.remove", "[]".to_owned()),
+            ("routes[].allow", "[]".to_owned()),
+            ("routes[].deny", "[]".to_owned()),
             ("routes[].errors.next_hop", "false".to_owned()),
             ("routes[].errors.replace", words(&[])),
             ("routes[].retry.tries", TRIES.to_string()),

@@ -5,6 +5,7 @@
 //! (`read`) returns typed values and collects every problem it meets instead of stopping at the first.
 //! Nothing downstream sees a string that still has to be understood. See `docs/decisions/0002-config-positions.md`.
 
+mod access;
 mod address;
 pub mod defaults;
 mod expand;
@@ -28,6 +29,7 @@ mod view;
 use std::io::Read;
 use std::path::Path;
 
+pub use access::Access;
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use settings::{

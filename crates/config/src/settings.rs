@@ -13,7 +13,7 @@ use goodgate_upstream::UpstreamSpec;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::{ErrorPage, FieldValue, Token};
+use crate::{Access, ErrorPage, FieldValue, Token};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -124,6 +124,8 @@ pub struct RouteSpec {
     pub request_headers: HeaderRules,
     /// What becomes of the fields of an answer, whoever has made it.
     pub response_headers: HeaderRules,
+    /// Who is let in.
+    pub access: Access,
 }
 
 /// What a route does with its requests.

@@ -360,6 +360,19 @@ c.yaml:4:92: routes[0].errors.page: unknown key; allowed: html, contact, replace
 }
 
 #[test]
+fn who_is_let_in_is_told_by_addresses() {
+    let text = "upstreams: { app: [10.0.0.1:80] }
+routes:
+  - { upstream: app, allow: [10.0.0.0/8, '::1', office], deny: 10.0.0.1 }
+  - { upstream: app, match: { path: /a }, deny: [10.0.0.0/33] }
+";
+    let problems = r#"c.yaml:3:49: routes[0].allow[2]: found "office"; allowed: an IP address or a network, like `10.0.0.0/8`
+c.yaml:3:64: routes[0].deny: found "10.0.0.1"; allowed: a list
+c.yaml:4:50: routes[1].deny[0]: found "10.0.0.0/33"; allowed: an IP address or a network, like `10.0.0.0/8`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn no_route_touches_what_is_of_the_connection() {
     let text = "upstreams: { app: [10.0.0.1:80] }
 routes:
@@ -665,7 +678,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny"#;
     assert_eq!(told(text), problems);
 }
 

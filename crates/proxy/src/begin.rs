@@ -92,6 +92,9 @@ pub(crate) fn refusal(session: &Session, context: &Context) -> Option<ErrorAnswe
             details: "No route leads from this address to a service.",
         });
     };
+    if context.client_ip.is_some_and(|client| !route.access.admits(client)) {
+        return Some(ErrorAnswer::of(Cause::HttpRequestDenied));
+    }
     if let Some(error) = route.own.as_ref().and_then(|own| own::refusal(session, own)) {
         return Some(error);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use goodgate_cache::CachePolicy;
-use goodgate_config::{ErrorSpec, HeaderRules, HostPattern, Rewrite, RouteSpec};
+use goodgate_config::{Access, ErrorSpec, HeaderRules, HostPattern, Rewrite, RouteSpec};
 use goodgate_failure::RetryPolicy;
 use goodgate_telemetry::{RouteMetrics, UpstreamMetrics};
 use goodgate_upstream::Upstream;
@@ -43,6 +43,7 @@ pub(crate) struct Route {
     pub(crate) rewrite: Option<Rewrite>,
     pub(crate) request_headers: HeaderRules,
     pub(crate) response_headers: HeaderRules,
+    pub(crate) access: Access,
     pub(crate) response_header_bytes_max: usize,
 }
 

@@ -227,6 +227,7 @@ fn build(
             rewrite: spec.rewrite.clone(),
             request_headers: spec.request_headers.clone(),
             response_headers: spec.response_headers.clone(),
+            access: spec.access.clone(),
             response_header_bytes_max: config.limits.response_header_bytes_max,
         };
         Some((spec, Arc::new(route)))
