@@ -25,6 +25,7 @@ mod explain;
 mod faults;
 mod front;
 mod health;
+mod hygiene;
 mod kept;
 mod logs;
 mod names;
@@ -32,6 +33,7 @@ mod privacy;
 mod real_parts;
 mod reloading;
 mod retries;
+mod rules;
 mod stale;
 mod traces;
 

@@ -9,6 +9,7 @@ use goodgate_failure::Cause;
 use goodgate_telemetry::{By, CacheResult, Origin, TraceContext};
 use http::HeaderValue;
 
+use crate::answer::ErrorAnswer;
 use crate::attempt::Attempting;
 use crate::copies::Copying;
 use crate::request_id::RequestId;
@@ -41,6 +42,8 @@ pub(crate) struct Context {
     /// None without traces.
     pub(crate) trace: Option<TraceContext>,
     pub(crate) route: Option<Arc<Route>>,
+    /// Why it is refused, if that is plain from the start.
+    pub(crate) refused: Option<ErrorAnswer>,
     pub(crate) attempting: Attempting,
     pub(crate) copying: Copying,
     pub(crate) outcome: Outcome,
@@ -82,6 +85,7 @@ impl Context {
             request_id: RequestId::none(),
             trace: None,
             route: None,
+            refused: None,
             attempting: Attempting::new(now),
             copying: Copying::default(),
             outcome: Outcome { origin: Origin::Backend, cause: None, rescue: None, cache: None, age: None },
