@@ -26,6 +26,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::answer::{self, ErrorAnswer};
+use crate::chunks::Chunks;
 use crate::context::Client;
 use crate::gateway::Gateway;
 use crate::head::{self, Framing, Malformed};
@@ -42,6 +43,9 @@ const STOP_GRACE: Duration = Duration::from_millis(250);
 const DOZE_AFTER: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// RFC 9112 section 2.2: an empty line or two before a request is ignored.
+const EMPTY_LINES_MAX: u32 = 8;
 
 /// One listener with all that its connections need.
 #[derive(Debug)]
@@ -235,8 +239,12 @@ async fn read_head(
 ) -> Result<Option<(usize, Framing)>, Malformed> {
     let mut deadline = None;
     let mut seen = 0;
+    let mut empty_lines = 0;
     loop {
-        skip_empty_lines(stream, &mut seen);
+        while empty_lines < EMPTY_LINES_MAX && stream.ahead().starts_with(b"\r\n") {
+            stream.discard(2);
+            (empty_lines, seen) = (empty_lines + 1, 0);
+        }
         if let Some(length) = head::find_end(stream.ahead(), seen)? {
             let bytes = stream.ahead().get(..length).unwrap_or_default();
             if length > limits.header_bytes_max {
@@ -248,6 +256,7 @@ async fn read_head(
         if seen > limits.header_bytes_max {
             return Err(TOO_LONG);
         }
+        head::may_begin(stream.ahead())?;
         // Most heads come in one piece: only those that do not need a deadline.
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + limits.header_timeout);
         let left = deadline.saturating_duration_since(Instant::now());
@@ -262,18 +271,12 @@ async fn read_head(
 const TOO_LONG: Malformed = Malformed { status: 431, what: "the request header is too long" };
 const TOO_SLOW: Malformed = Malformed { status: 408, what: "the request header did not come in time" };
 
-/// RFC 9112 section 2.2: an empty line or two before a request is ignored.
-fn skip_empty_lines(stream: &mut ClientStream, seen: &mut usize) {
-    while *seen == 0 && stream.ahead().starts_with(b"\r\n") {
-        stream.discard(2);
-    }
-}
-
 fn grant(stream: &mut ClientStream, head: usize, framing: Framing) {
-    let head = head as u64;
     match framing {
-        Framing::Length(length) => stream.grant(Grant::Bytes(head.saturating_add(length)), length > 0),
-        Framing::Chunked => stream.grant(Grant::Everything, true),
+        Framing::Length(length) => {
+            stream.grant(Grant::Bytes((head as u64).saturating_add(length)), length > 0)
+        }
+        Framing::Chunked => stream.grant(Grant::Chunked(Chunks::behind(head)), true),
         Framing::Upgrade => stream.grant(Grant::Everything, false),
     }
 }

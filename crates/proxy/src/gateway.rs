@@ -60,6 +60,7 @@ impl ProxyHttp for Gateway {
         if let Some(parent) = session.subrequest_ctx.as_mut().and_then(|parent| parent.user_ctx_mut()) {
             context.attempting.hand(parent.downcast_mut::<Option<Lease>>().and_then(Option::take));
         }
+        exchange::ignore_upgrade(session);
         begin::begin(&self.live, session, context);
         Ok(())
     }

@@ -24,6 +24,8 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::chunks::{Broken, Chunks};
+
 /// How much of following requests is read while one is under way.
 const AHEAD_BYTES_MAX: usize = 16 << 10;
 /// Reads of a head ask for this much.
@@ -42,8 +44,28 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 pub(crate) enum Grant {
     /// This many bytes.
     Bytes(u64),
-    /// All: the end is not known beforehand (chunked, upgraded).
+    /// Those of a chunked body, as far as it has been read.
+    Chunked(Chunks),
+    /// All: what follows is no HTTP (upgraded), or is not read any more.
     Everything,
+}
+
+impl Grant {
+    /// Takes bytes in; how many of them are covered. Only a chunked body can be wrong.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Bytes(left) => *left = left.saturating_sub(bytes.len() as u64),
+            Self::Chunked(chunks) => {
+                let count = chunks.take(bytes).map_err(|Broken| io::ErrorKind::InvalidData)?;
+                if chunks.is_end() {
+                    *self = Self::Bytes(0);
+                }
+                return Ok(count);
+            }
+            Self::Everything => {}
+        }
+        Ok(bytes.len())
+    }
 }
 
 /// A client's TCP connection with its buffers.
@@ -191,24 +213,20 @@ impl AsyncRead for ClientStream {
         let limit = match this.grant {
             Grant::Bytes(0) => return this.poll_closed(context),
             Grant::Bytes(left) => room.min(usize::try_from(left).unwrap_or(usize::MAX)),
-            Grant::Everything => room,
+            Grant::Chunked(_) | Grant::Everything => room,
         };
-        let count = if this.ahead.is_empty() {
+        if this.ahead.is_empty() {
             let Some(tcp) = &mut this.tcp else { return Poll::Ready(Ok(())) };
             let mut part = ReadBuf::new(buffer.initialize_unfilled_to(limit));
             ready!(Pin::new(tcp).poll_read(context, &mut part))?;
-            let count = part.filled().len();
+            let count = this.grant.take(part.filled())?;
+            this.ahead.extend_from_slice(part.filled().get(count..).unwrap_or_default());
             buffer.advance(count);
-            count
         } else {
             let part = this.ahead.get(..limit.min(this.ahead.len())).unwrap_or_default();
-            buffer.put_slice(part);
-            let count = part.len();
+            let count = this.grant.take(part)?;
+            buffer.put_slice(part.get(..count).unwrap_or_default());
             this.ahead.advance(count);
-            count
-        };
-        if let Grant::Bytes(left) = &mut this.grant {
-            *left = left.saturating_sub(count as u64);
         }
         Poll::Ready(Ok(()))
     }
