@@ -40,6 +40,7 @@ pub(crate) const LIMITS: Keys = Keys {
     built: &[
         "header_timeout",
         "body_timeout",
+        "write_timeout",
         "keepalive_timeout",
         "max_header_bytes",
         "max_headers",
@@ -223,6 +224,7 @@ mod tests {
             ("admin.address", ADMIN.to_string()),
             ("limits.header_timeout", time(HEADER_TIMEOUT)),
             ("limits.body_timeout", time(BODY_TIMEOUT)),
+            ("limits.write_timeout", time(CLIENT_WRITE_TIMEOUT)),
             ("limits.keepalive_timeout", time(KEEPALIVE_TIMEOUT)),
             ("limits.max_header_bytes", bytes(HEADER_BYTES_MAX)),
             ("limits.max_headers", HEADERS_MAX.to_string()),

@@ -77,6 +77,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Between two reads of the request body.
     pub body_timeout: Duration,
+    /// For each piece of a response that is written.
+    pub write_timeout: Duration,
     /// Between two requests of one connection.
     pub keepalive_timeout: Duration,
     /// Bytes of a request header, request line included.

@@ -65,18 +65,23 @@ impl Chunks {
         self.state == State::End
     }
 
-    /// Reads on; how many of the bytes belong to the body.
+    /// Reads on; how many of the bytes belong to the body. What is before a mistake is good still: the
+    /// error comes when that is taken and the mistake is at the front.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
         let mut taken = 0;
         while let (Some(byte), false) = (bytes.get(taken), self.is_end()) {
-            taken += match self.state {
-                State::Head => self.skip(bytes.len() - taken, State::Size(0)),
-                State::Data => self.skip(bytes.len() - taken, State::DataCr),
-                state => {
-                    self.state = self.step(state, *byte)?;
-                    1
+            if self.state == State::Head {
+                taken += self.skip(bytes.len() - taken, State::Size(0));
+            } else if self.state == State::Data {
+                taken += self.skip(bytes.len() - taken, State::DataCr);
+            } else {
+                match self.step(self.state, *byte) {
+                    Ok(next) => self.state = next,
+                    Err(Broken) if taken > 0 => break,
+                    Err(Broken) => return Err(Broken),
                 }
-            };
+                taken += 1;
+            }
         }
         Ok(taken)
     }
@@ -163,6 +168,9 @@ mod tests {
     fn read(bytes: &str) -> Result<Option<usize>, Broken> {
         let mut chunks = begun();
         let taken = chunks.take(bytes.as_bytes())?;
+        if taken < bytes.len() && !chunks.is_end() {
+            chunks.take(&bytes.as_bytes()[taken..])?;
+        }
         Ok(chunks.is_end().then_some(taken))
     }
 

@@ -35,8 +35,6 @@ use crate::snapshot::Live;
 use crate::stream::{ClientStream, Grant};
 use crate::watchdog::Alarm;
 
-/// Between two writes to a client.
-const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a kept connection may still bring a request after the stop has begun.
 const STOP_GRACE: Duration = Duration::from_millis(250);
 /// How long a connection waits for its next request before it gives up its buffers.
@@ -147,7 +145,7 @@ impl Door {
             match read_head(&mut stream, &limits).await {
                 Ok(Some((length, framing))) => grant(&mut stream, length, framing),
                 Ok(None) => return,
-                Err(malformed) => return self.refuse(stream, &client, malformed).await,
+                Err(malformed) => return self.refuse(stream, &client, &limits, malformed).await,
             }
             match self.request(stream, &client, &limits, &mut alarm).await {
                 Some(next) => stream = next,
@@ -168,7 +166,7 @@ impl Door {
         session.set_connection_user_context(Some(Box::new(Arc::clone(client))));
         session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
         session.set_read_timeout(Some(limits.body_timeout));
-        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(limits.body_timeout));
         let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
         let kept = client.watchdog.watch(alarm, exchange).await?;
@@ -207,7 +205,13 @@ impl Door {
     }
 
     /// Answers a head that is no request, with its counter and its record.
-    async fn refuse(&self, mut stream: Box<ClientStream>, client: &Client, malformed: Malformed) {
+    async fn refuse(
+        &self,
+        mut stream: Box<ClientStream>,
+        client: &Client,
+        limits: &Limits,
+        malformed: Malformed,
+    ) {
         let started_at = SystemTime::now();
         let request_id = RequestId::random();
         let error =
@@ -219,7 +223,7 @@ impl Door {
             stream.flush().await
         };
         // A client that sends garbage and does not read is owed nothing more.
-        let _ = fast_timeout(WRITE_TIMEOUT, write).await;
+        let _ = fast_timeout(limits.write_timeout, write).await;
         self.live.no_route.response(error.status, Origin::Goodgate, Duration::ZERO);
         self.live.no_route.gateway_error(error.status, error.cause);
         let log = &self.live.snapshot().log;
@@ -274,7 +278,7 @@ const TOO_SLOW: Malformed = Malformed { status: 408, what: "the request header d
 fn grant(stream: &mut ClientStream, head: usize, framing: Framing) {
     match framing {
         Framing::Length(length) => {
-            stream.grant(Grant::Bytes((head as u64).saturating_add(length)), length > 0)
+            stream.grant(Grant::Bytes((head as u64).saturating_add(length)), length > 0);
         }
         Framing::Chunked => stream.grant(Grant::Chunked(Chunks::behind(head)), true),
         Framing::Upgrade => stream.grant(Grant::Everything, false),

@@ -20,21 +20,13 @@ use crate::context::Context;
 use crate::kept::KeptConnections;
 use crate::peer::{Terms, peer};
 use crate::route::Route;
-use crate::{copies, forward, head};
+use crate::{copies, forward};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// More interim responses to one request than this are no HTTP that anybody means.
 const INTERIM_MAX: u32 = 32;
 /// What Pingora keeps of a request's body for a second attempt.
 const KEPT_BODY_BYTES_MAX: usize = 64 << 10;
-
-/// Forgets a wish to switch protocols that is not passed on: the request is served as any other.
-pub(crate) fn ignore_upgrade(session: &mut Session) {
-    let asked = session.req_header().headers.get_all(header::UPGRADE);
-    if !asked.iter().all(|protocols| head::may_switch(protocols.as_bytes())) {
-        session.req_header_mut().remove_header(&header::UPGRADE);
-    }
-}
 
 /// Decides early what needs no attempt to be known: an upstream without a single backend. The client's
 /// connection stays usable then, which it does not after an attempt has failed.

@@ -22,7 +22,7 @@ use crate::answer;
 use crate::attempt::Connection;
 use crate::context::{Client, Context};
 use crate::snapshot::Live;
-use crate::{begin, classify, copies, exchange, finish, forward};
+use crate::{begin, classify, copies, entry, exchange, finish, forward};
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl ProxyHttp for Gateway {
         if let Some(parent) = session.subrequest_ctx.as_mut().and_then(|parent| parent.user_ctx_mut()) {
             context.attempting.hand(parent.downcast_mut::<Option<Lease>>().and_then(Option::take));
         }
-        exchange::ignore_upgrade(session);
+        entry::put_in_order(session.req_header_mut())?;
         begin::begin(&self.live, session, context);
         Ok(())
     }

@@ -323,6 +323,7 @@ mod tests {
         Limits {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_mins(1),
             keepalive_timeout: Duration::from_secs(75),
             header_bytes_max: 32 << 10,
             headers_max: 5,

@@ -12,6 +12,7 @@ mod classify;
 mod connection;
 mod context;
 mod copies;
+mod entry;
 mod exchange;
 mod finish;
 mod forward;

@@ -23,6 +23,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
 use crate::chunks::{Broken, Chunks};
 
@@ -38,6 +39,10 @@ const GATHER_BYTES_MAX: usize = 16 << 10;
 /// client can read the answer before the connection goes away (a reset would destroy it).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// How long a client that sends nothing more may still wait for its answer. Most who close have left, but some
+/// only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
+const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 /// What of the incoming bytes belongs to the request under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,8 @@ pub(crate) struct ClientStream {
     grant: Grant,
     out: BytesMut,
     lingers: bool,
+    /// Runs since the client has closed its side behind a complete request.
+    half_closed: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientStream {
@@ -86,6 +93,7 @@ impl ClientStream {
             grant: Grant::Bytes(0),
             out: BytesMut::new(),
             lingers: false,
+            half_closed: None,
         }
     }
 
@@ -125,6 +133,7 @@ impl ClientStream {
     pub(crate) fn grant(&mut self, grant: Grant, lingers: bool) {
         self.grant = grant;
         self.lingers = lingers;
+        self.half_closed = None;
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -138,7 +147,8 @@ impl ClientStream {
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ahead.len() < AHEAD_BYTES_MAX {
             if ready!(self.poll_fill(context))? == 0 {
-                return Poll::Ready(Ok(()));
+                let wait = self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED)));
+                return wait.as_mut().poll(context).map(Ok);
             }
         }
         // The buffer is full and the request goes on without us: whoever finishes it wakes the task.

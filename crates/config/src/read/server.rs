@@ -102,6 +102,7 @@ pub(super) fn limits(top: &Map<'_>) -> Limits {
     let limits = Limits {
         header_timeout: time("header_timeout", defaults::HEADER_TIMEOUT),
         body_timeout: time("body_timeout", defaults::BODY_TIMEOUT),
+        write_timeout: time("write_timeout", defaults::CLIENT_WRITE_TIMEOUT),
         keepalive_timeout: time("keepalive_timeout", defaults::KEEPALIVE_TIMEOUT),
         header_bytes_max,
         headers_max: map.read("max_headers", integer(1..=HEADERS_MAX)).unwrap_or(defaults::HEADERS_MAX),
