@@ -31,7 +31,7 @@ fn spec(backends: u16) -> UpstreamSpec {
         host: HostHeader::Client,
         backends: (1..=backends).map(entry).collect(),
         probe: None,
-        tls: TlsPolicy { ca: None, verify: true },
+        tls: TlsPolicy { ca: None, verify: true, client: None },
         timeouts: Timeouts {
             connect: second,
             first_byte: second,

@@ -92,6 +92,8 @@ struct Shared {
     bodies: Mutex<Vec<Vec<u8>>>,
     aside: Mutex<Option<(String, Act)>>,
     idle_limit: Mutex<Option<Duration>>,
+    /// Holds the port of a dead backend, so that nobody else answers there.
+    closed_port: Mutex<Option<TcpSocket>>,
 }
 
 /// Several backends on one port: on 127.0.0.1, 127.0.0.2 and so on.
@@ -139,6 +141,7 @@ impl Backend {
             bodies: Mutex::default(),
             aside: Mutex::default(),
             idle_limit: Mutex::default(),
+            closed_port: Mutex::default(),
         });
         let (life, dead) = watch::channel(0);
         tokio::spawn(accept(listener, Arc::clone(&shared), dead));
@@ -166,6 +169,11 @@ impl Backend {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
+    /// Connections open now.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
     /// The heads of all requests so far.
     pub fn heads(&self) -> Vec<String> {
         self.shared.heads.lock().clone()
@@ -185,24 +193,17 @@ impl Backend {
     pub async fn die(&self) {
         self.kill();
         super::eventually("the backend is gone", || async {
-            self.shared.connections.load(Ordering::SeqCst) == 0
-                && TcpStream::connect(self.address).await.is_err()
+            self.connections() == 0 && self.shared.closed_port.lock().is_some()
         })
         .await;
     }
 
     /// It comes back on its port.
     pub async fn revive(&mut self) {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        let start = std::time::Instant::now();
-        while socket.bind(self.address).is_err() {
-            assert!(start.elapsed() < super::PATIENCE, "the port {} is not free again", self.address);
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let listener = socket.listen(1024).unwrap();
+        self.die().await;
+        let socket = self.shared.closed_port.lock().take().expect("the port was kept");
         let (life, dead) = watch::channel(0);
-        tokio::spawn(accept(listener, Arc::clone(&self.shared), dead));
+        tokio::spawn(accept(socket.listen(1024).unwrap(), Arc::clone(&self.shared), dead));
         self.life = life;
     }
 
@@ -240,7 +241,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Rec
     loop {
         tokio::select! {
             biased;
-            _ = dead.changed() => return,
+            _ = dead.changed() => break,
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let _ = stream.set_nodelay(true);
@@ -256,6 +257,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Rec
             }
         }
     }
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    *shared.closed_port.lock() = Some(socket);
 }
 
 async fn serve(mut stream: TcpStream, shared: &Shared, life: &watch::Receiver<u64>) {

@@ -1,8 +1,9 @@
 //! Programs of other makers, started and stopped by a scenario: nginx, Prometheus, promtool.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::Value;
 
@@ -36,9 +37,14 @@ impl Drop for Program {
     }
 }
 
-/// An address whose port was free a moment ago.
+/// An address whose port is free, and below those that the system gives to whoever asks for any.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 20_000).unwrap();
+    let port = || 10_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+    std::iter::repeat_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port())))
+        .find(|address| TcpListener::bind(address).is_ok())
+        .unwrap()
 }
 
 /// Debian's nginx as a backend that serves one text on every path.

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
@@ -52,18 +54,28 @@ impl Authority {
         ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap()
     }
 
+    /// A certificate for this identity and its key, as files hold them.
+    pub fn pem_of(&self, identity: Identity) -> (String, String) {
+        let (certificate, key) = self.signed(identity);
+        (certificate.pem(), key.serialize_pem())
+    }
+
     fn certificate(
         &self,
         identity: Identity,
     ) -> (Vec<tokio_rustls::rustls::pki_types::CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let (certificate, key) = self.signed(identity);
+        (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    }
+
+    fn signed(&self, identity: Identity) -> (Certificate, KeyPair) {
         let mut params = CertificateParams::new(vec![identity.name.to_owned()]).unwrap();
         if identity.is_expired {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2020, 12, 31);
         }
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &*self.0).unwrap();
-        (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        (params.signed_by(&key, &*self.0).unwrap(), key)
     }
 }
 
@@ -77,7 +89,14 @@ pub async fn in_front_of(backend: SocketAddr, server: ServerConfig) -> SocketAdd
             let acceptor = acceptor.clone();
             let _ = stream.set_nodelay(true);
             tokio::spawn(async move {
-                let Ok(mut outside) = acceptor.accept(stream).await else { return };
+                let mut outside = match acceptor.accept(stream).into_fallible().await {
+                    Ok(outside) => outside,
+                    Err((_, mut refused)) => {
+                        // What is not read would become a reset, which destroys the alert on its way.
+                        let _ = tokio::io::copy(&mut refused, &mut tokio::io::sink()).await;
+                        return;
+                    }
+                };
                 let Ok(mut inside) = TcpStream::connect(backend).await else { return };
                 let _ = inside.set_nodelay(true);
                 let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;

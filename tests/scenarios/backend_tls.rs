@@ -96,3 +96,38 @@ async fn a_reload_that_trusts_another_authority_reuses_no_connection_of_the_old(
         std::fs::remove_dir_all(folder).unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_asks_who_we_are_is_shown_a_certificate() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let authority = Authority::new();
+    let (ca, folder) = file(&authority);
+    let front = in_front_of(backend.address, authority.server_for_known_clients(valid("app.test"))).await;
+    let write = |name: &str, text: String| {
+        std::fs::write(folder.join(name), text).unwrap();
+        folder.join(name).display().to_string()
+    };
+    let identity = |of: &Authority, name: &str| {
+        let (certificate, key) = of.pem_of(valid("gateway.test"));
+        (write(&format!("{name}.crt"), certificate), write(&format!("{name}.key"), key))
+    };
+    let (good, stranger) = (identity(&authority, "good"), identity(&Authority::new(), "stranger"));
+    let config = |(certificate, key): (&str, &str)| {
+        format!(
+            "upstreams:\n  web:\n    backends: ['https://{front}']\n    tls: {{ ca: {}, sni: app.test, client_cert: {certificate}, client_key: {key} }}\n    \
+             health_check: {{ http: {{ path: / }}, interval: 50ms }}\nroutes:\n  - upstream: web\n",
+            ca.display()
+        )
+    };
+    let gateway = Gateway::start(&config((&good.0, &good.1))).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    let checks = || gateway.metric("goodgate_health_checks_total{result=\"ok\"}");
+    eventually("checks show it too", || async { checks().await >= 2.0 }).await;
+    gateway.write_config(&config((&stranger.0, &stranger.1)));
+    gateway.reload("ok").await;
+    assert_eq!(gateway.get("/").await.status, 502, "no connection of the old identity is reused");
+    gateway.write_config(&config((&good.0, &stranger.1)));
+    gateway.reload("failed").await;
+    assert!(gateway.errors().contains("does not belong to the certificate"), "{}", gateway.errors());
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -26,6 +26,7 @@ mod explain;
 mod faults;
 mod front;
 mod health;
+mod hygiene;
 mod kept;
 mod logs;
 mod names;
@@ -33,6 +34,7 @@ mod privacy;
 mod real_parts;
 mod reloading;
 mod retries;
+mod rules;
 mod stale;
 mod traces;
 

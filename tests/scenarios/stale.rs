@@ -90,3 +90,21 @@ async fn head_and_conditional_requests_are_rescued_too() {
     let range = get(gateway.address, "/p").await.unwrap();
     assert_eq!(range.text(), "plain");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_behind_a_client_has_its_deadline_too() {
+    let backend = Backend::start(page("Cache-Control: max-age=1\r\n", "good")).await;
+    let limits = "    timeouts: { first_byte: 400ms, read: 400ms }\n";
+    let gateway = Gateway::start(&site(&[&backend], limits, "    cache: standard\n")).await;
+    assert_eq!(gateway.get("/page").await.text(), "good");
+    let slow = format!("HTTP/1.1 200 OK\r\nX-Slow: {}", "y".repeat(1000));
+    // Each byte comes well before the limit of a read.
+    backend.set(Act::Drip(slow.into_bytes(), std::time::Duration::from_millis(50)));
+    let late = "goodgate_attempt_failures_total{cause=\"http_response_timeout\"}";
+    eventually("a refresh is cut", || async {
+        assert_eq!(gateway.get("/page").await.text(), "good");
+        gateway.metric(late).await >= 1.0
+    })
+    .await;
+    assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, 0.0);
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use goodgate_cache::Mode;
 use goodgate_failure::{Replay, Word};
+use http::StatusCode;
 
 use crate::LogFormat;
 
@@ -101,6 +102,12 @@ pub const HEADER_BYTES_MIN: u64 = KIB;
 
 /// `routes[].match.path`.
 pub const PATH: &str = "/";
+/// `routes[].redirect.status`.
+pub const REDIRECT_STATUS: StatusCode = StatusCode::MOVED_PERMANENTLY;
+/// `routes[].respond.status`.
+pub const RESPOND_STATUS: StatusCode = StatusCode::OK;
+/// `routes[].respond.type`.
+pub const RESPOND_TYPE: &str = "text/plain; charset=utf-8";
 /// `routes[].timeout`.
 pub const ROUTE_TIMEOUT: Duration = Duration::from_mins(2);
 /// `routes[].retry.tries`.

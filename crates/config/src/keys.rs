@@ -69,7 +69,8 @@ pub(crate) const UPSTREAM: Keys = Keys {
     later: &["hash_on", "sticky", "slow_start", "breaker", "http"],
 };
 
-pub(crate) const TLS: Keys = Keys { built: &["sni", "ca", "verify"], later: &["client_cert", "client_key"] };
+pub(crate) const TLS: Keys =
+    Keys { built: &["sni", "ca", "verify", "client_cert", "client_key"], later: &[] };
 
 pub(crate) const BACKEND: Keys =
     Keys { built: &["address", "weight", "max_fails", "fail_timeout", "backup"], later: &["max_conns"] };
@@ -90,19 +91,34 @@ pub(crate) const TIMEOUTS: Keys =
 pub(crate) const STORE: Keys = Keys { built: &["memory", "max_object"], later: &["disk"] };
 
 pub(crate) const ROUTE: Keys = Keys {
-    built: &["name", "match", "upstream", "timeout", "retry", "cache", "max_body_bytes", "errors"],
-    later: &[
+    built: &[
+        "name",
+        "match",
+        "upstream",
         "redirect",
         "respond",
-        "backup_upstream",
+        "timeout",
+        "retry",
+        "cache",
+        "max_body_bytes",
+        "errors",
+        "pass_headers",
         "rewrite",
         "request_headers",
         "response_headers",
-        "rate_limit",
         "allow",
         "deny",
     ],
+    later: &["backup_upstream", "rate_limit"],
 };
+
+pub(crate) const REDIRECT: Keys = Keys { built: &["to", "status"], later: &[] };
+
+pub(crate) const RESPOND: Keys = Keys { built: &["status", "body", "type"], later: &[] };
+
+pub(crate) const REWRITE: Keys = Keys { built: &["strip_prefix", "add_prefix"], later: &[] };
+
+pub(crate) const HEADERS: Keys = Keys { built: &["set", "remove"], later: &[] };
 
 pub(crate) const MATCH: Keys = Keys { built: &["host", "path", "methods"], later: &["headers"] };
 
@@ -137,7 +153,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 25] = [
+pub(crate) const ALL: [(&str, &Keys); 30] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -155,6 +171,11 @@ pub(crate) const ALL: [(&str, &Keys); 25] = [
     ("caches.*", &STORE),
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),
+    ("routes[].redirect", &REDIRECT),
+    ("routes[].respond", &RESPOND),
+    ("routes[].rewrite", &REWRITE),
+    ("routes[].request_headers", &HEADERS),
+    ("routes[].response_headers", &HEADERS),
     ("routes[].retry", &RETRY),
     ("routes[].errors", &ERRORS),
     ("routes[].cache", &CACHE),
@@ -212,10 +233,6 @@ mod tests {
         use crate::defaults::*;
         use crate::quantity::{show_duration as time, show_size as size};
         let bytes = |bytes: usize| size(bytes as u64);
-        let words = |words: &[goodgate_failure::Word]| {
-            let names: Vec<_> = words.iter().map(|word| word.name()).collect();
-            format!("[{}]", names.join(", "))
-        };
         vec![
             ("server.shutdown.delay", time(SHUTDOWN_DELAY)),
             ("server.shutdown.drain", time(SHUTDOWN_DRAIN)),
@@ -249,8 +266,30 @@ mod tests {
             ("upstreams.*.timeouts.tunnel", time(TUNNEL_TIMEOUT)),
             ("caches.*.memory", size(MEMORY_BYTES)),
             ("caches.*.max_object", size(OBJECT_BYTES_MAX)),
+            ("access_log.format", format!("{LOG_FORMAT:?}").to_lowercase()),
+            ("access_log.sample_ok", format!("{SAMPLE_OK:?}")),
+            ("access_log.mask.query", format!("[{}]", MASK_QUERY.join(", "))),
+            ("tracing.sample", format!("{TRACE_SAMPLE:?}")),
+            ("access_log.mask.client_ip", (if MASK_CUTS_CLIENT { "/24" } else { "none" }).to_owned()),
+        ]
+    }
+
+    fn defaults_of_routes() -> Vec<(&'static str, String)> {
+        use crate::defaults::*;
+        use crate::quantity::show_duration as time;
+        vec![
             ("routes[].match.path", PATH.to_owned()),
+            ("routes[].redirect.status", REDIRECT_STATUS.as_u16().to_string()),
+            ("routes[].respond.status", RESPOND_STATUS.as_u16().to_string()),
+            ("routes[].respond.type", RESPOND_TYPE.to_owned()),
             ("routes[].timeout", time(ROUTE_TIMEOUT)),
+            ("routes[].pass_headers", "[]".to_owned()),
+            ("routes[].request_headers.set", "{}".to_owned()),
+            ("routes[].request_headers.remove", "[]".to_owned()),
+            ("routes[].response_headers.set", "{}".to_owned()),
+            ("routes[].response_headers.remove", "[]".to_owned()),
+            ("routes[].allow", "[]".to_owned()),
+            ("routes[].deny", "[]".to_owned()),
             ("routes[].errors.next_hop", "false".to_owned()),
             ("routes[].errors.replace", words(&[])),
             ("routes[].retry.tries", TRIES.to_string()),
@@ -260,18 +299,18 @@ mod tests {
             ("routes[].cache.use_stale", words(USE_STALE)),
             ("routes[].cache.stale_for", time(STALE_FOR)),
             ("routes[].cache.status_header", STATUS_HEADER.to_string()),
-            ("access_log.format", format!("{LOG_FORMAT:?}").to_lowercase()),
-            ("access_log.sample_ok", format!("{SAMPLE_OK:?}")),
-            ("access_log.mask.query", format!("[{}]", MASK_QUERY.join(", "))),
-            ("tracing.sample", format!("{TRACE_SAMPLE:?}")),
-            ("access_log.mask.client_ip", (if MASK_CUTS_CLIENT { "/24" } else { "none" }).to_owned()),
         ]
+    }
+
+    fn words(words: &[goodgate_failure::Word]) -> String {
+        let names: Vec<_> = words.iter().map(|word| word.name()).collect();
+        format!("[{}]", names.join(", "))
     }
 
     #[test]
     fn the_reference_shows_the_defaults_that_are_used() {
         let text = shipped("docs/configuration.md");
-        for (path, default) in defaults() {
+        for (path, default) in defaults().into_iter().chain(defaults_of_routes()) {
             let row = format!("| `{path}` | `{default}` |");
             assert!(text.contains(&row), "{row} is not in docs/configuration.md");
         }

@@ -5,6 +5,7 @@
 //! (`read`) returns typed values and collects every problem it meets instead of stopping at the first.
 //! Nothing downstream sees a string that still has to be understood. See `docs/decisions/0002-config-positions.md`.
 
+mod access;
 mod address;
 pub mod defaults;
 mod expand;
@@ -19,6 +20,8 @@ mod read;
 mod resolve;
 mod scan;
 mod settings;
+mod target;
+mod template;
 mod token;
 mod tree;
 mod view;
@@ -26,12 +29,15 @@ mod view;
 use std::io::Read;
 use std::path::Path;
 
+pub use access::Access;
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use settings::{
-    AccessLog, Admin, Config, ErrorSpec, HostPattern, Limits, Listener, LogFormat, LogMask, LogTarget,
-    RouteSpec, Server, Tracing,
+    AccessLog, Action, Admin, Config, ErrorSpec, HeaderRules, HostPattern, Limits, Listener, LogFormat,
+    LogMask, LogTarget, Redirect, Respond, Rewrite, RouteSpec, Server, Tracing,
 };
+pub use target::{BadTarget, normal_target};
+pub use template::{FieldValue, Template, Variable};
 pub use token::Token;
 
 use problem::{Mark, Report};

@@ -10,9 +10,10 @@ use std::time::Duration;
 use goodgate_cache::{CachePolicy, StoreSpec};
 use goodgate_failure::{RetryPolicy, Words};
 use goodgate_upstream::UpstreamSpec;
+use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::{ErrorPage, Token};
+use crate::{Access, ErrorPage, FieldValue, Token};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -105,8 +106,8 @@ pub struct RouteSpec {
     pub path: String,
     /// Methods; empty: every method.
     pub methods: Vec<http::Method>,
-    /// Index into [`Config::upstreams`].
-    pub upstream: usize,
+    /// What it does with its requests.
+    pub action: Action,
     /// From the first attempt to the final response header, all attempts together.
     pub timeout: Duration,
     /// When a failed attempt is followed by another.
@@ -117,6 +118,75 @@ pub struct RouteSpec {
     pub body_bytes_max: u64,
     /// What clients get to see when it fails.
     pub errors: ErrorSpec,
+    /// Fields of clients that backends get though they are dropped elsewhere.
+    pub pass_headers: Vec<HeaderName>,
+    /// How the path that a backend gets differs from the client's; none: not at all.
+    pub rewrite: Option<Rewrite>,
+    /// What becomes of the fields that a backend gets.
+    pub request_headers: HeaderRules,
+    /// What becomes of the fields of an answer, whoever has made it.
+    pub response_headers: HeaderRules,
+    /// Who is let in.
+    pub access: Access,
+}
+
+/// What a route does with its requests.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// An upstream answers: its index in [`Config::upstreams`].
+    Forward(usize),
+    /// They are sent elsewhere.
+    Redirect(Redirect),
+    /// The gateway answers.
+    Respond(Respond),
+}
+
+impl Action {
+    /// The index of the upstream, if one answers.
+    pub const fn upstream(&self) -> Option<usize> {
+        match self {
+            Self::Forward(upstream) => Some(*upstream),
+            Self::Redirect(_) | Self::Respond(_) => None,
+        }
+    }
+}
+
+/// How the path that a backend gets differs from the client's. Both are normal and have no slash at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Whole segments that are taken away first; may be empty.
+    pub strip_prefix: String,
+    /// What is then put before the path; may be empty.
+    pub add_prefix: String,
+}
+
+/// What becomes of header fields: some are removed, then some are set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Fields and their values; each replaces all fields of its name. No name twice.
+    pub set: Vec<(HeaderName, FieldValue)>,
+    /// Fields that are removed.
+    pub remove: Vec<HeaderName>,
+}
+
+/// Where requests are sent instead.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// The `Location`: an address or a path.
+    pub to: FieldValue,
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+}
+
+/// An answer of the gateway's own.
+#[derive(Clone, Debug)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: StatusCode,
+    /// The whole body; empty where the status has none.
+    pub body: String,
+    /// What the body is.
+    pub media_type: HeaderValue,
 }
 
 /// The errors that a route's clients get to see.

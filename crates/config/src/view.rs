@@ -183,6 +183,11 @@ impl<'a> Map<'a> {
         self.own.iter().chain(self.under).any(|entry| entry.key == key)
     }
 
+    /// Whether the key is there, and not only under it.
+    pub(crate) fn has_own(&self, key: &str) -> bool {
+        self.own.iter().any(|entry| entry.key == key)
+    }
+
     /// The key's value, read; none if it is absent or wrong.
     pub(crate) fn read<T>(&self, key: &str, kind: impl Fn(&Node) -> Result<T, String>) -> Option<T> {
         self.get(key)?.read(kind)

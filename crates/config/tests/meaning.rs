@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use goodgate_cache::{CookiePattern, Mode};
 use goodgate_config::{
-    AccessLog, Config, HostPattern, LogFormat, LogMask, LogTarget, Problems, Tracing, load, parse,
+    AccessLog, Action, Config, FieldValue, HostPattern, LogFormat, LogMask, LogTarget, Problems, RouteSpec,
+    Tracing, load, parse,
 };
 use goodgate_failure::Word;
 use goodgate_upstream::{BackendAddress, HostHeader, ProbeKind};
@@ -39,7 +40,7 @@ routes:
     let ejection = app.backends[0].ejection;
     assert_eq!((ejection.max_fails, ejection.fail_timeout), (3, Duration::from_secs(10)));
     let route = &config.routes[0];
-    assert_eq!((route.name.as_str(), route.path.as_str(), route.upstream), ("*/", "/", 0));
+    assert_eq!((route.name.as_str(), route.path.as_str(), route.action.upstream()), ("*/", "/", Some(0)));
     let cache = route.cache.as_ref().unwrap();
     assert_eq!((cache.mode, cache.last_good, cache.store), (Mode::Fallback, true, 0));
     assert!(cache.use_stale.contains(Word::Http502) && !cache.use_stale.contains(Word::Updating));
@@ -137,7 +138,10 @@ routes:
     assert_eq!((a.backends[0].ejection.max_fails, b.backends[0].ejection.max_fails), (1, 1));
     assert!(matches!(a.probe.as_ref().unwrap().kind, ProbeKind::Http { .. }));
     assert_eq!(b.probe.as_ref().unwrap().kind, ProbeKind::Tcp);
-    assert_eq!(config.routes.iter().map(|route| route.upstream).collect::<Vec<_>>(), [0, 1, 0]);
+    assert_eq!(
+        config.routes.iter().filter_map(|route| route.action.upstream()).collect::<Vec<_>>(),
+        [0, 1, 0]
+    );
     assert_eq!(config.routes.iter().map(|route| route.retry.tries.get()).collect::<Vec<_>>(), [2, 5, 2]);
     assert!(config.routes.iter().all(|route| route.timeout == Duration::from_secs(30)));
     assert!(config.routes[0].cache.is_some() && config.routes[1].cache.is_none());
@@ -219,4 +223,40 @@ fn where_traces_go_and_how_many_is_read() {
         with("tracing: { otlp: 'http://otel.internal:4318/', sample: 1 }"),
         Some(Tracing { otlp, sample: 1.0 })
     );
+}
+
+#[test]
+fn a_route_does_what_it_says_itself_and_else_what_defaults_say() {
+    let config = read(
+        "
+upstreams: { app: ['a:1'], web: ['b:1'] }
+defaults: { route: { upstream: web, request_headers: { set: { X-A: a, X-B: b } }, allow: [10.0.0.1] } }
+routes:
+  - { redirect: { to: 'https://{host}/' } }
+  - { match: { path: /b }, respond: {} }
+  - { match: { path: /c }, rewrite: { strip_prefix: /c } }
+  - { match: { path: /d }, upstream: app, request_headers: { set: { x-a: c, X-C: '{path}' } }, allow: [] }
+",
+    )
+    .unwrap();
+    let [moved, text, rest, own] = config.routes.as_slice() else { panic!("four routes are expected") };
+    let Action::Redirect(redirect) = &moved.action else { panic!("a redirect is expected") };
+    assert_eq!(redirect.status, 301);
+    assert!(matches!(redirect.to, FieldValue::Filled(_)));
+    let Action::Respond(respond) = &text.action else { panic!("an answer is expected") };
+    assert_eq!((respond.status.as_u16(), respond.body.as_str()), (200, ""));
+    assert_eq!((rest.action.upstream(), own.action.upstream()), (Some(1), Some(0)));
+    let rewrite = rest.rewrite.as_ref().unwrap();
+    assert_eq!((rewrite.strip_prefix.as_str(), rewrite.add_prefix.as_str()), ("/c", ""));
+    let names = |route: &RouteSpec| {
+        let set = &route.request_headers.set;
+        set.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (names(rest), names(own)),
+        (vec!["x-a".into(), "x-b".into()], vec!["x-a".into(), "x-c".into(), "x-b".into()])
+    );
+    let constant = |value| FieldValue::Constant(http::HeaderValue::from_static(value));
+    assert_eq!(own.request_headers.set[0].1, constant("c"), "its own value stands over the default");
+    assert_eq!((rest.access.allow.len(), own.access.allow.len()), (1, 0));
 }

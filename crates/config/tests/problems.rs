@@ -128,7 +128,7 @@ routes: [{ upstream: app }]
     let problems = r#"c.yaml:2:19: limits.header_timeout: found 10; allowed: a duration with a unit, like `10s`
 c.yaml:3:17: limits.body_timeout: found "1.5s"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:4:22: limits.keepalive_timeout: found "0s"; allowed: 1ms to 24h
-c.yaml:5:18: limits.write_timeout: found 60; allowed: a duration with a unit, like `10s`
+c.yaml:5:18: limits.write_timeout: found 60; allowed: a duration with a unit, like `60s`
 c.yaml:7:22: server.shutdown.delay: found "48h"; allowed: 0s to 24h
 c.yaml:7:34: server.shutdown.drain: found "soon"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
     assert_eq!(told(text), problems);
@@ -342,7 +342,7 @@ routes: [{ upstream: app }]
     let problems = r#"c.yaml:4:17: upstreams.app.tls.sni: found "a b"; allowed: a host name, like `app.internal`
 c.yaml:4:32: upstreams.app.tls.verify: found "none"; allowed: full, off
 c.yaml:4:42: upstreams.app.tls.ca: missing.pem cannot be read: No such file or directory (os error 2)
-c.yaml:4:55: upstreams.app.tls.client_cert: not supported by this build yet"#;
+c.yaml:4:68: upstreams.app.tls.client_cert: `client_key` is missing beside it"#;
     assert_eq!(told(text), problems);
 }
 
@@ -358,6 +358,50 @@ c.yaml:4:44: routes[0].errors.contact: found "<b>"; allowed: an address or a sen
 c.yaml:4:71: routes[0].errors.replace[1]: found "error"; allowed: http_500, http_502, http_503, http_504, http_429, http_403, http_404
 c.yaml:4:89: routes[0].errors.next_hop: found 1; allowed: true, false
 c.yaml:4:92: routes[0].errors.page: unknown key; allowed: html, contact, replace, next_hop"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn who_is_let_in_is_told_by_addresses() {
+    let text = "upstreams: { app: [10.0.0.1:80] }
+routes:
+  - { upstream: app, allow: [10.0.0.0/8, '::1', office], deny: 10.0.0.1 }
+  - { upstream: app, match: { path: /a }, deny: [10.0.0.0/33] }
+";
+    let problems = r#"c.yaml:3:49: routes[0].allow[2]: found "office"; allowed: an IP address or a network, like `10.0.0.0/8`
+c.yaml:3:64: routes[0].deny: found "10.0.0.1"; allowed: a list
+c.yaml:4:50: routes[1].deny[0]: found "10.0.0.0/33"; allowed: an IP address or a network, like `10.0.0.0/8`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn no_route_touches_what_is_of_the_connection() {
+    let text = "upstreams: { app: [10.0.0.1:80] }
+routes:
+  - { upstream: app, pass_headers: [X_Ok, 'a b', Host, Transfer-Encoding, CDN-Loop, 1] }
+  - { upstream: app, match: { path: /a }, pass_headers: X-Foo }
+  - { upstream: app, match: { path: /b }, request_headers: { set: { Host: x, X-A: '{ip}', x-a: b, X-N: 1 }, remove: [Te] } }
+  - { upstream: app, match: { path: /c }, response_headers: { set: { Content-Length: '1', X-B: '1', x-b: '2' }, add: {} } }
+  - { upstream: app, match: { path: /d }, rewrite: { strip_prefix: /, add_prefix: /v1/ } }
+  - { upstream: app, match: { path: /e }, rewrite: { strip_prefix: api, prefix: x } }
+";
+    let problems = r#"c.yaml:3:43: routes[0].pass_headers[1]: found "a b"; allowed: a header's name, like `X-Frame-Options`
+c.yaml:3:50: routes[0].pass_headers[2]: found "Host"; allowed: another name: the `Host` is what `host` of the upstream says
+c.yaml:3:56: routes[0].pass_headers[3]: found "Transfer-Encoding"; allowed: a name that is not the gateway's own affair
+c.yaml:3:75: routes[0].pass_headers[4]: found "CDN-Loop"; allowed: a name that is not the gateway's own affair
+c.yaml:3:85: routes[0].pass_headers[5]: found 1; allowed: text, so quote it
+c.yaml:4:57: routes[1].pass_headers: found "X-Foo"; allowed: a list
+c.yaml:5:69: routes[2].request_headers.set.Host: the key is not allowed here; allowed: another name: the `Host` is what `host` of the upstream says
+c.yaml:5:83: routes[2].request_headers.set.X-A: found "{ip}"; allowed: the variables {host}, {path}, {query}, {path_and_query}, {scheme}, {request_id}, {client_ip}; `{ip}` is none of them
+c.yaml:5:104: routes[2].request_headers.set.X-N: found 1; allowed: text, so quote it
+c.yaml:5:118: routes[2].request_headers.remove[0]: found "Te"; allowed: a name that is not the gateway's own affair
+c.yaml:6:70: routes[3].response_headers.set.Content-Length: the key is not allowed here; allowed: a name that is not the gateway's own affair
+c.yaml:6:101: routes[3].response_headers.set.x-b: `x-b` is there already: case does not matter
+c.yaml:6:113: routes[3].response_headers.add: unknown key; allowed: set, remove
+c.yaml:7:68: routes[4].rewrite.strip_prefix: found "/"; allowed: a path other than `/`
+c.yaml:7:83: routes[4].rewrite.add_prefix: found "/v1/"; allowed: a path without a slash at its end
+c.yaml:8:68: routes[5].rewrite.strip_prefix: found "api"; allowed: a path that begins with `/`, without `?`, `#` and spaces
+c.yaml:8:73: routes[5].rewrite.prefix: unknown key; allowed: strip_prefix, add_prefix"#;
     assert_eq!(told(text), problems);
 }
 
@@ -460,15 +504,34 @@ c.yaml:2:61: routes[1].upstream: found "legacy"; allowed: app, web"#;
 }
 
 #[test]
-fn a_route_needs_an_upstream() {
+fn a_route_does_exactly_one_thing() {
     let text = "upstreams: { app: ['10.0.0.1:80'] }
+defaults: { route: { respond: {} } }
 routes:
   - match: { path: /a }
-  - redirect: { to: / }
+  - { match: { path: /b }, upstream: app, redirect: { to: / } }
+  - { match: { path: /c }, redirect: { status: 304 } }
+  - { match: { path: /d }, redirect: { to: 'ftp://x', status: 300 } }
+  - { match: { path: /e }, redirect: { to: 'https://{hots}/' } }
+  - { match: { path: /f }, redirect: { to: \"/a\\r\\nb\" }, cache: standard, retry: {} }
+  - { match: { path: /g }, respond: { status: 199, body: [], type: text } }
+  - { match: { path: /h }, respond: { status: 204, body: x } }
 ";
-    let problems = "c.yaml:3:5: routes[0]: `upstream` is missing
-c.yaml:4:5: routes[1].redirect: not supported by this build yet
-c.yaml:4:5: routes[1]: `upstream` is missing";
+    let problems = r#"c.yaml:2:22: defaults.route.respond: not allowed in `defaults`: it belongs to each one alone
+c.yaml:4:5: routes[0]: `upstream`, `redirect` or `respond` is missing
+c.yaml:5:5: routes[1]: has `upstream` and `redirect`; allowed: exactly one of them
+c.yaml:6:28: routes[2].redirect: `to` is missing
+c.yaml:6:48: routes[2].redirect.status: found 304; allowed: 301, 302, 303, 307, 308
+c.yaml:7:44: routes[3].redirect.to: found "ftp://x"; allowed: an address or a path, like `https://{host}{path_and_query}` or `/new{path}`
+c.yaml:7:63: routes[3].redirect.status: found 300; allowed: 301, 302, 303, 307, 308
+c.yaml:8:44: routes[4].redirect.to: found "https://{hots}/"; allowed: the variables {host}, {path}, {query}, {path_and_query}, {scheme}, {request_id}, {client_ip}; `{hots}` is none of them (did you mean `{host}`?)
+c.yaml:9:44: routes[5].redirect.to: found "/a\r\nb"; allowed: visible ASCII and spaces within, but no line ends
+c.yaml:9:57: routes[5].cache: has no meaning without `upstream`
+c.yaml:9:74: routes[5].retry: has no meaning without `upstream`
+c.yaml:10:47: routes[6].respond.status: found 199; allowed: a whole number from 200 to 599
+c.yaml:10:58: routes[6].respond.body: found a list; allowed: text that is not empty
+c.yaml:10:68: routes[6].respond.type: found "text"; allowed: a media type, like `text/plain; charset=utf-8`
+c.yaml:11:52: routes[7].respond.body: an answer with the status 204 has no body"#;
     assert_eq!(told(text), problems);
 }
 
@@ -480,11 +543,15 @@ routes:
   - { upstream: app, match: { path: /api/ } }
   - { upstream: app, match: { path: '/a?b' } }
   - { upstream: app, match: { path: /a/../b } }
+  - { upstream: app, match: { path: '/%7eu/%2f' } }
+  - { upstream: app, match: { path: '/100%' } }
 ";
     let problems = r#"c.yaml:3:37: routes[0].match.path: found "api"; allowed: a path that begins with `/`, without `?`, `#` and spaces
 c.yaml:4:37: routes[1].match.path: found "/api/"; allowed: `/api`, which also matches everything below it
 c.yaml:5:37: routes[2].match.path: found "/a?b"; allowed: a path that begins with `/`, without `?`, `#` and spaces
-c.yaml:6:37: routes[3].match.path: found "/a/../b"; allowed: a path without empty, `.` and `..` segments"#;
+c.yaml:6:37: routes[3].match.path: found "/a/../b"; allowed: a path without empty, `.` and `..` segments
+c.yaml:7:37: routes[4].match.path: found "/%7eu/%2f"; allowed: `/~u/%2F`, which is how requests are compared
+c.yaml:8:37: routes[5].match.path: found "/100%"; allowed: a path whose escapes are valid"#;
     assert_eq!(told(text), problems);
 }
 
@@ -613,7 +680,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, timeout, retry, cache, max_body_bytes, errors"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny"#;
     assert_eq!(told(text), problems);
 }
 

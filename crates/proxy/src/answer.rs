@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::page::{Content, Kind};
 use crate::request_id::RequestId;
 use crate::route::Route;
+use crate::rules;
 
 /// An error that goodgate answers.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,7 @@ pub(crate) async fn write(session: &mut Session, context: &mut Context, error: E
         let status = format!("{}; next-hop=\"{}\"", proxy_status(error), attempt.backend);
         response.insert_header("Proxy-Status", status)?;
     }
+    rules::to_client(&mut response, request, context)?;
     let no_body = request.method == Method::HEAD;
     session.write_response_header(Box::new(response), no_body).await?;
     if !no_body {

@@ -2,19 +2,25 @@
 
 use std::sync::Arc;
 
+use goodgate_config::{BadTarget, normal_target};
 use goodgate_failure::Cause;
 use http::header;
+use pingora_error::Result;
+use pingora_http::RequestHeader;
+use pingora_http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora_proxy::Session;
 
 use crate::answer::ErrorAnswer;
 use crate::context::Context;
 use crate::request_id::RequestId;
 use crate::snapshot::Live;
-use crate::{copies, forward, trace};
+use crate::{copies, forward, head, own, trace};
 
 /// Fills the context from the request and the snapshot in force.
-pub(crate) fn begin(live: &Live, session: &Session, context: &mut Context) {
+pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -> Result<()> {
     let snapshot = live.snapshot();
+    let target = normalise(session.req_header_mut())?;
+    ignore_upgrade(session.req_header_mut());
     let request = session.req_header();
     if let Some(client) = &context.client {
         let (ip, is_trusted) =
@@ -28,14 +34,66 @@ pub(crate) fn begin(live: &Live, session: &Session, context: &mut Context) {
         let begin = || trace::begin(&request.headers, snapshot.trace_share);
         context.trace = Some(if is_background { trace::unsampled() } else { begin() });
     }
+    if let Err(bad) = target {
+        let details = bad.sentence();
+        context.refused = Some(ErrorAnswer { details, ..ErrorAnswer::of(Cause::HttpRequestError) });
+        return Ok(());
+    }
     let host = forward::asked_host(request).unwrap_or_default();
     let name = std::str::from_utf8(host).unwrap_or_default();
-    context.route = snapshot.router.find(name, request.uri.path(), &request.method).map(Arc::clone);
+    // `OPTIONS *` is about the host as a whole.
+    let path = if request.uri.path() == "*" { "/" } else { request.uri.path() };
+    context.route = snapshot.router.find(name, path, &request.method).map(Arc::clone);
+    if live.trail.is_in(&request.headers) {
+        context.refused = Some(ErrorAnswer::of(Cause::ProxyLoopDetected));
+    }
     copies::begin(session, context);
+    Ok(())
+}
+
+/// Gives the target its one form, once for all that look at it: in origin form, with the host beside it (RFC
+/// 9112 section 3.2.1), and normal. The outer result is a failure of ours.
+fn normalise(request: &mut RequestHeader) -> Result<Result<(), BadTarget>> {
+    if request.raw_path() == b"*" {
+        return Ok(Ok(()));
+    }
+    if !request.raw_path().starts_with(b"/") {
+        to_origin_form(request)?;
+    }
+    match normal_target(request.raw_path()) {
+        Ok(None) => Ok(Ok(())),
+        Ok(Some(normal)) => request.set_raw_path(normal.as_bytes()).map(Ok),
+        Err(bad) => Ok(Err(bad)),
+    }
+}
+
+/// The head was checked: a target in absolute form names the host that `Host` names, if there is one.
+fn to_origin_form(request: &mut RequestHeader) -> Result<()> {
+    let RawTargetAuthority::Absolute { authority, path_and_query, .. } =
+        raw_target_authority(request.raw_path())
+    else {
+        return Ok(());
+    };
+    let authority = pingora_http::header_value_from_slice(authority);
+    let slash: &[u8] = if path_and_query.starts_with(b"/") { b"" } else { b"/" };
+    let target = [slash, path_and_query].concat();
+    request.insert_header(header::HOST, authority)?;
+    request.set_raw_path(&target)
+}
+
+/// A wish to switch protocols that is not passed on: the request is served as any other.
+fn ignore_upgrade(request: &mut RequestHeader) {
+    let mut asked = request.headers.get_all(header::UPGRADE).iter();
+    if !asked.all(|protocols| head::may_switch(protocols.as_bytes())) {
+        request.remove_header(&header::UPGRADE);
+    }
 }
 
 /// Why the request is answered with an error before anybody is asked.
 pub(crate) fn refusal(session: &Session, context: &Context) -> Option<ErrorAnswer> {
+    if context.refused.is_some() {
+        return context.refused;
+    }
     let Some(route) = &context.route else {
         return Some(ErrorAnswer {
             status: 404,
@@ -43,6 +101,12 @@ pub(crate) fn refusal(session: &Session, context: &Context) -> Option<ErrorAnswe
             details: "No route leads from this address to a service.",
         });
     };
+    if context.client_ip.is_some_and(|client| !route.access.admits(client)) {
+        return Some(ErrorAnswer::of(Cause::HttpRequestDenied));
+    }
+    if let Some(error) = route.own.as_ref().and_then(|own| own::refusal(session, own)) {
+        return Some(error);
+    }
     let length = session.req_header().headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     length.is_some_and(|length| length > route.body_bytes_max).then_some(TOO_LARGE)

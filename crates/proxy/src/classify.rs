@@ -113,7 +113,8 @@ fn connect(error: &Error) -> Cause {
 pub(crate) fn detail(error: &Error) -> Option<Box<str>> {
     let text = match io_error(error) {
         Some(io) => io.to_string(),
-        None => text(error).to_owned(),
+        // Where Pingora has wrapped an error into text, what it began with stands last.
+        None => text(error).rsplit(" cause: ").next().unwrap_or_default().to_owned(),
     };
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     (!text.is_empty()).then(|| clean.take(DETAIL_CHARS_MAX).collect::<String>().into())

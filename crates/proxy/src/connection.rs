@@ -148,8 +148,9 @@ impl Door {
                 Err(malformed) => return self.refuse(stream, &client, &limits, malformed).await,
             }
             match self.request(stream, &client, &limits, &mut alarm).await {
-                Some(next) => stream = next,
-                None => return,
+                // Whatever is left of a request must not be read as the next one.
+                Some(next) if next.is_spent() => stream = next,
+                Some(_) | None => return,
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What is known of one request while it is under way: one field per room.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,11 +9,12 @@ use goodgate_failure::Cause;
 use goodgate_telemetry::{By, CacheResult, Origin, TraceContext};
 use http::HeaderValue;
 
+use crate::answer::ErrorAnswer;
 use crate::attempt::Attempting;
 use crate::copies::Copying;
 use crate::request_id::RequestId;
 use crate::route::Route;
-use crate::watchdog::Watchdog;
+use crate::watchdog::{Companion, Watchdog};
 
 /// A client's connection, as its requests see it.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Client {
 pub(crate) struct Context {
     /// None for a subrequest of ours.
     pub(crate) client: Option<Arc<Client>>,
+    /// Watches over a subrequest in place of its client's connection.
+    companion: Option<Companion>,
     /// The client behind trusted proxies.
     pub(crate) client_ip: Option<IpAddr>,
     /// Whether the direct peer's `X-Forwarded-*` and `X-Request-Id` are believed.
@@ -38,6 +42,8 @@ pub(crate) struct Context {
     /// None without traces.
     pub(crate) trace: Option<TraceContext>,
     pub(crate) route: Option<Arc<Route>>,
+    /// Why it is refused, if that is plain from the start.
+    pub(crate) refused: Option<ErrorAnswer>,
     pub(crate) attempting: Attempting,
     pub(crate) copying: Copying,
     pub(crate) outcome: Outcome,
@@ -71,6 +77,7 @@ impl Context {
         let now = Instant::now();
         Self {
             client: None,
+            companion: None,
             client_ip: None,
             is_trusted: false,
             started: now,
@@ -78,11 +85,44 @@ impl Context {
             request_id: RequestId::none(),
             trace: None,
             route: None,
+            refused: None,
             attempting: Attempting::new(now),
             copying: Copying::default(),
             outcome: Outcome { origin: Origin::Backend, cause: None, rescue: None, cache: None, age: None },
             body_bytes: 0,
         }
+    }
+
+    /// What watches the deadlines of its attempts.
+    pub(crate) fn watchdog(&self) -> Option<&Watchdog> {
+        let of_client = self.client.as_ref().map(|client| &client.watchdog);
+        of_client.or_else(|| self.companion.as_ref().map(Companion::watchdog))
+    }
+
+    /// The attempt on this socket must have its response header by then.
+    pub(crate) fn watch(&mut self, socket: RawFd, deadline: Instant) {
+        if let Some(client) = &self.client {
+            client.watchdog.arm(socket, deadline);
+            return;
+        }
+        let companion = self.companion.get_or_insert_with(|| Companion::new(Instant::now()));
+        companion.watchdog().arm(socket, deadline);
+        companion.wake();
+    }
+
+    /// The deadline of the attempt under way comes forward.
+    pub(crate) fn tighten(&mut self, deadline: Instant) {
+        if let Some(watchdog) = self.watchdog() {
+            watchdog.tighten(deadline);
+        }
+        if let Some(companion) = &mut self.companion {
+            companion.wake();
+        }
+    }
+
+    /// The header has come, or the attempt is over. Whether its deadline had passed before.
+    pub(crate) fn disarm(&self) -> bool {
+        self.watchdog().is_some_and(Watchdog::disarm)
     }
 
     /// Whether nobody waits for the answer: it only refreshes a copy or tries a backend.

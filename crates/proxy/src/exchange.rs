@@ -117,9 +117,7 @@ pub(crate) fn connected(
     if !context.attempting.connected(&route, kept, connection, is_repeatable(session, &route)) {
         return Err(settled(true));
     }
-    if let Some(client) = &context.client {
-        client.watchdog.arm(connection.socket, context.attempting.deadline());
-    }
+    context.watch(connection.socket, context.attempting.deadline());
     Ok(())
 }
 
@@ -154,10 +152,10 @@ pub(crate) fn request_body(context: &mut Context, body: Option<&Bytes>, is_end: 
             return Err(Error::create(BODY_TOO_LARGE, ErrorSource::Downstream, None, None));
         }
     }
-    if is_end && let Some(client) = &context.client {
+    if is_end {
         let sent = if context.body_bytes == 0 { context.attempting.connected_at() } else { Instant::now() };
         let due = sent + route.upstream.spec().timeouts.first_byte;
-        client.watchdog.tighten(due.min(context.attempting.deadline()));
+        context.tighten(due.min(context.attempting.deadline()));
     }
     Ok(())
 }
@@ -173,9 +171,7 @@ pub(crate) fn response_header(
         forward::response(response)?;
         return interim(session, context);
     }
-    if let Some(client) = &context.client {
-        client.watchdog.disarm();
-    }
+    context.disarm();
     let Some(route) = context.route.clone() else {
         return Ok(());
     };
@@ -202,9 +198,7 @@ fn interim(session: &Session, context: &mut Context) -> Result<()> {
     if context.attempting.interim() <= INTERIM_MAX {
         return Ok(());
     }
-    if let Some(client) = &context.client {
-        client.watchdog.disarm();
-    }
+    context.disarm();
     Err(settled(failed(session, context, Cause::HttpProtocolError)))
 }
 
@@ -273,7 +267,7 @@ fn judge_status(
 
 /// The attempt ended in an error after the connection stood. Whether another follows.
 pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &Error) -> bool {
-    let timed_out = context.client.as_ref().is_some_and(|client| client.watchdog.disarm());
+    let timed_out = context.disarm();
     if *error.etype() == SETTLED {
         return error.retry();
     }

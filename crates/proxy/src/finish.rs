@@ -14,6 +14,7 @@ use crate::attempt::has_answered;
 use crate::context::Context;
 use crate::copies;
 use crate::forward;
+use crate::rules;
 use crate::snapshot::Live;
 
 /// Adds what every answer carries. Errors and copies for the case of failure are dressed where they are made.
@@ -35,15 +36,13 @@ pub(crate) fn dress(
     if let Some(status) = copies::status_header(session, context) {
         response.insert_header("Cache-Status", status)?;
     }
-    Ok(())
+    rules::to_client(response, session.req_header(), context)
 }
 
 /// Counts and logs the request.
 pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, error: Option<&Error>) {
     let now = Instant::now();
-    if let Some(client) = &context.client {
-        client.watchdog.disarm();
-    }
+    context.disarm();
     context.attempting.end(session, now);
     context.copying.end(error.is_none());
     if context.is_background() {

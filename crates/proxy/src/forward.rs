@@ -11,7 +11,9 @@ use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::context::Context;
-use crate::trace;
+use crate::hops::Trail;
+use crate::route::Route;
+use crate::{hygiene, rules, trace};
 
 /// Prepares a request for its backend. Hop-by-hop fields are gone already: Pingora removes them, and what
 /// `Connection` names, before this is called.
@@ -19,30 +21,25 @@ pub(crate) fn request(
     request: &mut RequestHeader,
     original: &RequestHeader,
     context: &Context,
-    host: &HostHeader,
+    route: &Route,
     backend: &Backend,
+    trail: &Trail,
 ) -> Result<()> {
-    let asked = asked_host_value(original);
-    if original.uri.authority().is_some() {
-        // RFC 9112 section 3.2.1: an origin server is asked in origin form, with the host beside it.
-        let target = original.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        request.set_raw_path(target.as_bytes())?;
-    }
+    hygiene::drop_overrides(request, context.is_trusted, &route.pass_headers);
+    let host = &route.upstream.spec().host;
+    let asked = original.headers.get(header::HOST).cloned();
     match host {
-        HostHeader::Client => match &asked {
-            // It is there already, unless the target named it.
-            Some(_) if original.uri.authority().is_none() => {}
-            Some(asked) => request.insert_header(header::HOST, asked.clone())?,
-            None => request.insert_header(header::HOST, &*backend.written)?,
-        },
-        HostHeader::Backend => request.insert_header(header::HOST, &*backend.written)?,
+        HostHeader::Client if asked.is_some() => {}
+        HostHeader::Client | HostHeader::Backend => request.insert_header(header::HOST, &*backend.written)?,
         HostHeader::Name(name) => request.insert_header(header::HOST, name.as_str())?,
     }
     forwarded(request, context, asked)?;
     if let Some(trace) = &context.trace {
         trace::pass_on(request, trace, context.attempting.log.len().saturating_sub(1))?;
     }
-    request.insert_header("X-Request-Id", context.request_id.value())
+    request.insert_header("X-Request-Id", context.request_id.value())?;
+    trail.leave(request, original.version)?;
+    rules::to_backend(request, original, context, route)
 }
 
 fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<HeaderValue>) -> Result<()> {
@@ -62,7 +59,6 @@ fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<Header
             return Ok(());
         }
     } else {
-        request.remove_header(&header::FORWARDED);
         request.insert_header("X-Forwarded-For", client.ip.clone())?;
         request.insert_header("X-Forwarded-Proto", SCHEME)?;
     }
@@ -76,18 +72,9 @@ fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<Header
 /// Every listener is plain for now.
 const SCHEME: HeaderValue = HeaderValue::from_static("http");
 
-/// As [`asked_host`], without a copy where it is a field.
-fn asked_host_value(request: &RequestHeader) -> Option<HeaderValue> {
-    match request.uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => request.headers.get(header::HOST).cloned(),
-    }
-}
-
-/// The host that the client asked for: of the target in absolute form (RFC 9112 section 3.2.2), else `Host`.
+/// The host that the client asked for. A target that named it has given it to `Host` (see `begin`).
 pub(crate) fn asked_host(request: &RequestHeader) -> Option<&[u8]> {
-    let of_target = request.uri.authority().map(|authority| authority.as_str().as_bytes());
-    of_target.or_else(|| request.headers.get(header::HOST).map(HeaderValue::as_bytes))
+    request.headers.get(header::HOST).map(HeaderValue::as_bytes)
 }
 
 /// How long the sender of a `Keep-Alive: timeout=N` field keeps an idle connection (RFC 2068 section 19.7.1.1).

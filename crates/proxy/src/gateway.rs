@@ -22,7 +22,7 @@ use crate::answer;
 use crate::attempt::Connection;
 use crate::context::{Client, Context};
 use crate::snapshot::Live;
-use crate::{begin, classify, copies, entry, exchange, finish, forward};
+use crate::{begin, classify, copies, exchange, finish, forward, own};
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
@@ -60,9 +60,7 @@ impl ProxyHttp for Gateway {
         if let Some(parent) = session.subrequest_ctx.as_mut().and_then(|parent| parent.user_ctx_mut()) {
             context.attempting.hand(parent.downcast_mut::<Option<Lease>>().and_then(Option::take));
         }
-        entry::put_in_order(session.req_header_mut())?;
-        begin::begin(&self.live, session, context);
-        Ok(())
+        begin::begin(&self.live, session, context)
     }
 
     fn allow_spawning_subrequest(&self, _session: &Session, context: &Context) -> bool {
@@ -75,7 +73,7 @@ impl ProxyHttp for Gateway {
             answer::write(session, context, error).await?;
             return Ok(true);
         }
-        copies::answer_early(session, context).await
+        Ok(own::answer(session, context).await? || copies::answer_early(session, context).await?)
     }
 
     fn request_cache_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
@@ -170,7 +168,7 @@ impl ProxyHttp for Gateway {
         let (Some(route), Some(lease)) = (&context.route, context.attempting.lease()) else {
             return Ok(());
         };
-        forward::request(request, session.req_header(), context, &route.upstream.spec().host, lease.backend())
+        forward::request(request, session.req_header(), context, route, lease.backend(), &self.live.trail)
     }
 
     async fn request_body_filter(

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_upstream::{Backend, CaBundle, Timeouts, TlsPolicy};
+use goodgate_upstream::{Backend, CaBundle, ClientIdentity, Timeouts, TlsPolicy};
 use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::utils::tls::{WrappedX509, parse_x509};
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 
 use crate::kept::Kept;
 
@@ -33,6 +33,7 @@ pub(crate) struct Terms<'a> {
 pub(crate) struct BackendTls {
     ca: Option<Arc<CaType>>,
     verify: bool,
+    client: Option<Arc<CertKey>>,
     /// Connections that were verified otherwise are not reused: Pingora does not tell them apart by their
     /// authorities.
     group: u64,
@@ -44,14 +45,23 @@ impl BackendTls {
             bundle.certificates().iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect()
         };
         let mut hasher = DefaultHasher::new();
-        policy.ca.hash(&mut hasher);
-        let group = if policy.ca.is_some() { hasher.finish() } else { 0 };
-        Self { ca: policy.ca.as_ref().map(wrapped), verify: policy.verify, group }
+        (&policy.ca, &policy.client).hash(&mut hasher);
+        let is_plain = policy.ca.is_none() && policy.client.is_none();
+        let identity = |client: &Arc<ClientIdentity>| {
+            Arc::new(CertKey::new(client.chain().to_vec(), client.key().to_vec()))
+        };
+        Self {
+            ca: policy.ca.as_ref().map(wrapped),
+            verify: policy.verify,
+            client: policy.client.as_ref().map(identity),
+            group: if is_plain { 0 } else { hasher.finish() },
+        }
     }
 
     fn peer(&self, address: SocketAddr, name: &str) -> HttpPeer {
         let mut peer = HttpPeer::new(address, true, name.to_owned());
         peer.group_key = self.group;
+        peer.client_cert_key.clone_from(&self.client);
         peer.options.ca.clone_from(&self.ca);
         peer.options.verify_cert = self.verify;
         peer.options.verify_hostname = self.verify;

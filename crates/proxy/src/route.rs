@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use goodgate_cache::CachePolicy;
-use goodgate_config::{ErrorSpec, HostPattern, RouteSpec};
+use goodgate_config::{Access, ErrorSpec, HeaderRules, HostPattern, Rewrite, RouteSpec};
 use goodgate_failure::RetryPolicy;
 use goodgate_telemetry::{RouteMetrics, UpstreamMetrics};
 use goodgate_upstream::Upstream;
-use http::Method;
+use http::{HeaderName, Method};
 
+use crate::own::OwnAnswer;
 use crate::peer::BackendTls;
 use crate::stores::StoreRoom;
 
@@ -24,7 +25,10 @@ use crate::stores::StoreRoom;
 pub(crate) struct Route {
     /// Its name: a metric label.
     pub(crate) name: String,
-    /// Where its requests go.
+    /// What it answers itself, if it does.
+    pub(crate) own: Option<OwnAnswer>,
+    /// Where its requests go; without a backend if it answers itself, so that nobody has to ask whether there
+    /// is one.
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) upstream_metrics: Arc<UpstreamMetrics>,
     pub(crate) metrics: RouteMetrics,
@@ -34,6 +38,12 @@ pub(crate) struct Route {
     pub(crate) cache: Option<(CachePolicy, &'static StoreRoom)>,
     pub(crate) body_bytes_max: u64,
     pub(crate) errors: ErrorSpec,
+    /// Fields of clients that are let through though they are dropped elsewhere.
+    pub(crate) pass_headers: Vec<HeaderName>,
+    pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) request_headers: HeaderRules,
+    pub(crate) response_headers: HeaderRules,
+    pub(crate) access: Access,
     pub(crate) response_header_bytes_max: usize,
 }
 
@@ -109,7 +119,7 @@ impl Entry {
 }
 
 /// The host without port and trailing dot, in lower case.
-fn bare(host: &str) -> Cow<'_, str> {
+pub(crate) fn bare(host: &str) -> Cow<'_, str> {
     let end = match host.strip_prefix('[').and_then(|rest| rest.find(']')) {
         Some(bracket) => bracket + 2,
         None => host.find(':').unwrap_or(host.len()),

@@ -3,20 +3,23 @@
 //! A reload builds a new [`Snapshot`] beside the old one and swaps it in; a request that has begun keeps
 //! its route of the old. Stores, metrics, the log and the backends' vitals live on.
 
+use std::cell::LazyCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use goodgate_config::{Config, Limits, LogFormat};
+use goodgate_config::{Config, Limits, LogFormat, defaults};
 use goodgate_telemetry::{
     AccessLog, Format, LogPolicy, Mask, Metrics, Ring, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
 };
-use goodgate_upstream::Upstream;
+use goodgate_upstream::{HostHeader, Timeouts, TlsPolicy, Upstream, UpstreamSpec};
 use ipnet::IpNet;
 
+use crate::hops::Trail;
 use crate::kept::KeptConnections;
+use crate::own::OwnAnswer;
 use crate::peer::BackendTls;
 use crate::route::{Route, Router};
 use crate::stores::Stores;
@@ -44,6 +47,7 @@ pub struct Live {
     pub(crate) ring: Ring,
     pub(crate) kept: Arc<KeptConnections>,
     pub(crate) traces: Option<Traces>,
+    pub(crate) trail: Trail,
     draining: AtomicBool,
     requests: AtomicUsize,
 }
@@ -68,6 +72,7 @@ impl Live {
             access_log,
             kept: KeptConnections::new(now),
             traces,
+            trail: Trail::new(fastrand::u64(..)),
             draining: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
         }
@@ -161,6 +166,43 @@ impl Snapshot {
     }
 }
 
+/// An upstream with what goes with it: shared by its routes.
+struct Way {
+    upstream: Arc<Upstream>,
+    metrics: Arc<UpstreamMetrics>,
+    tls: Arc<BackendTls>,
+}
+
+impl Way {
+    fn new(upstream: &Arc<Upstream>, metrics: &Arc<Metrics>) -> Self {
+        let spec = upstream.spec();
+        Self {
+            upstream: Arc::clone(upstream),
+            metrics: Arc::new(UpstreamMetrics::new(metrics, &spec.name)),
+            tls: Arc::new(BackendTls::new(&spec.tls)),
+        }
+    }
+}
+
+/// The upstream of routes that answer themselves: it has no backend.
+fn nowhere() -> UpstreamSpec {
+    UpstreamSpec {
+        name: "none".to_owned(),
+        host: HostHeader::Client,
+        backends: Vec::new(),
+        probe: None,
+        timeouts: Timeouts {
+            connect: defaults::CONNECT_TIMEOUT,
+            first_byte: defaults::FIRST_BYTE_TIMEOUT,
+            read: defaults::READ_TIMEOUT,
+            write: defaults::WRITE_TIMEOUT,
+            idle: defaults::IDLE_TIMEOUT,
+            tunnel: defaults::TUNNEL_TIMEOUT,
+        },
+        tls: TlsPolicy { ca: None, client: None, verify: defaults::TLS_VERIFY },
+    }
+}
+
 fn build(
     config: &Config,
     previous: Option<&Snapshot>,
@@ -176,25 +218,33 @@ fn build(
         .iter()
         .map(|spec| Upstream::new(spec.clone(), known(&spec.name).map(AsRef::as_ref), now))
         .collect();
-    let series: Vec<Arc<UpstreamMetrics>> =
-        config.upstreams.iter().map(|spec| Arc::new(UpstreamMetrics::new(metrics, &spec.name))).collect();
-    let tls: Vec<Arc<BackendTls>> =
-        config.upstreams.iter().map(|spec| Arc::new(BackendTls::new(&spec.tls))).collect();
+    let ways: Vec<Way> = upstreams.iter().map(|upstream| Way::new(upstream, metrics)).collect();
+    let nowhere = LazyCell::new(|| Way::new(&Upstream::new(nowhere(), None, now), metrics));
     let rooms = stores.open(&config.stores);
     let routes = config.routes.iter().filter_map(|spec| {
-        let upstream = upstreams.get(spec.upstream)?;
-        let cache = spec.cache.as_ref().and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
+        let way = match spec.action.upstream() {
+            Some(upstream) => ways.get(upstream)?,
+            None => &nowhere,
+        };
+        let policy = spec.cache.as_ref().filter(|_| spec.action.upstream().is_some());
+        let cache = policy.and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
         let route = Route {
             name: spec.name.clone(),
-            upstream: Arc::clone(upstream),
-            upstream_metrics: Arc::clone(series.get(spec.upstream)?),
-            metrics: RouteMetrics::new(metrics, &spec.name, &upstream.spec().name),
-            backend_tls: Arc::clone(tls.get(spec.upstream)?),
+            own: OwnAnswer::of(&spec.action),
+            upstream: Arc::clone(&way.upstream),
+            upstream_metrics: Arc::clone(&way.metrics),
+            metrics: RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name),
+            backend_tls: Arc::clone(&way.tls),
             timeout: spec.timeout,
             retry: spec.retry.clone(),
             cache,
             body_bytes_max: spec.body_bytes_max,
             errors: spec.errors.clone(),
+            pass_headers: spec.pass_headers.clone(),
+            rewrite: spec.rewrite.clone(),
+            request_headers: spec.request_headers.clone(),
+            response_headers: spec.response_headers.clone(),
+            access: spec.access.clone(),
             response_header_bytes_max: config.limits.response_header_bytes_max,
         };
         Some((spec, Arc::new(route)))

@@ -169,8 +169,13 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether the request has been read to its end, and was no change of protocol.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.grant == Grant::Bytes(0)
+    }
+
     fn owes_nothing(&self) -> bool {
-        !self.lingers || self.grant == Grant::Bytes(0)
+        !self.lingers || self.is_spent()
     }
 }
 

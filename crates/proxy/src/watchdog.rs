@@ -10,11 +10,13 @@
 use std::future::{Future, poll_fn};
 use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
+use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep_until};
 
 /// The deadline of the attempt that one client connection has under way.
@@ -63,6 +65,50 @@ impl Alarm {
             Poll::Pending => self.poll(deadline, context).map(|()| None),
         })
         .await
+    }
+}
+
+/// Watches the attempts of a request that no connection of a client runs: a refresh behind one.
+///
+/// Its task is on the thread of the request, whose runtime has no other: between the end of an attempt's
+/// connection and the word of it here nothing else runs, so that this socket, too, is still the attempt's.
+#[derive(Debug)]
+pub(crate) struct Companion {
+    watchdog: Arc<Watchdog>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Companion {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { watchdog: Arc::new(Watchdog::new(now)), task: None }
+    }
+
+    pub(crate) fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
+    }
+
+    /// Begins to watch: after the watchdog was armed. Must be called within the request's runtime.
+    pub(crate) fn wake(&mut self) {
+        let watchdog = Arc::clone(&self.watchdog);
+        let watching = async move {
+            while let Some(deadline) = watchdog.deadline() {
+                if Instant::now() >= deadline {
+                    return watchdog.fire();
+                }
+                sleep_until(deadline.into()).await;
+            }
+        };
+        if let Some(before) = self.task.replace(tokio::spawn(watching)) {
+            before.abort();
+        }
+    }
+}
+
+impl Drop for Companion {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

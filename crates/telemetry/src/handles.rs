@@ -49,6 +49,14 @@ pub enum By {
 impl By {
     const ALL: [Self; 3] = [Self::Retry, Self::Stale, Self::ConnectionRace];
 
+    /// Whether it can keep a failure of this cause from the client: those series exist at zero.
+    const fn can_avert(self, cause: Cause) -> bool {
+        match self {
+            Self::Retry | Self::Stale => cause.word().is_some(),
+            Self::ConnectionRace => matches!(cause, Cause::ConnectionTerminated),
+        }
+    }
+
     /// The word for metrics and logs.
     pub const fn name(self) -> &'static str {
         match self {
@@ -116,7 +124,7 @@ pub struct RouteMetrics {
     upstream: String,
     responses: Vec<OnceLock<IntCounter>>,
     gateway_errors: Vec<OnceLock<IntCounter>>,
-    rescues: Vec<IntCounter>,
+    rescues: Vec<OnceLock<IntCounter>>,
     cache: Vec<IntCounter>,
     duration: Histogram,
     stale_age: Histogram,
@@ -125,16 +133,13 @@ pub struct RouteMetrics {
 impl RouteMetrics {
     /// Resolves the series of a route and makes the closed ones exist at zero.
     pub fn new(metrics: &Arc<Metrics>, route: &str, upstream: &str) -> Self {
-        let rescue = |by: By, cause: Cause| {
-            metrics.requests.rescues.with_label_values(&[route, upstream, by.name(), cause.name()])
-        };
         let this = Self {
             metrics: Arc::clone(metrics),
             route: route.to_owned(),
             upstream: upstream.to_owned(),
             responses: (0..STATUSES * Origin::ALL.len()).map(|_| OnceLock::new()).collect(),
             gateway_errors: Cause::ALL.iter().map(|_| OnceLock::new()).collect(),
-            rescues: By::ALL.into_iter().flat_map(|by| Cause::ALL.map(|cause| rescue(by, cause))).collect(),
+            rescues: (0..By::ALL.len() * Cause::ALL.len()).map(|_| OnceLock::new()).collect(),
             cache: CacheResult::ALL
                 .iter()
                 .map(|result| metrics.caches.requests.with_label_values(&[route, result.name()]))
@@ -150,6 +155,11 @@ impl RouteMetrics {
         for status in [502, 503, 504] {
             for origin in Origin::ALL {
                 self.response_counter(status, origin);
+            }
+        }
+        for (by, cause) in By::ALL.into_iter().flat_map(|by| Cause::ALL.map(|cause| (by, cause))) {
+            if by.can_avert(cause) {
+                self.rescue_counter(by, cause);
             }
         }
         for cause in Cause::ALL.into_iter().filter(|cause| matches!(cause.status(), 502..=504)) {
@@ -183,7 +193,7 @@ impl RouteMetrics {
 
     /// Counts a failure that the client never saw.
     pub fn rescue(&self, by: By, cause: Cause) {
-        if let Some(counter) = self.rescues.get(by as usize * Cause::ALL.len() + cause.index()) {
+        if let Some(counter) = self.rescue_counter(by, cause) {
             counter.inc();
         }
     }
@@ -198,6 +208,14 @@ impl RouteMetrics {
     /// Notes how far past its freshness a copy was that was served because of a failure.
     pub fn stale_age(&self, past_freshness: Duration) {
         self.stale_age.observe(past_freshness.as_secs_f64());
+    }
+
+    fn rescue_counter(&self, by: By, cause: Cause) -> Option<&IntCounter> {
+        let slot = self.rescues.get(by as usize * Cause::ALL.len() + cause.index())?;
+        Some(slot.get_or_init(|| {
+            let labels = [self.route.as_str(), &self.upstream, by.name(), cause.name()];
+            self.metrics.requests.rescues.with_label_values(&labels)
+        }))
     }
 
     fn response_counter(&self, status: u16, origin: Origin) -> Option<&IntCounter> {

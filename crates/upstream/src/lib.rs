@@ -18,7 +18,7 @@ pub use health::{Health, State, Transition};
 pub use idle::IdleCloseView;
 pub use lease::{How, Lease};
 pub use policy::{
-    BackendAddress, BackendSpec, CaBundle, EjectionPolicy, HostHeader, ProbeKind, ProbePolicy, Timeouts,
-    TlsPolicy, UpstreamSpec,
+    BackendAddress, BackendSpec, CaBundle, ClientIdentity, EjectionPolicy, HostHeader, ProbeKind,
+    ProbePolicy, Timeouts, TlsPolicy, UpstreamSpec,
 };
 pub use upstream::{Upstream, Wish};

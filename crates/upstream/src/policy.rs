@@ -32,6 +32,38 @@ pub struct TlsPolicy {
     pub ca: Option<Arc<CaBundle>>,
     /// Whether a backend must prove that it has the name that it is asked for.
     pub verify: bool,
+    /// Who we say we are to backends that ask; none: nobody.
+    pub client: Option<Arc<ClientIdentity>>,
+}
+
+/// A certificate with its chain and its key, in DER form; known to be readable and to belong together.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ClientIdentity {
+    chain: Vec<Vec<u8>>,
+    key: Vec<u8>,
+}
+
+impl ClientIdentity {
+    /// An identity that has been checked: at least one certificate, our own first.
+    pub fn new(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Self {
+        Self { chain, key }
+    }
+
+    /// The certificates, our own first.
+    pub fn chain(&self) -> &[Vec<u8>] {
+        &self.chain
+    }
+
+    /// The private key. A secret.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+impl std::fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientIdentity").field("chain", &self.chain.len()).finish_non_exhaustive()
+    }
 }
 
 /// Certificates of authorities in DER form; at least one, each known to be readable.

@@ -11,7 +11,7 @@ use goodgate_upstream::{Backend, ProbeKind, ProbePolicy, TlsPolicy};
 use pingora_core::connectors::http::v1::Connector;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::utils::tls::{WrappedX509, parse_x509};
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_error::{Error, ErrorType, ImmutStr, Result};
 use pingora_http::RequestHeader;
 use pingora_load_balancing::health_check::HealthCheck;
@@ -73,6 +73,11 @@ impl Check {
         let mut peer = HttpPeer::new(target, name.is_some(), name.unwrap_or_default().to_owned());
         // Nothing is reused: a probe is to find out whether a connection can be made.
         peer.group_key = fastrand::u64(1..);
+        peer.client_cert_key = self
+            .tls
+            .client
+            .as_ref()
+            .map(|client| Arc::new(CertKey::new(client.chain().to_vec(), client.key().to_vec())));
         let options = &mut peer.options;
         options.connection_timeout = Some(self.policy.timeout);
         options.total_connection_timeout = Some(self.policy.timeout);

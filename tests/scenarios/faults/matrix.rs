@@ -11,7 +11,7 @@ use crate::harness::backend::{BlackHole, page};
 use crate::harness::dns::{Dns, Zone};
 use crate::harness::gateway::sum;
 use crate::harness::tls::{Authority, Identity, in_front_of, valid};
-use crate::harness::{Answer, Backend, Gateway, eventually, get};
+use crate::harness::{Answer, Backend, Gateway, eventually, request};
 
 /// What stands by: nothing, another backend, a copy.
 const HELP: [&str; 3] = ["alone", "pair", "copy"];
@@ -164,9 +164,11 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    async fn run(gateway: &'a Gateway, fault: &'a Fault, help: &str) -> Self {
+    async fn run(gateway: &'a Gateway, fault: &'a Fault, help: &str, method: &str) -> Self {
         let before = gateway.metrics().await;
-        let answer = get(gateway.address, &format!("/{help}/{}", fault.name)).await.expect("an answer");
+        let body = if method == "PUT" { "Content-Length: 5\r\n\r\nhello" } else { "\r\n" };
+        let head = format!("{method} /{help}/{} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n", fault.name);
+        let answer = request(gateway.address, &(head + body)).await.expect("an answer");
         let record = gateway.record(&answer).await;
         let after = gateway.metrics().await;
         Self { gateway, fault, before, after, record, answer }
@@ -202,7 +204,7 @@ impl<'a> Trial<'a> {
 }
 
 async fn alone(gateway: &Gateway, fault: &Fault) {
-    let trial = Trial::run(gateway, fault, "alone").await;
+    let trial = Trial::run(gateway, fault, "alone", "GET").await;
     let is_dns = fault.cause.starts_with("dns_");
     if !is_dns {
         trial.is("it was met", trial.met());
@@ -235,8 +237,8 @@ async fn pair(gateway: &Gateway, fault: &Fault) {
     let mut met = 0;
     // Two backends take turns, so that one of two requests begins with each; a name that gives no address
     // leaves the other one alone.
-    for _ in 0..4 {
-        let trial = Trial::run(gateway, fault, "pair").await;
+    for method in ["GET", "GET", "PUT", "PUT"] {
+        let trial = Trial::run(gateway, fault, "pair", method).await;
         if trial.met() && fault.cuts {
             trial.cut();
         } else {
@@ -262,7 +264,7 @@ async fn pair(gateway: &Gateway, fault: &Fault) {
 }
 
 async fn copy(gateway: &Gateway, fault: &Fault) {
-    let trial = Trial::run(gateway, fault, "copy").await;
+    let trial = Trial::run(gateway, fault, "copy", "GET").await;
     if fault.cuts {
         return trial.cut();
     }
@@ -322,6 +324,10 @@ async fn run(kinds: Vec<Fault>) {
         }
         first.get_or_insert_with(|| resources(&gateway).1);
     }
+    let puts = stage.healthy.bodies().iter().filter(|body| **body == b"hello").count();
+    // Two rounds of two PUTs; of those that meet a cut answer the healthy one hears nothing.
+    let expected: usize = stage.faults.iter().map(|(fault, _)| if fault.cuts { 2 } else { 4 }).sum();
+    assert_eq!(puts, expected, "each PUT came to the healthy backend once, with its body");
     let before = first.unwrap();
     // Two more: this scenario's own to the admin side.
     eventually("connections are closed", || async { resources(&gateway).0 <= files_at_first + 2 }).await;

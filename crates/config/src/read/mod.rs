@@ -4,9 +4,11 @@
 //! Every reader goes on after a problem; a default then stands in for what could not be read, which nobody
 //! sees, since a report with a problem yields no `Config`. Names are looked up here and become indexes.
 
+mod action;
 mod backend;
 mod cache;
 mod errors;
+mod headers;
 mod health;
 mod logs;
 mod route;
@@ -68,7 +70,7 @@ impl<'a> Under<'a> {
         }
         let route = defaults.get("route");
         if let Some(map) = route.as_ref().and_then(|view| view.map(&keys::ROUTE)) {
-            refuse(&map, &["name", "match"]);
+            refuse(&map, &["name", "match", "redirect", "respond"]);
             let names = route::Names { upstreams: Vec::new(), stores: stores.names(), folder };
             route::policies(&map, &names, body_bytes_max);
         }

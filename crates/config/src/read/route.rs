@@ -6,15 +6,15 @@ use std::path::Path;
 
 use goodgate_cache::CachePolicy;
 use goodgate_failure::{BudgetPolicy, Replay, RetryPolicy, Words};
-use http::Method;
+use http::{HeaderName, Method};
 
-use super::server::BODY_BYTES_MAX;
-use super::{TIMEOUT, cache, check_name, errors};
+use super::server::{BODY_BYTES_MAX, networks};
+use super::{TIMEOUT, action, cache, check_name, errors, headers};
 use crate::address::parse_host_pattern;
-use crate::kind::{duration, failure_word, integer, not_among, one_of, percent, size, text, text_as};
+use crate::kind::{duration, failure_word, integer, one_of, percent, size, text_as};
 use crate::tree::Node;
 use crate::view::{Map, View};
-use crate::{ErrorSpec, HostPattern, RouteSpec, defaults, keys};
+use crate::{Access, ErrorSpec, HeaderRules, HostPattern, Rewrite, RouteSpec, defaults, keys, normal_target};
 
 /// The engine tries no more often than this.
 const TRIES_MAX: u32 = 16;
@@ -66,11 +66,7 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
     };
     let name = map.read("name", text_as(|text| check_name(text, "/*").map(|()| text.to_owned())));
     let policies = policies(&map, names, body_bytes_max);
-    let upstream = map.required("upstream")?.read(|node| {
-        let name = text(node)?;
-        let index = names.upstreams.iter().position(|upstream| *upstream == name);
-        index.ok_or_else(|| not_among(node, &name, &names.upstreams))
-    })?;
+    let action = action::action(&map, &names.upstreams)?;
     let (hosts, path, methods) = (hosts?, path?, methods?);
     let name = name.unwrap_or_else(|| default_name(&hosts, &path, &methods));
     Some(RouteSpec {
@@ -78,12 +74,17 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         hosts,
         path,
         methods,
-        upstream,
+        action,
         timeout: policies.timeout,
         retry: policies.retry,
         cache: policies.cache,
         body_bytes_max: policies.body_bytes_max,
         errors: policies.errors,
+        pass_headers: policies.pass_headers,
+        rewrite: policies.rewrite,
+        request_headers: policies.request_headers,
+        response_headers: policies.response_headers,
+        access: policies.access,
     })
 }
 
@@ -104,6 +105,11 @@ pub(super) struct Policies {
     cache: Option<CachePolicy>,
     body_bytes_max: u64,
     errors: ErrorSpec,
+    pass_headers: Vec<HeaderName>,
+    rewrite: Option<Rewrite>,
+    request_headers: HeaderRules,
+    response_headers: HeaderRules,
+    access: Access,
 }
 
 pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) -> Policies {
@@ -113,7 +119,24 @@ pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) ->
         cache: map.get("cache").and_then(|view| cache::policy(&view, &names.stores)),
         body_bytes_max: map.read("max_body_bytes", size(1..=BODY_BYTES_MAX)).unwrap_or(body_bytes_max),
         errors: errors::errors(map, names.folder),
+        pass_headers: map.get("pass_headers").map(|view| headers::names(&view)).unwrap_or_default(),
+        rewrite: map.has("rewrite").then(|| rewrite(&map.section("rewrite", &keys::REWRITE))),
+        request_headers: headers::rules(map, "request_headers", &keys::HEADERS),
+        response_headers: headers::rules(map, "response_headers", &keys::HEADERS),
+        access: Access { allow: networks(map, "allow"), deny: networks(map, "deny") },
     }
+}
+
+fn rewrite(map: &Map<'_>) -> Rewrite {
+    let prefix = |text: &str| match path(text) {
+        Ok(path) if path == "/" => Err("a path other than `/`".to_owned()),
+        Err(_) if text.len() > 1 && text.ends_with('/') => {
+            Err("a path without a slash at its end".to_owned())
+        }
+        path => path,
+    };
+    let read = |key| map.read(key, text_as(prefix)).unwrap_or_default();
+    Rewrite { strip_prefix: read("strip_prefix"), add_prefix: read("add_prefix") }
 }
 
 fn retry(map: &Map<'_>) -> RetryPolicy {
@@ -142,7 +165,11 @@ fn path(text: &str) -> Result<String, String> {
     if text != "/" && text.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
         return allowed("a path without empty, `.` and `..` segments");
     }
-    Ok(text.to_owned())
+    match normal_target(text.as_bytes()) {
+        Ok(None) => Ok(text.to_owned()),
+        Ok(Some(normal)) => Err(format!("`{normal}`, which is how requests are compared")),
+        Err(_) => allowed("a path whose escapes are valid"),
+    }
 }
 
 /// A method's token, RFC 9110 section 9.1. They are case-sensitive, and all that anyone uses are upper case.

@@ -125,10 +125,15 @@ fn bytes(map: &Map<'_>, key: &str, least: u64, default: usize) -> usize {
 }
 
 pub(super) fn trusted_proxies(top: &Map<'_>) -> Vec<IpNet> {
+    networks(top, "trusted_proxies")
+}
+
+/// Addresses and networks under a key; none if it is absent.
+pub(super) fn networks(map: &Map<'_>, key: &str) -> Vec<IpNet> {
     let network = text_as(|text| {
         let one = || text.parse::<IpAddr>().map(IpNet::from);
         let network = text.parse::<IpNet>().or_else(|_| one());
         network.map(|net| net.trunc()).map_err(|_| "an IP address or a network, like `10.0.0.0/8`".to_owned())
     });
-    top.get("trusted_proxies").and_then(|view| view.list_of(network)).unwrap_or_default()
+    map.get(key).and_then(|view| view.list_of(network)).unwrap_or_default()
 }

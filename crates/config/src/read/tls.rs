@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use goodgate_upstream::{CaBundle, TlsPolicy};
+use goodgate_upstream::{CaBundle, ClientIdentity, TlsPolicy};
+use rustls::crypto::ring;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::address::parse_host;
@@ -17,6 +19,8 @@ use crate::{defaults, keys};
 
 /// The largest bundle of certificates: the public ones of a whole machine have about 250 KiB.
 const CA_BYTES_MAX: usize = 1 << 20;
+/// The largest private key.
+const KEY_BYTES_MAX: usize = 64 << 10;
 
 /// What the section says: the policy, the name that is sent and proven if not the backend's own, and whether
 /// the section is there at all.
@@ -34,8 +38,51 @@ pub(super) fn tls(map: &Map<'_>, folder: &Path) -> Tls {
         bundle(&path).map_err(|message| view.problem(message)).ok()
     });
     let verify = map.read("verify", one_of(&[("full", true), ("off", false)]));
-    let policy = TlsPolicy { ca: ca.map(Arc::new), verify: verify.unwrap_or(defaults::TLS_VERIFY) };
+    let policy = TlsPolicy {
+        ca: ca.map(CaBundle::new).map(Arc::new),
+        verify: verify.unwrap_or(defaults::TLS_VERIFY),
+        client: client(&map, folder).map(Arc::new),
+    };
     Tls { policy, sni: map.read("sni", name), is_given }
+}
+
+/// Certificate and key, which must be there together and belong together.
+fn client(map: &Map<'_>, folder: &Path) -> Option<ClientIdentity> {
+    let (cert, key) = match (map.get("client_cert"), map.get("client_key")) {
+        (None, None) => return None,
+        (Some(cert), Some(key)) => (cert, key),
+        (Some(alone), None) => {
+            alone.problem("`client_key` is missing beside it");
+            return None;
+        }
+        (None, Some(alone)) => {
+            alone.problem("`client_cert` is missing beside it");
+            return None;
+        }
+    };
+    let chain = bundle(&folder.join(cert.read(text)?)).map_err(|message| cert.problem(message)).ok()?;
+    let file = folder.join(key.read(text)?);
+    let secret = private_key(&file).map_err(|message| key.problem(message)).ok()?;
+    if let Err(message) = belong_together(&chain, &secret) {
+        key.problem(format!("{} {message}", file.display()));
+        return None;
+    }
+    Some(ClientIdentity::new(chain, secret))
+}
+
+fn private_key(path: &Path) -> Result<Vec<u8>, String> {
+    let bytes = read_bounded(path, KEY_BYTES_MAX, "one private key is expected in it")?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes);
+    let key = key.map_err(|_| format!("{} holds no private key in PEM form", path.display()))?;
+    Ok(key.secret_der().to_vec())
+}
+
+fn belong_together(chain: &[Vec<u8>], key: &[u8]) -> Result<(), &'static str> {
+    let certificates = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let key = PrivateKeyDer::try_from(key.to_vec()).map_err(|_| "is of an unknown kind")?;
+    CertifiedKey::from_der(certificates, key, &ring::default_provider())
+        .map(|_| ())
+        .map_err(|_| "does not belong to the certificate of `client_cert`")
 }
 
 fn name(node: &Node) -> Result<String, String> {
@@ -46,7 +93,7 @@ fn name(node: &Node) -> Result<String, String> {
 }
 
 /// The certificates of a PEM file, each one checked, so that none is refused when a connection is made.
-fn bundle(path: &Path) -> Result<CaBundle, String> {
+fn bundle(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     let named = path.display();
     let bytes = read_bounded(path, CA_BYTES_MAX, "a few certificates are expected in it")?;
     let mut certificates = Vec::new();
@@ -63,5 +110,5 @@ fn bundle(path: &Path) -> Result<CaBundle, String> {
     if certificates.is_empty() {
         return Err(format!("{named} holds no certificate; allowed: a file in PEM form"));
     }
-    Ok(CaBundle::new(certificates))
+    Ok(certificates)
 }

@@ -24,13 +24,15 @@ pub(super) const HTTP_REQUEST_ERROR: Guide = Guide {
 
 pub(super) const HTTP_REQUEST_DENIED: Guide = Guide {
     chapter: Chapter::Elsewhere,
-    meaning: "A rule or a limit of the gateway refused the request.",
-    seen: "`goodgate_gateway_errors_total{cause=\"http_request_denied\"}`.",
-    usual: "A client over its rate, or an address that is not let in.",
+    meaning: "The client's address is not let in by the route: `deny` names it, or `allow` does not.",
+    seen: "`goodgate_gateway_errors_total{cause=\"http_request_denied\"}` by `route`; `client` in the record is \
+        the address that was looked at.",
+    usual: "Somebody who is meant to be kept out; or a load balancer in front whose own address is looked at, \
+        since it is not among `trusted_proxies`.",
     advice: "See `client` and `route` in the records and whether the rule is meant for them.",
-    setting: "Rules and rates are not settings of this build.",
-    nginx: &["access forbidden by rule", "limiting requests, excess", "limiting connections by zone"],
-    is_raised: false,
+    setting: "`allow` and `deny` of the route; `trusted_proxies` decides whose address counts.",
+    nginx: &["access forbidden by rule"],
+    is_raised: true,
 };
 
 pub(super) const CLIENT_DISCONNECTED: Guide = Guide {
@@ -51,13 +53,15 @@ pub(super) const CLIENT_DISCONNECTED: Guide = Guide {
 
 pub(super) const PROXY_LOOP_DETECTED: Guide = Guide {
     chapter: Chapter::Elsewhere,
-    meaning: "The request has passed this gateway before: it goes round in a circle.",
-    seen: "`goodgate_gateway_errors_total{cause=\"proxy_loop_detected\"}`.",
+    meaning: "The request has passed this very process before: it goes round in a circle, and is ended at \
+        its first return. Each process knows itself again by the identifier that it adds to `CDN-Loop`.",
+    seen: "`goodgate_gateway_errors_total{cause=\"proxy_loop_detected\"}`; its client is a backend of ours, \
+        or the gateway itself. The request that began it has a record of its own, with a 502 from a backend.",
     usual: "A backend address, or the name it is looked up by, that leads back to the gateway.",
     advice: "Follow the address in `backends` from the gateway's machine and see who answers there.",
     setting: "`backends`.",
     nginx: &[],
-    is_raised: false,
+    is_raised: true,
 };
 
 pub(super) const PROXY_CONFIGURATION_ERROR: Guide = Guide {

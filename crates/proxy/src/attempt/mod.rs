@@ -19,6 +19,9 @@ use crate::route::Route;
 /// How long ago a backend must have refused the connection to be asked once more when no other is left. In
 /// a plain outage all refuse at once, and a second round would only double the work.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// How many kept connections one request gives up for their age before it takes a new one, whatever the pool
+/// still has: after a burst that may be thousands.
+const AGED_MAX: u32 = 8;
 
 /// The attempts of one request so far.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub(crate) struct Attempting {
     deadline: Instant,
     sent: u32,
     interim: u32,
+    /// Kept connections that were given up because they were too old.
+    aged: u32,
     replacement: Replacement,
     begun: bool,
     /// The connection of the attempt under way.
@@ -79,6 +84,7 @@ impl Attempting {
             deadline: now,
             sent: 0,
             interim: 0,
+            aged: 0,
             replacement: Replacement::None,
             begun: false,
             kept: None,
@@ -157,7 +163,7 @@ impl Attempting {
         } else if !matches!(self.replacement, Replacement::Aged | Replacement::RaceLost) {
             route.upstream_metrics.retry();
         }
-        let fresh = self.replacement == Replacement::RaceLost;
+        let fresh = self.replacement == Replacement::RaceLost || self.aged > AGED_MAX;
         match self.replacement {
             Replacement::RaceLost => self.replacement = Replacement::Replaced,
             Replacement::Aged => self.replacement = Replacement::None,
@@ -194,6 +200,7 @@ impl Attempting {
             if idle >= limit(backend, configured, self.started) {
                 self.log.pop();
                 self.replacement = Replacement::Aged;
+                self.aged += 1;
                 return false;
             }
         }

@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 
 use super::Rescue;
 use crate::context::Context;
+use crate::rules;
 
 /// Writes a fresh copy.
 pub(super) async fn serve_fresh(
@@ -70,6 +71,7 @@ async fn write(
         response.insert_header(header::CONTENT_LENGTH, copy.body_len())?;
     }
     dress(&mut response, context, age, status)?;
+    rules::to_client(&mut response, session.req_header(), context)?;
     let no_body = session.req_header().method == Method::HEAD || not_modified || copy.body_len() == 0;
     session.write_response_header(response, no_body).await?;
     if no_body {

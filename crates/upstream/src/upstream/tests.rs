@@ -38,7 +38,7 @@ fn spec(backends: Vec<BackendSpec>) -> UpstreamSpec {
         host: HostHeader::Client,
         backends,
         probe: None,
-        tls: TlsPolicy { ca: None, verify: true },
+        tls: TlsPolicy { ca: None, verify: true, client: None },
         timeouts: Timeouts {
             connect: second,
             first_byte: second,

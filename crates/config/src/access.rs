@@ -1,0 +1,46 @@
+//! Who may use a route, by address.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// Networks that are let in or kept out. Without any, everyone is let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Who is let in; empty: everyone.
+    pub allow: Vec<IpNet>,
+    /// Who is kept out, even if let in by `allow`.
+    pub deny: Vec<IpNet>,
+}
+
+impl Access {
+    /// Whether a client at this address is let in.
+    pub fn admits(&self, client: IpAddr) -> bool {
+        let is_in = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&client));
+        !is_in(&self.deny) && (self.allow.is_empty() || is_in(&self.allow))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deny_wins_and_no_allow_is_everyone() {
+        let networks = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        for (allow, deny, client, admitted) in [
+            (&[][..], &[][..], "1.2.3.4", true),
+            (&["10.0.0.0/8"], &[], "10.1.2.3", true),
+            (&["10.0.0.0/8"], &[], "11.1.2.3", false),
+            (&["10.0.0.0/8"], &[], "::1", false),
+            (&["10.0.0.0/8"], &["10.1.0.0/16"], "10.1.2.3", false),
+            (&["10.0.0.0/8"], &["10.1.0.0/16"], "10.2.2.3", true),
+            (&[], &["2001:db8::/32"], "2001:db8::1", false),
+            (&[], &["2001:db8::/32"], "2001:db9::1", true),
+            (&["0.0.0.0/0", "::/0"], &[], "::1", true),
+        ] {
+            let access = Access { allow: networks(allow), deny: networks(deny) };
+            assert_eq!(access.admits(client.parse().unwrap()), admitted, "{client}: {allow:?} {deny:?}");
+        }
+    }
+}
