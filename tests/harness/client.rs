@@ -81,6 +81,23 @@ impl Connection {
         matches!(tokio::time::timeout(limit, self.fill()).await, Ok(Ok(0) | Err(_)))
     }
 
+    /// Says that nothing more will be sent.
+    pub async fn half_close(&mut self) -> std::io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    /// All that still comes until the other side closes; an error if it does not.
+    pub async fn rest(&mut self, limit: Duration) -> std::io::Result<Vec<u8>> {
+        let all = async { while self.fill().await.is_ok_and(|count| count > 0) {} };
+        tokio::time::timeout(limit, all).await?;
+        Ok(std::mem::take(&mut self.buffer))
+    }
+
+    /// Goes without a word: what is under way is reset.
+    pub fn reset(self) {
+        let _ = self.stream.set_zero_linger();
+    }
+
     /// Reads one final answer; interim ones are skipped.
     pub async fn answer(&mut self, to_head: bool) -> std::io::Result<Answer> {
         loop {

@@ -16,6 +16,7 @@ mod harness;
 
 mod alerting;
 mod answers;
+mod attacks;
 mod backend_tls;
 mod broken_configs;
 mod chaos;

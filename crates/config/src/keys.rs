@@ -45,6 +45,7 @@ pub(crate) const LIMITS: Keys = Keys {
     built: &[
         "header_timeout",
         "body_timeout",
+        "write_timeout",
         "keepalive_timeout",
         "handshake_timeout",
         "max_connections",
@@ -251,6 +252,7 @@ mod tests {
             ("admin.address", ADMIN.to_string()),
             ("limits.header_timeout", time(HEADER_TIMEOUT)),
             ("limits.body_timeout", time(BODY_TIMEOUT)),
+            ("limits.write_timeout", time(CLIENT_WRITE_TIMEOUT)),
             ("limits.keepalive_timeout", time(KEEPALIVE_TIMEOUT)),
             ("limits.handshake_timeout", time(HANDSHAKE_TIMEOUT)),
             ("limits.max_connections", CONNECTIONS_MAX.to_string()),

@@ -104,6 +104,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Between two reads of the request body.
     pub body_timeout: Duration,
+    /// For each piece of a response that is written.
+    pub write_timeout: Duration,
     /// Between two requests of one connection.
     pub keepalive_timeout: Duration,
     /// For the TLS handshake, and for a PROXY header.

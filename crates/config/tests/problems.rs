@@ -119,6 +119,7 @@ fn durations_have_units_and_limits() {
   header_timeout: 10
   body_timeout: 1.5s
   keepalive_timeout: 0s
+  write_timeout: 60
 server:
   shutdown: { delay: 48h, drain: soon }
 upstreams: { app: ['10.0.0.1:80'] }
@@ -127,8 +128,9 @@ routes: [{ upstream: app }]
     let problems = r#"c.yaml:2:19: limits.header_timeout: found 10; allowed: a duration with a unit, like `10s`
 c.yaml:3:17: limits.body_timeout: found "1.5s"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:4:22: limits.keepalive_timeout: found "0s"; allowed: 1ms to 24h
-c.yaml:6:22: server.shutdown.delay: found "48h"; allowed: 0s to 24h
-c.yaml:6:34: server.shutdown.drain: found "soon"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
+c.yaml:5:18: limits.write_timeout: found 60; allowed: a duration with a unit, like `60s`
+c.yaml:7:22: server.shutdown.delay: found "48h"; allowed: 0s to 24h
+c.yaml:7:34: server.shutdown.drain: found "soon"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
     assert_eq!(told(text), problems);
 }
 

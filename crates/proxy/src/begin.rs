@@ -14,12 +14,13 @@ use crate::answer::ErrorAnswer;
 use crate::context::Context;
 use crate::request_id::RequestId;
 use crate::snapshot::Live;
-use crate::{copies, forward, own, trace};
+use crate::{copies, forward, head, own, trace};
 
 /// Fills the context from the request and the snapshot in force.
 pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -> Result<()> {
     let snapshot = live.snapshot();
     let target = normalise(session.req_header_mut())?;
+    ignore_upgrade(session.req_header_mut());
     let request = session.req_header();
     if let Some(client) = &context.client {
         let (ip, is_trusted) =
@@ -78,6 +79,14 @@ fn to_origin_form(request: &mut RequestHeader) -> Result<()> {
     let target = [slash, path_and_query].concat();
     request.insert_header(header::HOST, authority)?;
     request.set_raw_path(&target)
+}
+
+/// A wish to switch protocols that is not passed on: the request is served as any other.
+fn ignore_upgrade(request: &mut RequestHeader) {
+    let mut asked = request.headers.get_all(header::UPGRADE).iter();
+    if !asked.all(|protocols| head::may_switch(protocols.as_bytes())) {
+        request.remove_header(&header::UPGRADE);
+    }
 }
 
 /// Why the request is answered with an error before anybody is asked.

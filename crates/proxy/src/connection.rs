@@ -26,6 +26,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::answer::{self, ErrorAnswer};
+use crate::chunks::Chunks;
 use crate::context::Client;
 use crate::gateway::Gateway;
 use crate::head::{self, Framing, Malformed};
@@ -34,14 +35,15 @@ use crate::snapshot::Live;
 use crate::stream::{ClientStream, Grant};
 use crate::watchdog::Alarm;
 
-/// Between two writes to a client.
-const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a kept connection may still bring a request after the stop has begun.
 const STOP_GRACE: Duration = Duration::from_millis(250);
 /// How long a connection waits for its next request before it gives up its buffers.
 const DOZE_AFTER: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// RFC 9112 section 2.2: an empty line or two before a request is ignored.
+const EMPTY_LINES_MAX: u32 = 8;
 
 /// One listener with all that its connections need.
 #[derive(Debug)]
@@ -143,11 +145,12 @@ impl Door {
             match read_head(&mut stream, &limits).await {
                 Ok(Some((length, framing))) => grant(&mut stream, length, framing),
                 Ok(None) => return,
-                Err(malformed) => return self.refuse(stream, &client, malformed).await,
+                Err(malformed) => return self.refuse(stream, &client, &limits, malformed).await,
             }
             match self.request(stream, &client, &limits, &mut alarm).await {
-                Some(next) => stream = next,
-                None => return,
+                // Whatever is left of a request must not be read as the next one.
+                Some(next) if next.is_spent() => stream = next,
+                Some(_) | None => return,
             }
         }
     }
@@ -164,7 +167,7 @@ impl Door {
         session.set_connection_user_context(Some(Box::new(Arc::clone(client))));
         session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
         session.set_read_timeout(Some(limits.body_timeout));
-        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(limits.body_timeout));
         let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
         let kept = client.watchdog.watch(alarm, exchange).await?;
@@ -203,7 +206,13 @@ impl Door {
     }
 
     /// Answers a head that is no request, with its counter and its record.
-    async fn refuse(&self, mut stream: Box<ClientStream>, client: &Client, malformed: Malformed) {
+    async fn refuse(
+        &self,
+        mut stream: Box<ClientStream>,
+        client: &Client,
+        limits: &Limits,
+        malformed: Malformed,
+    ) {
         let started_at = SystemTime::now();
         let request_id = RequestId::random();
         let error =
@@ -215,7 +224,7 @@ impl Door {
             stream.flush().await
         };
         // A client that sends garbage and does not read is owed nothing more.
-        let _ = fast_timeout(WRITE_TIMEOUT, write).await;
+        let _ = fast_timeout(limits.write_timeout, write).await;
         self.live.no_route.response(error.status, Origin::Goodgate, Duration::ZERO);
         self.live.no_route.gateway_error(error.status, error.cause);
         let log = &self.live.snapshot().log;
@@ -235,8 +244,12 @@ async fn read_head(
 ) -> Result<Option<(usize, Framing)>, Malformed> {
     let mut deadline = None;
     let mut seen = 0;
+    let mut empty_lines = 0;
     loop {
-        skip_empty_lines(stream, &mut seen);
+        while empty_lines < EMPTY_LINES_MAX && stream.ahead().starts_with(b"\r\n") {
+            stream.discard(2);
+            (empty_lines, seen) = (empty_lines + 1, 0);
+        }
         if let Some(length) = head::find_end(stream.ahead(), seen)? {
             let bytes = stream.ahead().get(..length).unwrap_or_default();
             if length > limits.header_bytes_max {
@@ -248,6 +261,7 @@ async fn read_head(
         if seen > limits.header_bytes_max {
             return Err(TOO_LONG);
         }
+        head::may_begin(stream.ahead())?;
         // Most heads come in one piece: only those that do not need a deadline.
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + limits.header_timeout);
         let left = deadline.saturating_duration_since(Instant::now());
@@ -262,18 +276,12 @@ async fn read_head(
 const TOO_LONG: Malformed = Malformed { status: 431, what: "the request header is too long" };
 const TOO_SLOW: Malformed = Malformed { status: 408, what: "the request header did not come in time" };
 
-/// RFC 9112 section 2.2: an empty line or two before a request is ignored.
-fn skip_empty_lines(stream: &mut ClientStream, seen: &mut usize) {
-    while *seen == 0 && stream.ahead().starts_with(b"\r\n") {
-        stream.discard(2);
-    }
-}
-
 fn grant(stream: &mut ClientStream, head: usize, framing: Framing) {
-    let head = head as u64;
     match framing {
-        Framing::Length(length) => stream.grant(Grant::Bytes(head.saturating_add(length)), length > 0),
-        Framing::Chunked => stream.grant(Grant::Everything, true),
+        Framing::Length(length) => {
+            stream.grant(Grant::Bytes((head as u64).saturating_add(length)), length > 0);
+        }
+        Framing::Chunked => stream.grant(Grant::Chunked(Chunks::behind(head)), true),
         Framing::Upgrade => stream.grant(Grant::Everything, false),
     }
 }

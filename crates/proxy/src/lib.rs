@@ -7,6 +7,7 @@
 mod answer;
 mod attempt;
 mod begin;
+mod chunks;
 mod classify;
 mod connection;
 mod context;

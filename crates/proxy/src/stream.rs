@@ -23,6 +23,9 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use crate::chunks::{Broken, Chunks};
 
 /// How much of following requests is read while one is under way.
 const AHEAD_BYTES_MAX: usize = 16 << 10;
@@ -37,13 +40,37 @@ const GATHER_BYTES_MAX: usize = 16 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
+/// How long a client that sends nothing more may still wait for its answer. Most who close have left, but some
+/// only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
+const HALF_CLOSED: Duration = Duration::from_secs(1);
+
 /// What of the incoming bytes belongs to the request under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Grant {
     /// This many bytes.
     Bytes(u64),
-    /// All: the end is not known beforehand (chunked, upgraded).
+    /// Those of a chunked body, as far as it has been read.
+    Chunked(Chunks),
+    /// All: what follows is no HTTP (upgraded), or is not read any more.
     Everything,
+}
+
+impl Grant {
+    /// Takes bytes in; how many of them are covered. Only a chunked body can be wrong.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Bytes(left) => *left = left.saturating_sub(bytes.len() as u64),
+            Self::Chunked(chunks) => {
+                let count = chunks.take(bytes).map_err(|Broken| io::ErrorKind::InvalidData)?;
+                if chunks.is_end() {
+                    *self = Self::Bytes(0);
+                }
+                return Ok(count);
+            }
+            Self::Everything => {}
+        }
+        Ok(bytes.len())
+    }
 }
 
 /// A client's TCP connection with its buffers.
@@ -54,6 +81,8 @@ pub(crate) struct ClientStream {
     grant: Grant,
     out: BytesMut,
     lingers: bool,
+    /// Runs since the client has closed its side behind a complete request.
+    half_closed: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientStream {
@@ -64,6 +93,7 @@ impl ClientStream {
             grant: Grant::Bytes(0),
             out: BytesMut::new(),
             lingers: false,
+            half_closed: None,
         }
     }
 
@@ -103,6 +133,7 @@ impl ClientStream {
     pub(crate) fn grant(&mut self, grant: Grant, lingers: bool) {
         self.grant = grant;
         self.lingers = lingers;
+        self.half_closed = None;
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -116,7 +147,8 @@ impl ClientStream {
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ahead.len() < AHEAD_BYTES_MAX {
             if ready!(self.poll_fill(context))? == 0 {
-                return Poll::Ready(Ok(()));
+                let wait = self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED)));
+                return wait.as_mut().poll(context).map(Ok);
             }
         }
         // The buffer is full and the request goes on without us: whoever finishes it wakes the task.
@@ -137,8 +169,13 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether the request has been read to its end, and was no change of protocol.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.grant == Grant::Bytes(0)
+    }
+
     fn owes_nothing(&self) -> bool {
-        !self.lingers || self.grant == Grant::Bytes(0)
+        !self.lingers || self.is_spent()
     }
 }
 
@@ -191,24 +228,20 @@ impl AsyncRead for ClientStream {
         let limit = match this.grant {
             Grant::Bytes(0) => return this.poll_closed(context),
             Grant::Bytes(left) => room.min(usize::try_from(left).unwrap_or(usize::MAX)),
-            Grant::Everything => room,
+            Grant::Chunked(_) | Grant::Everything => room,
         };
-        let count = if this.ahead.is_empty() {
+        if this.ahead.is_empty() {
             let Some(tcp) = &mut this.tcp else { return Poll::Ready(Ok(())) };
             let mut part = ReadBuf::new(buffer.initialize_unfilled_to(limit));
             ready!(Pin::new(tcp).poll_read(context, &mut part))?;
-            let count = part.filled().len();
+            let count = this.grant.take(part.filled())?;
+            this.ahead.extend_from_slice(part.filled().get(count..).unwrap_or_default());
             buffer.advance(count);
-            count
         } else {
             let part = this.ahead.get(..limit.min(this.ahead.len())).unwrap_or_default();
-            buffer.put_slice(part);
-            let count = part.len();
+            let count = this.grant.take(part)?;
+            buffer.put_slice(part.get(..count).unwrap_or_default());
             this.ahead.advance(count);
-            count
-        };
-        if let Grant::Bytes(left) = &mut this.grant {
-            *left = left.saturating_sub(count as u64);
         }
         Poll::Ready(Ok(()))
     }

@@ -77,6 +77,7 @@ pub(super) fn limits(top: &Map<'_>) -> Limits {
     let limits = Limits {
         header_timeout: time("header_timeout", defaults::HEADER_TIMEOUT),
         body_timeout: time("body_timeout", defaults::BODY_TIMEOUT),
+        write_timeout: time("write_timeout", defaults::CLIENT_WRITE_TIMEOUT),
         keepalive_timeout: time("keepalive_timeout", defaults::KEEPALIVE_TIMEOUT),
         handshake_timeout: time("handshake_timeout", defaults::HANDSHAKE_TIMEOUT),
         connections_max: map
