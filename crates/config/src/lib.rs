@@ -32,12 +32,13 @@ use std::io::Read;
 use std::path::Path;
 
 pub use access::Access;
-pub use certificate::{BadCertificate, Certificate, expiry};
+pub use certificate::{BadCertificate, Certificate, FileState, expiry};
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use settings::{
-    AccessLog, Action, Admin, ClientCertificates, Config, ErrorSpec, HeaderRules, HostPattern, Limits, Listener,
-    ListenerTls, LogFormat, LogMask, LogTarget, Redirect, Respond, Rewrite, RouteSpec, Server, Tracing,
+    AccessLog, Action, Admin, ClientCertificates, Config, ErrorSpec, HeaderRules, HostPattern, Limits,
+    Listener, ListenerTls, LogFormat, LogMask, LogTarget, Redirect, Respond, Rewrite, RouteSpec, Server,
+    Tracing,
 };
 pub use target::{BadTarget, normal_target};
 pub use template::{FieldValue, Template, Variable};

@@ -30,15 +30,26 @@ pub(super) fn listeners(top: &Map<'_>, folder: &Path) -> Vec<Listener> {
     if let Some(address) = admin_address(top) {
         taken.insert(address, "admin.address".to_owned());
     }
-    items.iter().filter_map(|item| listener(item, folder, &mut taken)).collect()
+    let trusts =
+        top.get("trusted_proxies").and_then(|view| view.items()).is_some_and(|items| !items.is_empty());
+    items.iter().filter_map(|item| listener(item, folder, trusts, &mut taken)).collect()
 }
 
-fn listener(item: &View<'_>, folder: &Path, taken: &mut HashMap<SocketAddr, String>) -> Option<Listener> {
+fn listener(
+    item: &View<'_>,
+    folder: &Path,
+    trusts: bool,
+    taken: &mut HashMap<SocketAddr, String>,
+) -> Option<Listener> {
     let map = item.map(&keys::LISTENER)?;
     let proxy_protocol = map.read("proxy_protocol", boolean).unwrap_or(false);
+    if let Some(view) = map.get("proxy_protocol").filter(|_| proxy_protocol && !trusts) {
+        view.key_problem("nobody may send a PROXY header: name who does in `trusted_proxies`");
+    }
     let redirect_to_https = map.read("redirect_to_https", https_port).flatten();
     let tls = map.has("tls").then(|| tls(&map.section("tls", &keys::LISTENER_TLS), folder));
-    if let (Some(_), Some(view)) = (redirect_to_https, map.get("redirect_to_https").filter(|_| tls.is_some())) {
+    if let (Some(_), Some(view)) = (redirect_to_https, map.get("redirect_to_https").filter(|_| tls.is_some()))
+    {
         view.key_problem("has no meaning with `tls`: its requests are https already");
     }
     let view = map.required("address")?;
@@ -55,7 +66,8 @@ fn https_port(node: &Node) -> Result<Option<NonZeroU16>, String> {
     if let Ok(redirects) = boolean(node) {
         return Ok(redirects.then_some(HTTPS));
     }
-    let port = integer(1..=u16::MAX)(node).map_err(|_| wrong(node, "true, false, or a port from 1 to 65535"))?;
+    let port =
+        integer(1..=u16::MAX)(node).map_err(|_| wrong(node, "true, false, or a port from 1 to 65535"))?;
     Ok(NonZeroU16::new(port))
 }
 
