@@ -231,7 +231,7 @@ impl Door {
         let ip = log.mask.client(client.address.ip().to_canonical());
         let record =
             AccessRecord::of_no_request(started_at, request_id.as_str(), ip, error.status, error.cause);
-        let record = AccessRecord { bytes_sent: bytes.len() as u64, ..record };
+        let record = AccessRecord { detail: Some(malformed.what), bytes_sent: bytes.len() as u64, ..record };
         self.live.access_log.write(&record, log.format);
         self.live.ring.note(record, Instant::now());
     }
