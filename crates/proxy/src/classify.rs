@@ -70,10 +70,10 @@ pub(crate) fn client(error: &Error) -> ErrorAnswer {
         (etype, _) if *etype == BODY_TOO_LARGE => TOO_LARGE,
         (ErrorType::ReadTimedout, _) => wrong(408, "The request body did not come in time."),
         (ErrorType::WriteTimedout, _) => ErrorAnswer { details: SLOW_READER, ..gone },
-        // What our own stream says.
-        (ErrorType::ReadError, Some(io::ErrorKind::InvalidData)) => wrong(400, BAD_CHUNKS),
+        // The first is what our own stream says.
+        (ErrorType::ReadError, Some(io::ErrorKind::InvalidData))
+        | (ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd"), _) => wrong(400, BAD_CHUNKS),
         (ErrorType::InvalidHTTPHeader, _) => ErrorAnswer::of(Cause::HttpRequestError),
-        (ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd"), _) => wrong(400, BAD_CHUNKS),
         _ => gone,
     }
 }

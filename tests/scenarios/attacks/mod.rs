@@ -12,6 +12,7 @@ use recorder::{Received, Recorder};
 mod allowed;
 mod answers;
 mod bodies;
+mod broken;
 mod fields;
 mod garbage;
 mod heads;
