@@ -36,8 +36,9 @@ pub use certificate::{BadCertificate, Certificate, expiry};
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use settings::{
-    AccessLog, Action, Admin, ClientCertificates, Config, ErrorSpec, HeaderRules, HostPattern, Limits, Listener,
-    ListenerTls, LogFormat, LogMask, LogTarget, Redirect, Respond, Rewrite, RouteSpec, Server, Tracing,
+    AccessLog, Action, Admin, ClientCertificates, Config, ErrorSpec, HeaderRules, HostPattern, Limits,
+    Listener, ListenerTls, LogFormat, LogMask, LogTarget, Redirect, Respond, Rewrite, RouteSpec, Server,
+    Tracing,
 };
 pub use target::{BadTarget, normal_target};
 pub use template::{FieldValue, Template, Variable};

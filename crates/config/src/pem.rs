@@ -38,7 +38,8 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, String> {
 /// The same of authorities: each can be trusted.
 pub(crate) fn authorities(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     let certificates = certificates(path)?;
-    let is_bad = |der: &Vec<u8>| webpki::anchor_from_trusted_cert(&CertificateDer::from(der.as_slice())).is_err();
+    let is_bad =
+        |der: &Vec<u8>| webpki::anchor_from_trusted_cert(&CertificateDer::from(der.as_slice())).is_err();
     match certificates.iter().position(is_bad) {
         Some(at) => Err(format!("{}: certificate {} cannot be read", path.display(), at + 1)),
         None => Ok(certificates),

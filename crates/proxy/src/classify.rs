@@ -68,8 +68,13 @@ pub(crate) fn client(error: &Error) -> ErrorAnswer {
     let own = io_error(error).filter(|io| io.raw_os_error().is_none()).map(io::Error::kind);
     match (error.etype(), own) {
         (etype, _) if *etype == BODY_TOO_LARGE => TOO_LARGE,
+        (ErrorType::ReadError, Some(io::ErrorKind::TimedOut)) => {
+            wrong(408, "The request body came too slowly.")
+        }
+        (ErrorType::WriteError, Some(io::ErrorKind::TimedOut)) => {
+            ErrorAnswer { details: SLOW_READER, ..gone }
+        }
         (ErrorType::ReadTimedout, _) => wrong(408, "The request body did not come in time."),
-        (ErrorType::WriteTimedout, _) => ErrorAnswer { details: SLOW_READER, ..gone },
         // The first is what our own stream says.
         (ErrorType::ReadError, Some(io::ErrorKind::InvalidData))
         | (ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd"), _) => wrong(400, BAD_CHUNKS),

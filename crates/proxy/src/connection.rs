@@ -135,6 +135,7 @@ impl Door {
         let (mut alarm, mut idle_alarm) = (Alarm::default(), Alarm::default());
         loop {
             let limits = Arc::clone(&self.live.snapshot().limits);
+            stream.keep_pace(&limits);
             self.idle.inc();
             let wait = self.wait(&mut stream, limits.keepalive_timeout, &mut idle_alarm).await;
             self.idle.dec();
@@ -167,7 +168,6 @@ impl Door {
         session.set_connection_user_context(Some(Box::new(Arc::clone(client))));
         session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
         session.set_read_timeout(Some(limits.body_timeout));
-        session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(limits.body_timeout));
         let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
         let kept = client.watchdog.watch(alarm, exchange).await?;

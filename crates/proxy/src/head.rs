@@ -345,8 +345,13 @@ mod tests {
         Limits {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            body_rate_min: None,
             write_timeout: Duration::from_mins(1),
             keepalive_timeout: Duration::from_secs(75),
+            handshake_timeout: Duration::from_secs(10),
+            connections_max: 20_000,
+            connections_per_ip_max: None,
+            requests_per_connection_max: 10_000,
             header_bytes_max: 32 << 10,
             headers_max: 5,
             uri_bytes_max: 64,

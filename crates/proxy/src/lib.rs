@@ -21,6 +21,7 @@ mod hops;
 mod hygiene;
 mod kept;
 mod own;
+mod pace;
 mod page;
 mod peer;
 mod request_id;

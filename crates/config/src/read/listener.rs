@@ -38,7 +38,8 @@ fn listener(item: &View<'_>, folder: &Path, taken: &mut HashMap<SocketAddr, Stri
     let proxy_protocol = map.read("proxy_protocol", boolean).unwrap_or(false);
     let redirect_to_https = map.read("redirect_to_https", https_port).flatten();
     let tls = map.has("tls").then(|| tls(&map.section("tls", &keys::LISTENER_TLS), folder));
-    if let (Some(_), Some(view)) = (redirect_to_https, map.get("redirect_to_https").filter(|_| tls.is_some())) {
+    if let (Some(_), Some(view)) = (redirect_to_https, map.get("redirect_to_https").filter(|_| tls.is_some()))
+    {
         view.key_problem("has no meaning with `tls`: its requests are https already");
     }
     let view = map.required("address")?;
@@ -55,7 +56,8 @@ fn https_port(node: &Node) -> Result<Option<NonZeroU16>, String> {
     if let Ok(redirects) = boolean(node) {
         return Ok(redirects.then_some(HTTPS));
     }
-    let port = integer(1..=u16::MAX)(node).map_err(|_| wrong(node, "true, false, or a port from 1 to 65535"))?;
+    let port =
+        integer(1..=u16::MAX)(node).map_err(|_| wrong(node, "true, false, or a port from 1 to 65535"))?;
     Ok(NonZeroU16::new(port))
 }
 
