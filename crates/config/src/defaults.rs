@@ -31,6 +31,8 @@ pub const RESOLVER_PORT: u16 = 53;
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// `limits.body_timeout`.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// `limits.min_body_rate`, in a second.
+pub const BODY_RATE_MIN: u32 = 128;
 /// `limits.write_timeout`.
 pub const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// `limits.keepalive_timeout`.

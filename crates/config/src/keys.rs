@@ -45,6 +45,7 @@ pub(crate) const LIMITS: Keys = Keys {
     built: &[
         "header_timeout",
         "body_timeout",
+        "min_body_rate",
         "write_timeout",
         "keepalive_timeout",
         "handshake_timeout",
@@ -252,6 +253,7 @@ mod tests {
             ("admin.address", ADMIN.to_string()),
             ("limits.header_timeout", time(HEADER_TIMEOUT)),
             ("limits.body_timeout", time(BODY_TIMEOUT)),
+            ("limits.min_body_rate", size(u64::from(BODY_RATE_MIN))),
             ("limits.write_timeout", time(CLIENT_WRITE_TIMEOUT)),
             ("limits.keepalive_timeout", time(KEEPALIVE_TIMEOUT)),
             ("limits.handshake_timeout", time(HANDSHAKE_TIMEOUT)),

@@ -120,6 +120,7 @@ fn durations_have_units_and_limits() {
   body_timeout: 1.5s
   keepalive_timeout: 0s
   write_timeout: 60
+  min_body_rate: 2MiB
 server:
   shutdown: { delay: 48h, drain: soon }
 upstreams: { app: ['10.0.0.1:80'] }
@@ -129,8 +130,9 @@ routes: [{ upstream: app }]
 c.yaml:3:17: limits.body_timeout: found "1.5s"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:4:22: limits.keepalive_timeout: found "0s"; allowed: 1ms to 24h
 c.yaml:5:18: limits.write_timeout: found 60; allowed: a duration with a unit, like `60s`
-c.yaml:7:22: server.shutdown.delay: found "48h"; allowed: 0s to 24h
-c.yaml:7:34: server.shutdown.drain: found "soon"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
+c.yaml:6:18: limits.min_body_rate: found "2MiB"; allowed: 0 to 1MiB
+c.yaml:8:22: server.shutdown.delay: found "48h"; allowed: 0s to 24h
+c.yaml:8:34: server.shutdown.drain: found "soon"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
     assert_eq!(told(text), problems);
 }
 

@@ -33,12 +33,18 @@ impl ErrorAnswer {
     pub(crate) const fn of(cause: Cause) -> Self {
         Self { status: cause.status(), cause, details: cause.sentence() }
     }
+
+    /// What the cause alone does not say.
+    pub(crate) fn detail(&self) -> Option<&'static str> {
+        (self.details != self.cause.sentence()).then_some(self.details)
+    }
 }
 
 /// Writes the error as the answer to this request.
 pub(crate) async fn write(session: &mut Session, context: &mut Context, error: ErrorAnswer) -> Result<()> {
     context.outcome.origin = Origin::Goodgate;
     context.outcome.cause = Some(error.cause);
+    context.outcome.detail = error.detail();
     let request = session.req_header();
     let accept = request.headers.get(header::ACCEPT);
     let kind = Kind::wanted(accept.map(http::HeaderValue::as_bytes).unwrap_or_default());

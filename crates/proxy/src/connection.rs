@@ -142,6 +142,7 @@ impl Door {
         let mut requests: u32 = 0;
         loop {
             let limits = Arc::clone(&self.live.snapshot().limits);
+            stream.keep_pace(&limits);
             self.metrics.idle.inc();
             let wait = self.wait(&mut stream, limits.keepalive_timeout, &mut idle_alarm, &place).await;
             self.metrics.idle.dec();
@@ -178,7 +179,6 @@ impl Door {
         session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
         session.set_keepalive_reuses_remaining(is_last.then_some(0));
         session.set_read_timeout(Some(limits.body_timeout));
-        session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(limits.body_timeout));
         let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
         let kept = client.watchdog.watch(alarm, exchange).await?;
@@ -248,7 +248,7 @@ impl Door {
         let ip = log.mask.client(client.address.ip().to_canonical());
         let record =
             AccessRecord::of_no_request(started_at, request_id.as_str(), ip, error.status, error.cause);
-        let record = AccessRecord { bytes_sent: bytes.len() as u64, ..record };
+        let record = AccessRecord { detail: error.detail(), bytes_sent: bytes.len() as u64, ..record };
         self.live.access_log.write(&record, log.format);
         self.live.ring.note(record, Instant::now());
     }

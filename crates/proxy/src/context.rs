@@ -61,11 +61,13 @@ pub(crate) struct Context {
 }
 
 /// How the request was answered.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) origin: Origin,
     /// Why it failed, if the client saw it fail.
     pub(crate) cause: Option<Cause>,
+    /// What is wrong in this very case, where the cause alone does not say it.
+    pub(crate) detail: Option<&'static str>,
     pub(crate) rescue: Option<(By, Cause)>,
     pub(crate) cache: Option<CacheResult>,
     /// The age of the copy that was served.
@@ -105,7 +107,7 @@ impl Context {
             refused: None,
             attempting: Attempting::new(now),
             copying: Copying::default(),
-            outcome: Outcome { origin: Origin::Backend, cause: None, rescue: None, cache: None, age: None },
+            outcome: Outcome::default(),
             body_bytes: 0,
         }
     }

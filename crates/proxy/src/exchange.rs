@@ -14,7 +14,6 @@ use pingora_proxy::Session;
 
 use crate::answer::{self, ErrorAnswer};
 use crate::attempt::{Connection, has_answered};
-use crate::begin::TOO_LARGE;
 use crate::classify::{self, BODY_TOO_LARGE, SETTLED};
 use crate::context::Context;
 use crate::kept::KeptConnections;
@@ -288,7 +287,8 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &Error)
 /// The request cannot be answered by a backend: a copy, else the honest error. The status for the log of
 /// Pingora.
 pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error: &Error) -> u16 {
-    let (status, cause) = verdict(context, error);
+    let answer = verdict(context, error);
+    let ErrorAnswer { status, cause, .. } = answer;
     if cause != Cause::ClientDisconnected && !context.attempting.log.is_empty() {
         copies::note_failed_refresh(session, context, cause, Instant::now());
     }
@@ -297,6 +297,7 @@ pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error:
         return 0;
     }
     context.outcome.cause = Some(cause);
+    context.outcome.detail = answer.detail();
     if has_answered(session) || cause == Cause::ClientDisconnected {
         return 0;
     }
@@ -305,26 +306,21 @@ pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error:
     let written = if copies::choose(session, context, cause) {
         copies::serve(session, context).await
     } else {
-        let answer = if status == TOO_LARGE.status {
-            TOO_LARGE
-        } else {
-            ErrorAnswer { status, ..ErrorAnswer::of(cause) }
-        };
         answer::write(session, context, answer).await
     };
     // If the client cannot be written to, it has left, and the log says what became of the request.
     written.map_or(0, |()| status)
 }
 
-/// Whose failure it is in the end, and the status for it.
-fn verdict(context: &Context, error: &Error) -> (u16, Cause) {
+/// Whose failure it is in the end, and the answer for it.
+fn verdict(context: &Context, error: &Error) -> ErrorAnswer {
     if error.esource() == &ErrorSource::Downstream {
         return classify::client(error);
     }
     let empty =
         || context.route.as_ref().map_or(Cause::ProxyInternalError, |route| route.upstream.why_empty());
     let cause = context.attempting.last_cause().unwrap_or_else(empty);
-    (cause.status(), cause)
+    ErrorAnswer::of(cause)
 }
 
 /// An error for what has been decided and recorded.

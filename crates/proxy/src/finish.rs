@@ -183,6 +183,7 @@ fn record<'a>(
         status,
         origin: outcome.origin,
         cause: outcome.cause,
+        detail: outcome.detail,
         rescue: outcome.rescue,
         cache: outcome.cache,
         age: outcome.age,

@@ -23,6 +23,7 @@ mod hygiene;
 mod kept;
 mod listener;
 mod own;
+mod pace;
 mod page;
 mod peer;
 mod places;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
+use goodgate_config::Limits;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
@@ -25,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::chunks::{Broken, Chunks};
+use crate::pace::Pace;
 use crate::socket::Socket;
 
 /// How much of following requests is read while one is under way.
@@ -81,6 +83,9 @@ pub(crate) struct ClientStream {
     grant: Grant,
     out: BytesMut,
     lingers: bool,
+    pace: Pace,
+    /// It was too slow: nothing more is owed to it.
+    given_up: bool,
     /// Runs since the client has closed its side behind a complete request.
     half_closed: Option<Pin<Box<Sleep>>>,
 }
@@ -93,6 +98,8 @@ impl ClientStream {
             grant: Grant::Bytes(0),
             out: BytesMut::new(),
             lingers: false,
+            pace: Pace::default(),
+            given_up: false,
             half_closed: None,
         }
     }
@@ -136,10 +143,16 @@ impl ClientStream {
         }
     }
 
+    /// How fast the client must be from now on.
+    pub(crate) fn keep_pace(&mut self, limits: &Limits) {
+        self.pace.keep(limits);
+    }
+
     /// Hands the request on. `lingers` says that a close must wait for what the client still sends.
     pub(crate) fn grant(&mut self, grant: Grant, lingers: bool) {
         self.grant = grant;
         self.lingers = lingers;
+        self.pace.begin();
         self.half_closed = None;
     }
 
@@ -164,20 +177,45 @@ impl ClientStream {
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let Some(socket) = &mut self.socket else {
-                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-            };
-            let written = ready!(Pin::new(socket).poll_write(context, &self.out))?;
+            let written = ready!(self.poll_out(context, &[]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.out.advance(written);
         }
-        match &mut self.socket {
-            // What was written may wait as ciphertext.
-            Some(tls @ Socket::Tls(_)) => Pin::new(tls).poll_flush(context),
-            Some(Socket::Plain(_)) | None => Poll::Ready(Ok(())),
+        let Some(tls @ Socket::Tls(_)) = &mut self.socket else { return Poll::Ready(Ok(())) };
+        // What was written may wait as ciphertext.
+        let flushed = Pin::new(tls).poll_flush(context);
+        if flushed.is_pending() {
+            ready!(self.pace.poll_room(context));
+            self.given_up = true;
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        self.pace.took_all();
+        flushed
+    }
+
+    /// Writes what was gathered and then the data, as far as the client takes it.
+    fn poll_out(&mut self, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let written = match (self.out.is_empty(), data.is_empty()) {
+            (true, _) => Pin::new(socket).poll_write(context, data),
+            (false, true) => Pin::new(socket).poll_write(context, &self.out),
+            (false, false) => {
+                Pin::new(socket).poll_write_vectored(context, &[IoSlice::new(&self.out), IoSlice::new(data)])
+            }
+        };
+        if written.is_pending() {
+            ready!(self.pace.poll_room(context));
+            self.given_up = true;
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if let Poll::Ready(Ok(count)) = &written {
+            self.pace.took(*count);
+        }
+        written
     }
 
     /// Whether the request has been read to its end, and was no change of protocol.
@@ -192,6 +230,11 @@ impl ClientStream {
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
+        if let (Some(socket), true) = (&self.socket, self.given_up) {
+            // What the kernel still holds for it would stay there for minutes.
+            let _ = socket.tcp().set_zero_linger();
+            return;
+        }
         if let (Some(socket), false) = (&mut self.socket, self.out.is_empty()) {
             // An answer that is cut short: what there is of it shows that it was one.
             socket.write_now(&self.out);
@@ -245,7 +288,15 @@ impl AsyncRead for ClientStream {
         if this.ahead.is_empty() {
             let Some(socket) = &mut this.socket else { return Poll::Ready(Ok(())) };
             let mut part = ReadBuf::new(buffer.initialize_unfilled_to(limit));
-            ready!(Pin::new(socket).poll_read(context, &mut part))?;
+            let read = Pin::new(socket).poll_read(context, &mut part)?;
+            if read.is_pending() {
+                if this.grant != Grant::Everything {
+                    ready!(this.pace.poll_body(context));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                return Poll::Pending;
+            }
+            this.pace.sent(part.filled().len());
             let count = this.grant.take(part.filled())?;
             this.ahead.extend_from_slice(part.filled().get(count..).unwrap_or_default());
             buffer.advance(count);
@@ -273,15 +324,8 @@ impl AsyncWrite for ClientStream {
             this.out.extend_from_slice(data);
             return Poll::Ready(Ok(data.len()));
         }
-        let Some(socket) = &mut this.socket else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        if this.out.is_empty() {
-            return Pin::new(socket).poll_write(context, data);
-        }
         let gathered = this.out.len();
-        let parts = [IoSlice::new(&this.out), IoSlice::new(data)];
-        let written = ready!(Pin::new(socket).poll_write_vectored(context, &parts))?;
+        let written = ready!(this.poll_out(context, data))?;
         this.out.advance(written.min(gathered));
         match written.checked_sub(gathered) {
             Some(of_data) if of_data > 0 => Poll::Ready(Ok(of_data)),
