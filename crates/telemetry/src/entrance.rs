@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use prometheus::{IntCounter, IntGauge};
 
 use crate::Metrics;
+use crate::exposition::unix_seconds;
 
 /// How a TLS handshake with a client ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,9 +122,7 @@ impl Metrics {
     pub(crate) fn write_certificates(&self, certificates: &[(String, SystemTime)]) {
         self.entrance.expiry.reset();
         for (certificate, expires) in certificates {
-            let seconds = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-            let gauge = self.entrance.expiry.with_label_values(&[certificate]);
-            gauge.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+            self.entrance.expiry.with_label_values(&[certificate]).set(unix_seconds(*expires));
         }
     }
 

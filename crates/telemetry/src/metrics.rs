@@ -184,6 +184,7 @@ pub(crate) struct BackendFamilies {
     pub(crate) in_rotation: IntGaugeVec,
     pub(crate) state: IntGaugeVec,
     pub(crate) in_flight: IntGaugeVec,
+    pub(crate) certificate_expiry: IntGaugeVec,
     pub(crate) health_checks: IntCounterVec,
     pub(crate) ejections: IntCounterVec,
 }
@@ -228,6 +229,11 @@ impl BackendFamilies {
                 "goodgate_backend_state",
                 "1 for the state that the backend is in",
                 &["upstream", "backend", "state"],
+            )?,
+            certificate_expiry: to.gauges(
+                "goodgate_backend_certificate_expiry_timestamp_seconds",
+                "When the certificate that a backend shows ends",
+                &["upstream", "backend"],
             )?,
             in_flight: to.gauges(
                 "goodgate_backend_requests_in_flight",
