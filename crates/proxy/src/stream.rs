@@ -61,7 +61,11 @@ impl Grant {
     /// Takes bytes in; how many of them are covered. Only a chunked body can be wrong.
     fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Bytes(left) => *left = left.saturating_sub(bytes.len() as u64),
+            Self::Bytes(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= count as u64;
+                return Ok(count);
+            }
             Self::Chunked(chunks) => {
                 let count = chunks.take(bytes).map_err(|Broken| io::ErrorKind::InvalidData)?;
                 if chunks.is_end() {
@@ -260,29 +264,28 @@ impl AsyncRead for ClientStream {
         if let Poll::Ready(Err(error)) = this.poll_tcp_flush(context) {
             return Poll::Ready(Err(error));
         }
-        let room = buffer.remaining();
-        let limit = match this.grant {
-            Grant::Bytes(0) => return this.poll_closed(context),
-            Grant::Bytes(left) => room.min(usize::try_from(left).unwrap_or(usize::MAX)),
-            Grant::Chunked(_) | Grant::Everything => room,
-        };
+        if this.is_spent() {
+            return this.poll_closed(context);
+        }
         if this.ahead.is_empty() {
             let Some(tcp) = &mut this.tcp else { return Poll::Ready(Ok(())) };
-            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(limit));
-            let read = Pin::new(tcp).poll_read(context, &mut part)?;
-            if read.is_pending() {
+            let before = buffer.filled().len();
+            // Straight into the reader's buffer, which may be large and has not been touched yet: that of a client
+            // that sends little never is.
+            if Pin::new(tcp).poll_read(context, buffer)?.is_pending() {
                 if this.grant != Grant::Everything {
                     ready!(this.pace.poll_body(context));
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 return Poll::Pending;
             }
-            this.pace.sent(part.filled().len());
-            let count = this.grant.take(part.filled())?;
-            this.ahead.extend_from_slice(part.filled().get(count..).unwrap_or_default());
-            buffer.advance(count);
+            let read = buffer.filled().get(before..).unwrap_or_default();
+            this.pace.sent(read.len());
+            let count = this.grant.take(read)?;
+            this.ahead.extend_from_slice(read.get(count..).unwrap_or_default());
+            buffer.set_filled(before + count);
         } else {
-            let part = this.ahead.get(..limit.min(this.ahead.len())).unwrap_or_default();
+            let part = this.ahead.get(..buffer.remaining().min(this.ahead.len())).unwrap_or_default();
             let count = this.grant.take(part)?;
             buffer.put_slice(part.get(..count).unwrap_or_default());
             this.ahead.advance(count);
