@@ -1,6 +1,7 @@
 //! Certificates that clients are shown.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,6 +19,20 @@ pub struct Certificate {
     pair: Arc<CertifiedKey>,
     names: Vec<String>,
     expires: SystemTime,
+    state: FileState,
+}
+
+/// What tells that files have changed: identity, length and time of each; none where there is no file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileState([Option<(u64, u64, SystemTime)>; 2]);
+
+impl FileState {
+    fn of(files: [&Path; 2]) -> Self {
+        Self(files.map(|file| {
+            let facts = std::fs::metadata(file).ok()?;
+            Some((facts.ino(), facts.len(), facts.modified().ok()?))
+        }))
+    }
 }
 
 /// Which of the two files is wrong, and how.
@@ -39,6 +54,8 @@ impl fmt::Display for BadCertificate {
 impl Certificate {
     /// Reads a certificate with its chain, and its key, from files in PEM form.
     pub fn read(cert: &Path, key: &Path) -> Result<Self, BadCertificate> {
+        // What changes while it is read is seen to have changed afterwards.
+        let state = FileState::of([cert, key]);
         let chain = pem::certificates(cert).map_err(BadCertificate::Cert)?;
         let secret = pem::private_key(key).map_err(BadCertificate::Key)?;
         let pair = pem::pair(&chain, &secret)
@@ -47,12 +64,22 @@ impl Certificate {
         if names.is_empty() {
             return Err(BadCertificate::Cert(format!("{} is for no name", cert.display())));
         }
-        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), pair: Arc::new(pair), names, expires })
+        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), pair: Arc::new(pair), names, expires, state })
     }
 
     /// Reads the same files again.
     pub fn again(&self) -> Result<Self, BadCertificate> {
         Self::read(&self.cert, &self.key)
+    }
+
+    /// The state of the files when they were read.
+    pub const fn state(&self) -> &FileState {
+        &self.state
+    }
+
+    /// The state of the files now.
+    pub fn state_now(&self) -> FileState {
+        FileState::of([&self.cert, &self.key])
     }
 
     /// Where the certificate was read.
@@ -101,6 +128,10 @@ fn facts(der: &[u8]) -> (Vec<String>, SystemTime) {
         return (Vec::new(), expires);
     };
     let alternative = certificate.subject_alternative_name().ok().flatten();
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "names of other kinds are not asked for in a handshake"
+    )]
     let mut names: Vec<String> = alternative
         .iter()
         .flat_map(|extension| &extension.value.general_names)

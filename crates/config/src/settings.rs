@@ -13,7 +13,7 @@ use goodgate_upstream::UpstreamSpec;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::{Access, Certificate, ErrorPage, FieldValue, Token};
+use crate::{Access, Certificate, ErrorPage, FieldValue, Token, defaults};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -128,6 +128,27 @@ pub struct Limits {
     pub body_bytes_max: u64,
     /// Bytes of a backend's response header.
     pub response_header_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: defaults::HEADER_TIMEOUT,
+            body_timeout: defaults::BODY_TIMEOUT,
+            body_rate_min: NonZeroU32::new(defaults::BODY_RATE_MIN),
+            write_timeout: defaults::CLIENT_WRITE_TIMEOUT,
+            keepalive_timeout: defaults::KEEPALIVE_TIMEOUT,
+            handshake_timeout: defaults::HANDSHAKE_TIMEOUT,
+            connections_max: defaults::CONNECTIONS_MAX,
+            connections_per_ip_max: None,
+            requests_per_connection_max: defaults::REQUESTS_PER_CONNECTION_MAX,
+            header_bytes_max: defaults::HEADER_BYTES_MAX,
+            headers_max: defaults::HEADERS_MAX,
+            uri_bytes_max: defaults::URI_BYTES_MAX,
+            body_bytes_max: defaults::BODY_BYTES_MAX,
+            response_header_bytes_max: defaults::RESPONSE_HEADER_BYTES_MAX,
+        }
+    }
 }
 
 /// One route as configured.

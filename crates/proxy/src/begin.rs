@@ -33,7 +33,10 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
             forward::client_ip(client.address.ip(), &request.headers, &snapshot.trusted_proxies);
         context.client_ip = Some(ip);
         context.is_trusted = is_trusted;
+        forward::settle_forwarded(session.req_header_mut(), client.has_tls, is_trusted)?;
     }
+    let request = session.req_header();
+    context.is_https = forward::is_https(&request.headers);
     context.request_id = RequestId::of(&request.headers, context.is_trusted);
     if live.traces.is_some() {
         let is_background = context.is_background();
@@ -112,6 +115,9 @@ fn has_option(headers: &HeaderMap, option: &[u8]) -> bool {
 pub(crate) fn refusal(session: &Session, context: &Context) -> Option<ErrorAnswer> {
     if context.refused.is_some() {
         return context.refused;
+    }
+    if own::is_redirected(session.req_header(), context) {
+        return own::https_refusal(session.req_header());
     }
     let Some(route) = &context.route else {
         return Some(ErrorAnswer {

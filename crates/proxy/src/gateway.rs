@@ -73,6 +73,9 @@ impl ProxyHttp for Gateway {
             answer::write(session, context, error).await?;
             return Ok(true);
         }
+        if own::redirect_to_https(session, context).await? {
+            return Ok(true);
+        }
         Ok(own::answer(session, context).await? || copies::answer_early(session, context).await?)
     }
 

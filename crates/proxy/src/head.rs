@@ -8,8 +8,11 @@
 use std::net::Ipv6Addr;
 
 use goodgate_config::Limits;
+use goodgate_failure::Cause;
 use memchr::{memchr, memchr_iter};
 use pingora_http::authority::{RawTargetAuthority, raw_target_authority};
+
+use crate::answer::ErrorAnswer;
 
 /// How the request's body is framed (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,12 @@ pub(crate) struct Malformed {
     pub(crate) status: u16,
     /// What is wrong, in a constant phrase.
     pub(crate) what: &'static str,
+}
+
+impl From<Malformed> for ErrorAnswer {
+    fn from(malformed: Malformed) -> Self {
+        Self { status: malformed.status, cause: Cause::HttpRequestError, details: malformed.what }
+    }
 }
 
 impl Malformed {
@@ -339,24 +348,14 @@ pub(crate) fn is_token(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn limits() -> Limits {
         Limits {
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
-            body_rate_min: None,
-            write_timeout: Duration::from_mins(1),
-            keepalive_timeout: Duration::from_secs(75),
-            handshake_timeout: Duration::from_secs(10),
-            connections_max: 20_000,
-            connections_per_ip_max: None,
-            requests_per_connection_max: 10_000,
             header_bytes_max: 32 << 10,
             headers_max: 5,
             uri_bytes_max: 64,
             body_bytes_max: 1 << 20,
-            response_header_bytes_max: 64 << 10,
+            ..Limits::default()
         }
     }
 

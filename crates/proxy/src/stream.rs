@@ -23,11 +23,11 @@ use pingora_core::protocols::{
     UniqueID,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::chunks::{Broken, Chunks};
 use crate::pace::Pace;
+use crate::socket::Socket;
 
 /// How much of following requests is read while one is under way.
 const AHEAD_BYTES_MAX: usize = 16 << 10;
@@ -79,10 +79,10 @@ impl Grant {
     }
 }
 
-/// A client's TCP connection with its buffers.
+/// A client's connection with its buffers.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
-    tcp: Option<TcpStream>,
+    socket: Option<Socket>,
     ahead: BytesMut,
     grant: Grant,
     out: BytesMut,
@@ -95,9 +95,9 @@ pub(crate) struct ClientStream {
 }
 
 impl ClientStream {
-    pub(crate) fn new(tcp: TcpStream) -> Self {
+    pub(crate) fn new(socket: Socket) -> Self {
         Self {
-            tcp: Some(tcp),
+            socket: Some(socket),
             ahead: BytesMut::new(),
             grant: Grant::Bytes(0),
             out: BytesMut::new(),
@@ -120,9 +120,16 @@ impl ClientStream {
 
     /// Reads more ahead; zero is the end.
     pub(crate) async fn read_ahead(&mut self) -> io::Result<usize> {
-        let Some(tcp) = &mut self.tcp else { return Ok(0) };
+        let Some(socket) = &mut self.socket else { return Ok(0) };
         self.ahead.reserve(READ_BYTES);
-        tcp.read_buf(&mut self.ahead).await
+        socket.read_buf(&mut self.ahead).await
+    }
+
+    /// Says farewell to a client that is owed nothing: with TLS it can tell that nothing was cut off.
+    pub(crate) fn say_goodbye(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.close_notify();
+        }
     }
 
     /// Takes back what was granted to the request that has ended.
@@ -154,9 +161,9 @@ impl ClientStream {
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(tcp) = &mut self.tcp else { return Poll::Ready(Ok(0)) };
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(0)) };
         self.ahead.reserve(READ_BYTES.min(AHEAD_BYTES_MAX));
-        let future = std::pin::pin!(tcp.read_buf(&mut self.ahead));
+        let future = std::pin::pin!(socket.read_buf(&mut self.ahead));
         future.poll(context)
     }
 
@@ -172,7 +179,7 @@ impl ClientStream {
         Poll::Pending
     }
 
-    fn poll_tcp_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
             let written = ready!(self.poll_out(context, &[]))?;
             if written == 0 {
@@ -180,28 +187,47 @@ impl ClientStream {
             }
             self.out.advance(written);
         }
-        Poll::Ready(Ok(()))
+        match &mut self.socket {
+            // What was written may wait as ciphertext.
+            Some(tls @ Socket::Tls(_)) => {
+                let flushed = Pin::new(tls).poll_flush(context);
+                if flushed.is_pending() {
+                    return self.poll_stalled(context);
+                }
+                self.pace.took(0);
+                flushed
+            }
+            Some(Socket::Plain(_)) | None => Poll::Ready(Ok(())),
+        }
     }
 
     /// Writes what was gathered and then the data, as far as the client takes it.
     fn poll_out(&mut self, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(tcp) = &mut self.tcp else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
         let written = match (self.out.is_empty(), data.is_empty()) {
-            (true, _) => Pin::new(tcp).poll_write(context, data),
-            (false, true) => Pin::new(tcp).poll_write(context, &self.out),
+            (true, _) => Pin::new(socket).poll_write(context, data),
+            (false, true) => Pin::new(socket).poll_write(context, &self.out),
             (false, false) => {
-                Pin::new(tcp).poll_write_vectored(context, &[IoSlice::new(&self.out), IoSlice::new(data)])
+                let parts = [IoSlice::new(&self.out), IoSlice::new(data)];
+                Pin::new(socket).poll_write_vectored(context, &parts)
             }
         };
         if written.is_pending() {
-            ready!(self.pace.poll_room(context));
-            self.given_up = true;
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            return self.poll_stalled(context);
         }
         if let Poll::Ready(Ok(count)) = &written {
             self.pace.took(*count);
         }
         written
+    }
+
+    /// The client takes nothing more for now. Ready when it is given up for that.
+    fn poll_stalled<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        ready!(self.pace.poll_room(context));
+        self.given_up = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Whether the request has been read to its end, and was no change of protocol.
@@ -216,28 +242,29 @@ impl ClientStream {
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
-        if let (Some(tcp), true) = (&self.tcp, self.given_up) {
+        if let (Some(socket), true) = (&self.socket, self.given_up) {
             // What the kernel still holds for it would stay there for minutes.
-            let _ = tcp.set_zero_linger();
+            let _ = socket.tcp().set_zero_linger();
             return;
         }
-        if let (Some(tcp), false) = (&self.tcp, self.out.is_empty()) {
+        if let (Some(socket), false) = (&mut self.socket, self.out.is_empty()) {
             // An answer that is cut short: what there is of it shows that it was one.
-            let _ = tcp.try_write(&self.out);
+            socket.write_now(&self.out);
         }
         if self.owes_nothing() {
             return;
         }
-        if let (Some(tcp), Ok(runtime)) = (self.tcp.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(linger(tcp));
+        if let (Some(socket), Ok(runtime)) = (self.socket.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(linger(socket));
         }
     }
 }
 
 /// Closes our side and reads on for a while.
-async fn linger(mut tcp: TcpStream) {
+async fn linger(mut socket: Socket) {
     let drain = async {
-        tcp.shutdown().await?;
+        socket.shutdown().await?;
+        let tcp = socket.tcp_mut();
         let mut waste = [0; 4096];
         let mut total = 0;
         while total < LINGER_BYTES_MAX {
@@ -261,18 +288,18 @@ impl AsyncRead for ClientStream {
         let this = &mut *self;
         // Pingora reads here whenever it waits: what has been gathered has waited long enough. If there is
         // no room the write side wakes the task; reading goes on meanwhile.
-        if let Poll::Ready(Err(error)) = this.poll_tcp_flush(context) {
+        if let Poll::Ready(Err(error)) = this.poll_send(context) {
             return Poll::Ready(Err(error));
         }
         if this.is_spent() {
             return this.poll_closed(context);
         }
         if this.ahead.is_empty() {
-            let Some(tcp) = &mut this.tcp else { return Poll::Ready(Ok(())) };
+            let Some(socket) = &mut this.socket else { return Poll::Ready(Ok(())) };
             let before = buffer.filled().len();
             // Straight into the reader's buffer, which may be large and has not been touched yet: that of a client
             // that sends little never is.
-            if Pin::new(tcp).poll_read(context, buffer)?.is_pending() {
+            if Pin::new(socket).poll_read(context, buffer)?.is_pending() {
                 if this.grant != Grant::Everything {
                     ready!(this.pace.poll_body(context));
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -323,15 +350,14 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_tcp_flush(context)
+        self.poll_send(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_tcp_flush(context))?;
-        match &mut self.tcp {
-            Some(tcp) => Pin::new(tcp).poll_shutdown(context),
-            None => Poll::Ready(Ok(())),
-        }
+        ready!(self.poll_send(context))?;
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(())) };
+        let shut = Pin::new(socket).poll_shutdown(context);
+        if shut.is_pending() { self.poll_stalled(context) } else { shut }
     }
 }
 
@@ -345,7 +371,7 @@ impl Shutdown for ClientStream {
 
 impl UniqueID for ClientStream {
     fn id(&self) -> i32 {
-        self.tcp.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+        self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 }
 

@@ -30,12 +30,22 @@ pub(super) fn listeners(top: &Map<'_>, folder: &Path) -> Vec<Listener> {
     if let Some(address) = admin_address(top) {
         taken.insert(address, "admin.address".to_owned());
     }
-    items.iter().filter_map(|item| listener(item, folder, &mut taken)).collect()
+    let trusts =
+        top.get("trusted_proxies").and_then(|view| view.items()).is_some_and(|items| !items.is_empty());
+    items.iter().filter_map(|item| listener(item, folder, trusts, &mut taken)).collect()
 }
 
-fn listener(item: &View<'_>, folder: &Path, taken: &mut HashMap<SocketAddr, String>) -> Option<Listener> {
+fn listener(
+    item: &View<'_>,
+    folder: &Path,
+    trusts: bool,
+    taken: &mut HashMap<SocketAddr, String>,
+) -> Option<Listener> {
     let map = item.map(&keys::LISTENER)?;
     let proxy_protocol = map.read("proxy_protocol", boolean).unwrap_or(false);
+    if let Some(view) = map.get("proxy_protocol").filter(|_| proxy_protocol && !trusts) {
+        view.key_problem("nobody may send a PROXY header: name who does in `trusted_proxies`");
+    }
     let redirect_to_https = map.read("redirect_to_https", https_port).flatten();
     let tls = map.has("tls").then(|| tls(&map.section("tls", &keys::LISTENER_TLS), folder));
     if let (Some(_), Some(view)) = (redirect_to_https, map.get("redirect_to_https").filter(|_| tls.is_some()))
