@@ -61,7 +61,11 @@ impl Grant {
     /// Takes bytes in; how many of them are covered. Only a chunked body can be wrong.
     fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Bytes(left) => *left = left.saturating_sub(bytes.len() as u64),
+            Self::Bytes(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= count as u64;
+                return Ok(count);
+            }
             Self::Chunked(chunks) => {
                 let count = chunks.take(bytes).map_err(|Broken| io::ErrorKind::InvalidData)?;
                 if chunks.is_end() {
@@ -183,16 +187,18 @@ impl ClientStream {
             }
             self.out.advance(written);
         }
-        let Some(tls @ Socket::Tls(_)) = &mut self.socket else { return Poll::Ready(Ok(())) };
-        // What was written may wait as ciphertext.
-        let flushed = Pin::new(tls).poll_flush(context);
-        if flushed.is_pending() {
-            ready!(self.pace.poll_room(context));
-            self.given_up = true;
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        match &mut self.socket {
+            // What was written may wait as ciphertext.
+            Some(tls @ Socket::Tls(_)) => {
+                let flushed = Pin::new(tls).poll_flush(context);
+                if flushed.is_pending() {
+                    return self.poll_stalled(context);
+                }
+                self.pace.took_all();
+                flushed
+            }
+            Some(Socket::Plain(_)) | None => Poll::Ready(Ok(())),
         }
-        self.pace.took_all();
-        flushed
     }
 
     /// Writes what was gathered and then the data, as far as the client takes it.
@@ -204,18 +210,24 @@ impl ClientStream {
             (true, _) => Pin::new(socket).poll_write(context, data),
             (false, true) => Pin::new(socket).poll_write(context, &self.out),
             (false, false) => {
-                Pin::new(socket).poll_write_vectored(context, &[IoSlice::new(&self.out), IoSlice::new(data)])
+                let parts = [IoSlice::new(&self.out), IoSlice::new(data)];
+                Pin::new(socket).poll_write_vectored(context, &parts)
             }
         };
         if written.is_pending() {
-            ready!(self.pace.poll_room(context));
-            self.given_up = true;
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            return self.poll_stalled(context);
         }
         if let Poll::Ready(Ok(count)) = &written {
             self.pace.took(*count);
         }
         written
+    }
+
+    /// The client takes nothing more for now. Ready when it is given up for that.
+    fn poll_stalled<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        ready!(self.pace.poll_room(context));
+        self.given_up = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Whether the request has been read to its end, and was no change of protocol.
@@ -279,29 +291,28 @@ impl AsyncRead for ClientStream {
         if let Poll::Ready(Err(error)) = this.poll_send(context) {
             return Poll::Ready(Err(error));
         }
-        let room = buffer.remaining();
-        let limit = match this.grant {
-            Grant::Bytes(0) => return this.poll_closed(context),
-            Grant::Bytes(left) => room.min(usize::try_from(left).unwrap_or(usize::MAX)),
-            Grant::Chunked(_) | Grant::Everything => room,
-        };
+        if this.is_spent() {
+            return this.poll_closed(context);
+        }
         if this.ahead.is_empty() {
             let Some(socket) = &mut this.socket else { return Poll::Ready(Ok(())) };
-            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(limit));
-            let read = Pin::new(socket).poll_read(context, &mut part)?;
-            if read.is_pending() {
+            let before = buffer.filled().len();
+            // Straight into the reader's buffer, which may be large and has not been touched yet: that of a client
+            // that sends little never is.
+            if Pin::new(socket).poll_read(context, buffer)?.is_pending() {
                 if this.grant != Grant::Everything {
                     ready!(this.pace.poll_body(context));
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 return Poll::Pending;
             }
-            this.pace.sent(part.filled().len());
-            let count = this.grant.take(part.filled())?;
-            this.ahead.extend_from_slice(part.filled().get(count..).unwrap_or_default());
-            buffer.advance(count);
+            let read = buffer.filled().get(before..).unwrap_or_default();
+            this.pace.sent(read.len());
+            let count = this.grant.take(read)?;
+            this.ahead.extend_from_slice(read.get(count..).unwrap_or_default());
+            buffer.set_filled(before + count);
         } else {
-            let part = this.ahead.get(..limit.min(this.ahead.len())).unwrap_or_default();
+            let part = this.ahead.get(..buffer.remaining().min(this.ahead.len())).unwrap_or_default();
             let count = this.grant.take(part)?;
             buffer.put_slice(part.get(..count).unwrap_or_default());
             this.ahead.advance(count);
@@ -344,10 +355,9 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(context))?;
-        match &mut self.socket {
-            Some(socket) => Pin::new(socket).poll_shutdown(context),
-            None => Poll::Ready(Ok(())),
-        }
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(())) };
+        let shut = Pin::new(socket).poll_shutdown(context);
+        if shut.is_pending() { self.poll_stalled(context) } else { shut }
     }
 }
 

@@ -13,6 +13,7 @@ mod allowed;
 mod answers;
 mod bodies;
 mod broken;
+mod crowd;
 mod fields;
 mod garbage;
 mod heads;
