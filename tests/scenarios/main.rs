@@ -39,6 +39,7 @@ mod retries;
 mod rules;
 mod stale;
 mod traces;
+mod tunnels;
 
 /// An upstream `web` of these backends with more settings (YAML lines, indented by four).
 fn upstream(backends: &[&harness::Backend], settings: &str) -> String {

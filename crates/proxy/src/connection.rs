@@ -29,12 +29,13 @@ use crate::answer::{self, ErrorAnswer};
 use crate::chunks::Chunks;
 use crate::context::Client;
 use crate::gateway::Gateway;
+use crate::grant::Grant;
 use crate::head::{self, Framing, Malformed};
 use crate::listener::Entrance;
 use crate::places::Place;
 use crate::request_id::RequestId;
 use crate::snapshot::Live;
-use crate::stream::{ClientStream, Grant};
+use crate::stream::ClientStream;
 use crate::watchdog::Alarm;
 
 /// How long a kept connection may still bring a request after the stop has begun.
@@ -174,6 +175,7 @@ impl Door {
         is_last: bool,
         alarm: &mut Alarm,
     ) -> Option<Box<ClientStream>> {
+        let is_last = is_last || stream.asks_to_switch();
         let mut session = ServerSession::new_http1(stream);
         session.set_connection_user_context(Some(Box::new(Arc::clone(client))));
         session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
@@ -299,7 +301,7 @@ fn grant(stream: &mut ClientStream, head: usize, framing: Framing) {
             stream.grant(Grant::Bytes((head as u64).saturating_add(length)), length > 0);
         }
         Framing::Chunked => stream.grant(Grant::Chunked(Chunks::behind(head)), true),
-        Framing::Upgrade => stream.grant(Grant::Everything, false),
+        Framing::Upgrade => stream.grant_switch(head),
     }
 }
 

@@ -176,11 +176,15 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         is_end: bool,
         context: &mut Context,
     ) -> Result<()> {
+        if session.was_upgraded() {
+            context.moved();
+            return Ok(());
+        }
         exchange::request_body(context, body.as_ref(), is_end)
     }
 
@@ -200,8 +204,7 @@ impl ProxyHttp for Gateway {
         is_end: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
-        context.attempting.received(body.as_ref().map_or(0, Bytes::len));
-        context.copying.push(body.as_ref(), is_end);
+        exchange::response_body(context, body.as_ref(), is_end)?;
         Ok(None)
     }
 

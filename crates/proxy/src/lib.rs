@@ -17,6 +17,7 @@ mod exchange;
 mod finish;
 mod forward;
 mod gateway;
+mod grant;
 mod head;
 mod hops;
 mod hygiene;
