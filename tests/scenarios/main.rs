@@ -38,6 +38,7 @@ mod reloading;
 mod retries;
 mod rules;
 mod stale;
+mod streams;
 mod traces;
 mod tunnels;
 

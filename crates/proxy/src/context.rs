@@ -58,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) outcome: Outcome,
     /// Body bytes that the client has sent so far.
     pub(crate) body_bytes: u64,
+    /// What was meant for the client's connection, in seconds, before an interim response went out.
+    pub(crate) kept_for: Option<u64>,
     /// The backend has switched to another protocol: what follows are its bytes.
     pub(crate) is_tunnel: bool,
     /// How long nothing may move behind the response header, where Pingora does not see to that.
@@ -113,6 +115,7 @@ impl Context {
             copying: Copying::default(),
             outcome: Outcome::default(),
             body_bytes: 0,
+            kept_for: None,
             is_tunnel: false,
             idle_limit: None,
         }

@@ -232,6 +232,8 @@ fn limit_idle(session: &mut Session, context: &mut Context, route: &Route, is_tu
 
 /// An interim response goes on to the client, unless there is no end of them.
 fn interim(session: &Session, context: &mut Context) -> Result<()> {
+    // To Pingora it is an answer before the end of the request, and closes the connection.
+    context.kept_for = context.kept_for.or(session.as_downstream().get_keepalive());
     if context.attempting.interim() <= INTERIM_MAX {
         return Ok(());
     }

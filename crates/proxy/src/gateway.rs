@@ -235,6 +235,9 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         if self.live.is_draining() {
             session.set_keepalive(None);
+        } else if context.kept_for.is_some() && !response.status.is_informational() {
+            let is_complete = session.as_downstream_mut().is_body_done();
+            session.set_keepalive(context.kept_for.filter(|_| is_complete));
         }
         finish::dress(session, response, context)
     }
