@@ -37,6 +37,8 @@ pub const BODY_RATE_MIN: u32 = 128;
 pub const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// `limits.keepalive_timeout`.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+/// `listeners[].http2`.
+pub const HTTP2: bool = false;
 /// `listeners[].tls.min_version` is 1.2.
 pub const ALLOWS_TLS12: bool = true;
 /// `listeners[].tls.client_auth` is `required`.

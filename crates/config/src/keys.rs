@@ -32,7 +32,7 @@ pub(crate) const SERVER: Keys =
 pub(crate) const SHUTDOWN: Keys = Keys { built: &["delay", "drain"], later: &[] };
 
 pub(crate) const LISTENER: Keys =
-    Keys { built: &["address", "proxy_protocol", "redirect_to_https", "tls"], later: &["http2"] };
+    Keys { built: &["address", "proxy_protocol", "redirect_to_https", "http2", "tls"], later: &[] };
 
 pub(crate) const LISTENER_TLS: Keys =
     Keys { built: &["certificates", "min_version", "client_ca", "client_auth"], later: &[] };

@@ -75,6 +75,8 @@ pub struct ListenerTls {
     pub certificates: Vec<Arc<Certificate>>,
     /// Whether clients that speak TLS 1.2 only are served.
     pub allows_tls12: bool,
+    /// Whether clients may choose HTTP/2.
+    pub http2: bool,
     /// Who vouches for clients; none: nobody is asked for a certificate.
     pub clients: Option<ClientCertificates>,
 }

@@ -44,16 +44,13 @@ fn what_is_not_built_is_refused_by_name() {
     backends: [{ address: '10.0.0.1:80', max_conns: 3 }]
     sticky: { cookie: gg }
     balance: least_conn
-listeners:
-  - { address: '127.0.0.1:1', http2: true }
 include: []
 routes: [{ upstream: app }]
 ";
     let problems = "c.yaml:3:42: upstreams.app.backends[0].max_conns: not supported by this build yet
 c.yaml:4:5: upstreams.app.sticky: not supported by this build yet
 c.yaml:5:14: upstreams.app.balance: `least_conn` is not supported by this build yet; allowed: round_robin
-c.yaml:7:31: listeners[0].http2: not supported by this build yet
-c.yaml:8:1: include: not supported by this build yet";
+c.yaml:6:1: include: not supported by this build yet";
     assert_eq!(told(text), problems);
 }
 

@@ -8,7 +8,7 @@ use goodgate_failure::{Cause, Phase, ReceivedStatus, Refusal};
 use http::{HeaderName, StatusCode, header};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{Error, ErrorSource, Result};
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -265,7 +265,7 @@ fn judge_status(
 }
 
 /// The attempt ended in an error after the connection stood. Whether another follows.
-pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &Error) -> bool {
+pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &mut Error) -> bool {
     let timed_out = context.disarm();
     if *error.etype() == SETTLED {
         return error.retry();
@@ -274,6 +274,12 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &Error)
         return false;
     };
     let now = Instant::now();
+    let in_vain = timed_out || *error.etype() == ErrorType::ReadTimedout;
+    let is_unanswered = context.attempting.log.last().is_some_and(|attempt| attempt.phase == Phase::Request);
+    if in_vain && is_unanswered && session.is_http2() && !session.as_downstream_mut().is_body_done() {
+        // Pingora has no limit between two reads of an HTTP/2 body: it was the client that let the time pass.
+        (error.etype, error.esource) = (ErrorType::ReadTimedout, ErrorSource::Downstream);
+    }
     if error.esource() == &ErrorSource::Downstream {
         context.attempting.abandoned(&route, now);
         return false;

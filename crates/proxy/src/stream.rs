@@ -25,7 +25,7 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::chunks::{Broken, Chunks};
+use crate::grant::Grant;
 use crate::pace::Pace;
 use crate::socket::Socket;
 
@@ -45,39 +45,6 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// How long a client that sends nothing more may still wait for its answer. Most who close have left, but some
 /// only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
-
-/// What of the incoming bytes belongs to the request under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Grant {
-    /// This many bytes.
-    Bytes(u64),
-    /// Those of a chunked body, as far as it has been read.
-    Chunked(Chunks),
-    /// All: what follows is no HTTP (upgraded), or is not read any more.
-    Everything,
-}
-
-impl Grant {
-    /// Takes bytes in; how many of them are covered. Only a chunked body can be wrong.
-    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Bytes(left) => {
-                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= count as u64;
-                return Ok(count);
-            }
-            Self::Chunked(chunks) => {
-                let count = chunks.take(bytes).map_err(|Broken| io::ErrorKind::InvalidData)?;
-                if chunks.is_end() {
-                    *self = Self::Bytes(0);
-                }
-                return Ok(count);
-            }
-            Self::Everything => {}
-        }
-        Ok(bytes.len())
-    }
-}
 
 /// A client's connection with its buffers.
 #[derive(Debug)]
@@ -106,6 +73,11 @@ impl ClientStream {
             given_up: false,
             half_closed: None,
         }
+    }
+
+    /// Whether the handshake has chosen HTTP/2.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.socket.as_ref().is_some_and(Socket::speaks_http2)
     }
 
     /// Bytes that have been read and not handed on.
