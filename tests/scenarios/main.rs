@@ -27,6 +27,7 @@ mod front;
 mod health;
 mod hygiene;
 mod kept;
+mod limiting;
 mod logs;
 mod names;
 mod privacy;

@@ -8,7 +8,7 @@ use goodgate_cache::Mode;
 use goodgate_failure::{Replay, Word};
 use http::StatusCode;
 
-use crate::LogFormat;
+use crate::{LogFormat, Per};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -106,6 +106,8 @@ pub const REDIRECT_STATUS: StatusCode = StatusCode::MOVED_PERMANENTLY;
 pub const RESPOND_STATUS: StatusCode = StatusCode::OK;
 /// `routes[].respond.type`.
 pub const RESPOND_TYPE: &str = "text/plain; charset=utf-8";
+/// `routes[].rate_limit.per`.
+pub const RATE_LIMIT_PER: Per = Per::ClientIp;
 /// `routes[].timeout`.
 pub const ROUTE_TIMEOUT: Duration = Duration::from_mins(2);
 /// `routes[].retry.tries`.

@@ -107,9 +107,12 @@ pub(crate) const ROUTE: Keys = Keys {
         "response_headers",
         "allow",
         "deny",
+        "rate_limit",
     ],
-    later: &["backup_upstream", "rate_limit"],
+    later: &["backup_upstream"],
 };
+
+pub(crate) const RATE_LIMIT: Keys = Keys { built: &["per", "rate", "burst", "exempt"], later: &[] };
 
 pub(crate) const REDIRECT: Keys = Keys { built: &["to", "status"], later: &[] };
 
@@ -152,7 +155,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 30] = [
+pub(crate) const ALL: [(&str, &Keys); 31] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -170,6 +173,7 @@ pub(crate) const ALL: [(&str, &Keys); 30] = [
     ("caches.*", &STORE),
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),
+    ("routes[].rate_limit", &RATE_LIMIT),
     ("routes[].redirect", &REDIRECT),
     ("routes[].respond", &RESPOND),
     ("routes[].rewrite", &REWRITE),
@@ -288,6 +292,8 @@ mod tests {
             ("routes[].response_headers.remove", "[]".to_owned()),
             ("routes[].allow", "[]".to_owned()),
             ("routes[].deny", "[]".to_owned()),
+            ("routes[].rate_limit.per", RATE_LIMIT_PER.to_string()),
+            ("routes[].rate_limit.exempt", "[]".to_owned()),
             ("routes[].errors.next_hop", "false".to_owned()),
             ("routes[].errors.replace", words(&[])),
             ("routes[].retry.tries", TRIES.to_string()),

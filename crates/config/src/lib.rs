@@ -16,6 +16,7 @@ mod nearest;
 mod page;
 mod problem;
 mod quantity;
+mod rate;
 mod read;
 mod resolve;
 mod scan;
@@ -32,6 +33,7 @@ use std::path::Path;
 pub use access::Access;
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
+pub use rate::{Per, Period, Rate, RateLimit};
 pub use settings::{
     AccessLog, Action, Admin, Config, ErrorSpec, HeaderRules, HostPattern, Limits, Listener, LogFormat,
     LogMask, LogTarget, Redirect, Respond, Rewrite, RouteSpec, Server, Tracing,

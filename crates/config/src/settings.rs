@@ -13,7 +13,7 @@ use goodgate_upstream::UpstreamSpec;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::{Access, ErrorPage, FieldValue, Token};
+use crate::{Access, ErrorPage, FieldValue, RateLimit, Token};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -126,6 +126,8 @@ pub struct RouteSpec {
     pub response_headers: HeaderRules,
     /// Who is let in.
     pub access: Access,
+    /// How many requests it takes, in the order in which they are counted; all must admit.
+    pub rate_limits: Vec<RateLimit>,
 }
 
 /// What a route does with its requests.

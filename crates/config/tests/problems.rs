@@ -373,6 +373,25 @@ c.yaml:4:50: routes[1].deny[0]: found "10.0.0.0/33"; allowed: an IP address or a
 }
 
 #[test]
+fn rate_limits_have_a_rate() {
+    let text = "upstreams: { app: [10.0.0.1:80] }
+routes:
+  - { upstream: app, rate_limit: { per: ip, burst: 0 } }
+  - { upstream: app, match: { path: /a }, rate_limit: [{ rate: 5/d }, { rate: 5, exempt: office }, 3] }
+  - { upstream: app, match: { path: /b }, rate_limit: 5/s }
+";
+    let problems = r#"c.yaml:3:22: routes[0].rate_limit: `rate` is missing
+c.yaml:3:41: routes[0].rate_limit.per: found "ip"; allowed: client_ip, route, header:NAME
+c.yaml:3:52: routes[0].rate_limit.burst: found 0; allowed: a whole number from 1 to 1000000
+c.yaml:4:64: routes[1].rate_limit[0].rate: found "5/d"; allowed: 1 to 1000000 requests in a time, like `100/s`, `30/m` or `10/h`
+c.yaml:4:79: routes[1].rate_limit[1].rate: found 5; allowed: 1 to 1000000 requests in a time, like `100/s`, `30/m` or `10/h`
+c.yaml:4:90: routes[1].rate_limit[1].exempt: found "office"; allowed: a list
+c.yaml:4:100: routes[1].rate_limit[2]: found 3; allowed: a map
+c.yaml:5:55: routes[2].rate_limit: found "5/s"; allowed: a map"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn no_route_touches_what_is_of_the_connection() {
     let text = "upstreams: { app: [10.0.0.1:80] }
 routes:
@@ -678,7 +697,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit"#;
     assert_eq!(told(text), problems);
 }
 

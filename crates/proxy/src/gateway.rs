@@ -22,7 +22,7 @@ use crate::answer;
 use crate::attempt::Connection;
 use crate::context::{Client, Context};
 use crate::snapshot::Live;
-use crate::{begin, classify, copies, exchange, finish, forward, own};
+use crate::{begin, classify, copies, exchange, finish, forward, gate, own};
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
@@ -73,7 +73,9 @@ impl ProxyHttp for Gateway {
             answer::write(session, context, error).await?;
             return Ok(true);
         }
-        Ok(own::answer(session, context).await? || copies::answer_early(session, context).await?)
+        Ok(gate::answer(session, context).await?
+            || own::answer(session, context).await?
+            || copies::answer_early(session, context).await?)
     }
 
     fn request_cache_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {

@@ -14,6 +14,7 @@ mod copies;
 mod exchange;
 mod finish;
 mod forward;
+mod gate;
 mod gateway;
 mod head;
 mod hops;

@@ -17,6 +17,7 @@ use goodgate_telemetry::{
 use goodgate_upstream::{HostHeader, Timeouts, TlsPolicy, Upstream, UpstreamSpec};
 use ipnet::IpNet;
 
+use crate::gate::Gate;
 use crate::hops::Trail;
 use crate::kept::KeptConnections;
 use crate::own::OwnAnswer;
@@ -221,6 +222,7 @@ fn build(
     let ways: Vec<Way> = upstreams.iter().map(|upstream| Way::new(upstream, metrics)).collect();
     let nowhere = LazyCell::new(|| Way::new(&Upstream::new(nowhere(), None, now), metrics));
     let rooms = stores.open(&config.stores);
+    let old_routes = previous.map(|old| old.router.by_name()).unwrap_or_default();
     let routes = config.routes.iter().filter_map(|spec| {
         let way = match spec.action.upstream() {
             Some(upstream) => ways.get(upstream)?,
@@ -228,12 +230,15 @@ fn build(
         };
         let policy = spec.cache.as_ref().filter(|_| spec.action.upstream().is_some());
         let cache = policy.and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
+        let metrics = RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name);
+        let old_gate = old_routes.get(spec.name.as_str()).and_then(|old| old.gate.as_ref());
         let route = Route {
+            gate: Gate::new(spec, old_gate, &metrics),
             name: spec.name.clone(),
             own: OwnAnswer::of(&spec.action),
             upstream: Arc::clone(&way.upstream),
             upstream_metrics: Arc::clone(&way.metrics),
-            metrics: RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name),
+            metrics,
             backend_tls: Arc::clone(&way.tls),
             timeout: spec.timeout,
             retry: spec.retry.clone(),

@@ -82,6 +82,7 @@ pub(crate) struct RequestFamilies {
     pub(crate) gateway_errors: IntCounterVec,
     pub(crate) rescues: IntCounterVec,
     pub(crate) duration: HistogramVec,
+    pub(crate) forgotten: IntCounterVec,
     pub(crate) client_aborts: IntCounterVec,
     pub(crate) connections: IntGaugeVec,
 }
@@ -109,6 +110,11 @@ impl RequestFamilies {
                 "First request byte to last response byte",
                 &["route"],
                 &DURATION_BUCKETS,
+            )?,
+            forgotten: to.counters(
+                "goodgate_rate_limit_forgotten_total",
+                "Clients of a rate limit forgotten early to make room",
+                &["route"],
             )?,
             client_aborts: to.counters(
                 "goodgate_client_aborts_total",
