@@ -29,6 +29,7 @@ mod hygiene;
 mod kept;
 mod limiting;
 mod logs;
+mod maintenance;
 mod names;
 mod privacy;
 mod real_parts;

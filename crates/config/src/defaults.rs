@@ -108,6 +108,10 @@ pub const RESPOND_STATUS: StatusCode = StatusCode::OK;
 pub const RESPOND_TYPE: &str = "text/plain; charset=utf-8";
 /// `routes[].rate_limit.per`.
 pub const RATE_LIMIT_PER: Per = Per::ClientIp;
+/// `routes[].maintenance.retry_after`.
+pub const MAINTENANCE_RETRY_AFTER: Duration = Duration::from_mins(5);
+/// `routes[].maintenance.use_stale`.
+pub const MAINTENANCE_USE_STALE: bool = false;
 /// `routes[].timeout`.
 pub const ROUTE_TIMEOUT: Duration = Duration::from_mins(2);
 /// `routes[].retry.tries`.

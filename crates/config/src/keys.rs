@@ -108,11 +108,15 @@ pub(crate) const ROUTE: Keys = Keys {
         "allow",
         "deny",
         "rate_limit",
+        "maintenance",
     ],
     later: &["backup_upstream"],
 };
 
 pub(crate) const RATE_LIMIT: Keys = Keys { built: &["per", "rate", "burst", "exempt"], later: &[] };
+
+pub(crate) const MAINTENANCE: Keys =
+    Keys { built: &["page", "retry_after", "allow", "use_stale"], later: &[] };
 
 pub(crate) const REDIRECT: Keys = Keys { built: &["to", "status"], later: &[] };
 
@@ -155,7 +159,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 31] = [
+pub(crate) const ALL: [(&str, &Keys); 32] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -174,6 +178,7 @@ pub(crate) const ALL: [(&str, &Keys); 31] = [
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),
     ("routes[].rate_limit", &RATE_LIMIT),
+    ("routes[].maintenance", &MAINTENANCE),
     ("routes[].redirect", &REDIRECT),
     ("routes[].respond", &RESPOND),
     ("routes[].rewrite", &REWRITE),
@@ -294,6 +299,10 @@ mod tests {
             ("routes[].deny", "[]".to_owned()),
             ("routes[].rate_limit.per", RATE_LIMIT_PER.to_string()),
             ("routes[].rate_limit.exempt", "[]".to_owned()),
+            ("routes[].maintenance", "false".to_owned()),
+            ("routes[].maintenance.retry_after", time(MAINTENANCE_RETRY_AFTER)),
+            ("routes[].maintenance.allow", "[]".to_owned()),
+            ("routes[].maintenance.use_stale", MAINTENANCE_USE_STALE.to_string()),
             ("routes[].errors.next_hop", "false".to_owned()),
             ("routes[].errors.replace", words(&[])),
             ("routes[].retry.tries", TRIES.to_string()),

@@ -36,7 +36,7 @@ pub use problem::{Problem, Problems};
 pub use rate::{Per, Period, Rate, RateLimit};
 pub use settings::{
     AccessLog, Action, Admin, Config, ErrorSpec, HeaderRules, HostPattern, Limits, Listener, LogFormat,
-    LogMask, LogTarget, Redirect, Respond, Rewrite, RouteSpec, Server, Tracing,
+    LogMask, LogTarget, Maintenance, Redirect, Respond, Rewrite, RouteSpec, Server, Tracing,
 };
 pub use target::{BadTarget, normal_target};
 pub use template::{FieldValue, Template, Variable};

@@ -128,6 +128,8 @@ pub struct RouteSpec {
     pub access: Access,
     /// How many requests it takes, in the order in which they are counted; all must admit.
     pub rate_limits: Vec<RateLimit>,
+    /// Who gets a notice instead of an answer; none: nobody.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// What a route does with its requests.
@@ -187,6 +189,19 @@ pub struct Respond {
     pub body: String,
     /// What the body is.
     pub media_type: HeaderValue,
+}
+
+/// A route that is closed for a while, on purpose.
+#[derive(Clone, Debug)]
+pub struct Maintenance {
+    /// What people get to see; none: our page for errors.
+    pub page: Option<Arc<ErrorPage>>,
+    /// When it may be over.
+    pub retry_after: Duration,
+    /// Who is let through.
+    pub allow: Vec<IpNet>,
+    /// Whether a copy is served where there is one.
+    pub use_stale: bool,
 }
 
 /// The errors that a route's clients get to see.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use goodgate_cache::{CookiePattern, Mode};
 use goodgate_config::{
-    AccessLog, Action, Config, FieldValue, HostPattern, LogFormat, LogMask, LogTarget, Problems, RateLimit,
-    RouteSpec, Tracing, load, parse,
+    AccessLog, Action, Config, FieldValue, HostPattern, LogFormat, LogMask, LogTarget, Maintenance, Problems,
+    RateLimit, RouteSpec, Tracing, load, parse,
 };
 use goodgate_failure::Word;
 use goodgate_upstream::{BackendAddress, HostHeader, ProbeKind};
@@ -283,4 +283,24 @@ routes:
     assert_eq!(all[1], ["header:x-key 20/s 20 []", "route 5/h 1 []"]);
     assert!(all[2].is_empty());
     assert_eq!(all[3], ["client_ip 90/m 1 [10.0.0.0/8]"]);
+}
+
+#[test]
+fn a_route_turns_the_maintenance_of_the_defaults_off_or_changes_it() {
+    let text = "
+defaults: { route: { maintenance: { retry_after: 1h, allow: [10.0.0.0/8] } } }
+upstreams: { a: ['a:1'] }
+routes:
+  - { upstream: a }
+  - { upstream: a, match: { path: /x }, maintenance: false }
+  - { upstream: a, match: { path: /y }, maintenance: { use_stale: true } }
+  - { upstream: a, match: { path: /z }, maintenance: true }
+";
+    let config = read(text).unwrap();
+    let shown = |route: &RouteSpec| {
+        let show = |it: &Maintenance| (it.retry_after.as_secs(), it.allow.len(), it.use_stale);
+        route.maintenance.as_ref().map(show)
+    };
+    let all: Vec<_> = config.routes.iter().map(shown).collect();
+    assert_eq!(all, [Some((3600, 1, false)), None, Some((3600, 1, true)), Some((3600, 1, false))]);
 }

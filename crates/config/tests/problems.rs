@@ -392,6 +392,23 @@ c.yaml:5:55: routes[2].rate_limit: found "5/s"; allowed: a map"#;
 }
 
 #[test]
+fn maintenance_is_on_or_off_or_a_map() {
+    let text = "upstreams: { app: [10.0.0.1:80] }
+routes:
+  - { upstream: app, maintenance: 10m }
+  - { upstream: app, match: { path: /a }, maintenance: { page: missing.html, retry_after: 0, allow: 3, use_stale: error, on: true } }
+  - { upstream: app, match: { path: /b }, maintenance: false }
+";
+    let problems = r#"c.yaml:3:35: routes[0].maintenance: found "10m"; allowed: true, false, or a map
+c.yaml:4:64: routes[1].maintenance.page: missing.html cannot be read: No such file or directory (os error 2)
+c.yaml:4:91: routes[1].maintenance.retry_after: found 0; allowed: 1s to 7d
+c.yaml:4:101: routes[1].maintenance.allow: found 3; allowed: a list
+c.yaml:4:115: routes[1].maintenance.use_stale: found "error"; allowed: true, false
+c.yaml:4:122: routes[1].maintenance.on: unknown key; allowed: page, retry_after, allow, use_stale"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn no_route_touches_what_is_of_the_connection() {
     let text = "upstreams: { app: [10.0.0.1:80] }
 routes:
@@ -697,7 +714,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit, maintenance"#;
     assert_eq!(told(text), problems);
 }
 

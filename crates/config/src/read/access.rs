@@ -1,11 +1,19 @@
-//! Who may use a route, and how often: `allow`, `deny` and `rate_limit`.
+//! Who may use a route, how often, and when: `allow`, `deny`, `rate_limit` and `maintenance`.
 
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
 
+use super::errors;
 use super::server::networks;
-use crate::kind::{integer, text_as};
+use crate::kind::{boolean, duration, integer, text_as, wrong};
+use crate::tree::Kind;
 use crate::view::{Map, View};
-use crate::{Access, Per, Rate, RateLimit, defaults, keys};
+use crate::{Access, Maintenance, Per, Rate, RateLimit, defaults, keys};
+
+/// What `Retry-After` may say in maintenance.
+const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
 
 /// Who is let in by address.
 pub(super) fn access(map: &Map<'_>) -> Access {
@@ -31,4 +39,24 @@ fn rate_limit(view: &View<'_>) -> Option<RateLimit> {
     let exempt = networks(&map, "exempt");
     let rate = map.required("rate")?.read(text_as(Rate::parse))?;
     Some(RateLimit { per, rate, burst: burst.unwrap_or(rate.of_a_second()), exempt })
+}
+
+/// `true`, `false`, or a map, which means that it is on.
+pub(super) fn maintenance(map: &Map<'_>, folder: &Path) -> Option<Maintenance> {
+    let view = map.get("maintenance")?;
+    let is_map = matches!(view.node().kind, Kind::Map(_));
+    let is_on =
+        is_map || view.read(|node| boolean(node).map_err(|_| wrong(node, "true, false, or a map")))?;
+    if !is_on {
+        return None;
+    }
+    let map = if is_map { view.map(&keys::MAINTENANCE)? } else { view.only_under() };
+    Some(Maintenance {
+        page: errors::page(&map, "page", folder),
+        retry_after: map
+            .read("retry_after", duration(RETRY_AFTER))
+            .unwrap_or(defaults::MAINTENANCE_RETRY_AFTER),
+        allow: networks(&map, "allow"),
+        use_stale: map.read("use_stale", boolean).unwrap_or(defaults::MAINTENANCE_USE_STALE),
+    })
 }

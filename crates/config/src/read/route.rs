@@ -15,7 +15,8 @@ use crate::kind::{duration, failure_word, integer, one_of, percent, size, text_a
 use crate::tree::Node;
 use crate::view::{Map, View};
 use crate::{
-    Access, ErrorSpec, HeaderRules, HostPattern, RateLimit, Rewrite, RouteSpec, defaults, keys, normal_target,
+    Access, ErrorSpec, HeaderRules, HostPattern, Maintenance, RateLimit, Rewrite, RouteSpec, defaults, keys,
+    normal_target,
 };
 
 /// The engine tries no more often than this.
@@ -88,6 +89,7 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         response_headers: policies.response_headers,
         access: policies.access,
         rate_limits: policies.rate_limits,
+        maintenance: policies.maintenance,
     })
 }
 
@@ -114,6 +116,7 @@ pub(super) struct Policies {
     response_headers: HeaderRules,
     access: Access,
     rate_limits: Vec<RateLimit>,
+    maintenance: Option<Maintenance>,
 }
 
 pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) -> Policies {
@@ -129,6 +132,7 @@ pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) ->
         response_headers: headers::rules(map, "response_headers", &keys::HEADERS),
         access: access::access(map),
         rate_limits: access::rate_limits(map),
+        maintenance: access::maintenance(map, names.folder),
     }
 }
 

@@ -1,13 +1,14 @@
-//! What stands between a request and its route's answer, copies included: how often one may ask. Who is refused
-//! here reaches no backend, and a route without any of it pays for one look.
+//! What stands between a request and its route's answer, copies included: how often one may ask, and whether
+//! it is open at all. Who is refused here reaches no backend, and a route without any of it pays for one look.
 
 mod gcra;
 mod limit;
+mod maintenance;
 mod table;
 
 use std::time::Instant;
 
-use goodgate_config::RouteSpec;
+use goodgate_config::{Maintenance, RouteSpec};
 use goodgate_failure::Cause;
 use goodgate_telemetry::RouteMetrics;
 use http::{HeaderName, StatusCode};
@@ -26,18 +27,22 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 #[derive(Debug)]
 pub(crate) struct Gate {
     limits: Vec<Limiter>,
+    maintenance: Option<Maintenance>,
 }
 
 impl Gate {
     /// The gate of a route, if it has any conditions; `previous` is that of the route's last configuration.
     pub(crate) fn new(spec: &RouteSpec, previous: Option<&Self>, metrics: &RouteMetrics) -> Option<Self> {
-        if spec.rate_limits.is_empty() {
+        if spec.rate_limits.is_empty() && spec.maintenance.is_none() {
             return None;
         }
-        metrics.expect_limits();
-        metrics.expect_error(StatusCode::TOO_MANY_REQUESTS.as_u16(), Cause::HttpRequestDenied);
+        if !spec.rate_limits.is_empty() {
+            metrics.expect_limits();
+            metrics.expect_error(StatusCode::TOO_MANY_REQUESTS.as_u16(), Cause::HttpRequestDenied);
+        }
         let previous = previous.map(|gate| gate.limits.as_slice()).unwrap_or_default();
-        Some(Self { limits: Limiter::all(&spec.rate_limits, previous) })
+        let limits = Limiter::all(&spec.rate_limits, previous);
+        Some(Self { limits, maintenance: spec.maintenance.clone() })
     }
 }
 
@@ -61,7 +66,10 @@ pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Resu
         answer::write_with(session, context, TOO_MANY, more).await?;
         return Ok(true);
     }
-    Ok(false)
+    match &gate.maintenance {
+        Some(maintenance) => maintenance::answer(session, context, maintenance).await,
+        None => Ok(false),
+    }
 }
 
 /// The first of the route's limits that does not admit the request; those before it have counted it.
