@@ -31,6 +31,7 @@ mod limiting;
 mod logs;
 mod maintenance;
 mod names;
+mod passwords;
 mod privacy;
 mod real_parts;
 mod reloading;

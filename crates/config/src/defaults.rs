@@ -108,6 +108,8 @@ pub const RESPOND_STATUS: StatusCode = StatusCode::OK;
 pub const RESPOND_TYPE: &str = "text/plain; charset=utf-8";
 /// `routes[].rate_limit.per`.
 pub const RATE_LIMIT_PER: Per = Per::ClientIp;
+/// `routes[].basic_auth.realm`.
+pub const REALM: &str = "restricted";
 /// `routes[].maintenance.retry_after`.
 pub const MAINTENANCE_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// `routes[].maintenance.use_stale`.

@@ -108,12 +108,15 @@ pub(crate) const ROUTE: Keys = Keys {
         "allow",
         "deny",
         "rate_limit",
+        "basic_auth",
         "maintenance",
     ],
     later: &["backup_upstream"],
 };
 
 pub(crate) const RATE_LIMIT: Keys = Keys { built: &["per", "rate", "burst", "exempt"], later: &[] };
+
+pub(crate) const BASIC_AUTH: Keys = Keys { built: &["users_file", "realm"], later: &[] };
 
 pub(crate) const MAINTENANCE: Keys =
     Keys { built: &["page", "retry_after", "allow", "use_stale"], later: &[] };
@@ -159,7 +162,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 32] = [
+pub(crate) const ALL: [(&str, &Keys); 33] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -178,6 +181,7 @@ pub(crate) const ALL: [(&str, &Keys); 32] = [
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),
     ("routes[].rate_limit", &RATE_LIMIT),
+    ("routes[].basic_auth", &BASIC_AUTH),
     ("routes[].maintenance", &MAINTENANCE),
     ("routes[].redirect", &REDIRECT),
     ("routes[].respond", &RESPOND),
@@ -299,6 +303,8 @@ mod tests {
             ("routes[].deny", "[]".to_owned()),
             ("routes[].rate_limit.per", RATE_LIMIT_PER.to_string()),
             ("routes[].rate_limit.exempt", "[]".to_owned()),
+            ("routes[].basic_auth", "off".to_owned()),
+            ("routes[].basic_auth.realm", REALM.to_owned()),
             ("routes[].maintenance", "false".to_owned()),
             ("routes[].maintenance.retry_after", time(MAINTENANCE_RETRY_AFTER)),
             ("routes[].maintenance.allow", "[]".to_owned()),

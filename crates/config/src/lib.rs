@@ -25,6 +25,7 @@ mod target;
 mod template;
 mod token;
 mod tree;
+mod users;
 mod view;
 
 use std::io::Read;
@@ -35,12 +36,13 @@ pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use rate::{Per, Period, Rate, RateLimit};
 pub use settings::{
-    AccessLog, Action, Admin, Config, ErrorSpec, HeaderRules, HostPattern, Limits, Listener, LogFormat,
-    LogMask, LogTarget, Maintenance, Redirect, Respond, Rewrite, RouteSpec, Server, Tracing,
+    AccessLog, Action, Admin, BasicAuth, Config, ErrorSpec, HeaderRules, HostPattern, Limits, Listener,
+    LogFormat, LogMask, LogTarget, Maintenance, Redirect, Respond, Rewrite, RouteSpec, Server, Tracing,
 };
 pub use target::{BadTarget, normal_target};
 pub use template::{FieldValue, Template, Variable};
 pub use token::Token;
+pub use users::{PasswordHash, Users};
 
 use problem::{Mark, Report};
 

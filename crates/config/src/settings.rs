@@ -13,7 +13,7 @@ use goodgate_upstream::UpstreamSpec;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::{Access, ErrorPage, FieldValue, RateLimit, Token};
+use crate::{Access, ErrorPage, FieldValue, RateLimit, Token, Users};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -128,6 +128,8 @@ pub struct RouteSpec {
     pub access: Access,
     /// How many requests it takes, in the order in which they are counted; all must admit.
     pub rate_limits: Vec<RateLimit>,
+    /// Who must say who they are; none: nobody.
+    pub basic_auth: Option<BasicAuth>,
     /// Who gets a notice instead of an answer; none: nobody.
     pub maintenance: Option<Maintenance>,
 }
@@ -189,6 +191,15 @@ pub struct Respond {
     pub body: String,
     /// What the body is.
     pub media_type: HeaderValue,
+}
+
+/// A route for those who have a password (RFC 7617).
+#[derive(Clone, Debug)]
+pub struct BasicAuth {
+    /// Who they are.
+    pub users: Arc<Users>,
+    /// What the password is for, as people are told: visible ASCII and spaces, without quotes and backslashes.
+    pub realm: String,
 }
 
 /// A route that is closed for a while, on purpose.

@@ -409,6 +409,33 @@ c.yaml:4:122: routes[1].maintenance.on: unknown key; allowed: page, retry_after,
 }
 
 #[test]
+fn who_has_a_password_stands_in_a_file() {
+    let folder = std::env::temp_dir().join(format!("goodgate-users-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("users");
+    std::fs::write(&file, "# staff\nann:plain secret\n").unwrap();
+    let text = format!(
+        "upstreams: {{ app: [10.0.0.1:80] }}
+routes:
+  - {{ upstream: app, basic_auth: {{ realm: 'a\"b' }} }}
+  - {{ upstream: app, match: {{ path: /a }}, basic_auth: {{ users_file: missing }} }}
+  - {{ upstream: app, match: {{ path: /b }}, basic_auth: {{ users_file: {} }} }}
+  - {{ upstream: app, match: {{ path: /c }}, basic_auth: true }}
+  - {{ upstream: app, match: {{ path: /d }}, basic_auth: off }}
+",
+        file.display()
+    );
+    let told = told(&text).replace(&folder.display().to_string(), "");
+    std::fs::remove_dir_all(folder).unwrap();
+    let problems = r#"c.yaml:3:22: routes[0].basic_auth: `users_file` is missing
+c.yaml:3:43: routes[0].basic_auth.realm: found "a"b"; allowed: up to 100 visible ASCII characters and spaces, neither quotes nor backslashes
+c.yaml:4:69: routes[1].basic_auth.users_file: missing cannot be read: No such file or directory (os error 2)
+c.yaml:5:69: routes[2].basic_auth.users_file: /users, line 2: the hash of the password is none of those; allowed: bcrypt (`htpasswd -B`) of a cost from 4 to 15, or SHA-crypt (`htpasswd -5`, `openssl passwd -6`) of 1000 to 1000000 rounds
+c.yaml:6:55: routes[3].basic_auth: found true; allowed: a map"#;
+    assert_eq!(told, problems);
+}
+
+#[test]
 fn no_route_touches_what_is_of_the_connection() {
     let text = "upstreams: { app: [10.0.0.1:80] }
 routes:
@@ -714,7 +741,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit, maintenance"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit, basic_auth, maintenance"#;
     assert_eq!(told(text), problems);
 }
 

@@ -1,17 +1,20 @@
-//! Who may use a route, how often, and when: `allow`, `deny`, `rate_limit` and `maintenance`.
+//! Who may use a route, how often, and when: `allow`, `deny`, `rate_limit`, `basic_auth` and `maintenance`.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::errors;
 use super::server::networks;
-use crate::kind::{boolean, duration, integer, text_as, wrong};
+use crate::kind::{boolean, duration, integer, text, text_as, wrong};
 use crate::tree::Kind;
+use crate::users::Users;
 use crate::view::{Map, View};
-use crate::{Access, Maintenance, Per, Rate, RateLimit, defaults, keys};
+use crate::{Access, BasicAuth, Maintenance, Per, Rate, RateLimit, defaults, keys};
 
+const REALM_BYTES_MAX: usize = 100;
 /// What `Retry-After` may say in maintenance.
 const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
 
@@ -39,6 +42,29 @@ fn rate_limit(view: &View<'_>) -> Option<RateLimit> {
     let exempt = networks(&map, "exempt");
     let rate = map.required("rate")?.read(text_as(Rate::parse))?;
     Some(RateLimit { per, rate, burst: burst.unwrap_or(rate.of_a_second()), exempt })
+}
+
+/// `off`, or a map.
+pub(super) fn basic_auth(map: &Map<'_>, folder: &Path) -> Option<BasicAuth> {
+    let view = map.get("basic_auth")?;
+    if text(view.node()).is_ok_and(|text| text == "off") {
+        return None;
+    }
+    let map = view.map(&keys::BASIC_AUTH)?;
+    let realm = map.read("realm", text_as(realm)).unwrap_or_else(|| defaults::REALM.to_owned());
+    let file = map.required("users_file")?;
+    let path = folder.join(file.read(text)?);
+    let users = Users::read(&path).map_err(|message| file.problem(message)).ok()?;
+    Some(BasicAuth { users: Arc::new(users), realm })
+}
+
+/// Text that can stand in quotes.
+fn realm(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if text.len() <= REALM_BYTES_MAX && text.bytes().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err("up to 100 visible ASCII characters and spaces, neither quotes nor backslashes".to_owned())
 }
 
 /// `true`, `false`, or a map, which means that it is on.

@@ -15,8 +15,8 @@ use crate::kind::{duration, failure_word, integer, one_of, percent, size, text_a
 use crate::tree::Node;
 use crate::view::{Map, View};
 use crate::{
-    Access, ErrorSpec, HeaderRules, HostPattern, Maintenance, RateLimit, Rewrite, RouteSpec, defaults, keys,
-    normal_target,
+    Access, BasicAuth, ErrorSpec, HeaderRules, HostPattern, Maintenance, RateLimit, Rewrite, RouteSpec,
+    defaults, keys, normal_target,
 };
 
 /// The engine tries no more often than this.
@@ -89,6 +89,7 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         response_headers: policies.response_headers,
         access: policies.access,
         rate_limits: policies.rate_limits,
+        basic_auth: policies.basic_auth,
         maintenance: policies.maintenance,
     })
 }
@@ -116,6 +117,7 @@ pub(super) struct Policies {
     response_headers: HeaderRules,
     access: Access,
     rate_limits: Vec<RateLimit>,
+    basic_auth: Option<BasicAuth>,
     maintenance: Option<Maintenance>,
 }
 
@@ -132,6 +134,7 @@ pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) ->
         response_headers: headers::rules(map, "response_headers", &keys::HEADERS),
         access: access::access(map),
         rate_limits: access::rate_limits(map),
+        basic_auth: access::basic_auth(map, names.folder),
         maintenance: access::maintenance(map, names.folder),
     }
 }

@@ -1,39 +1,50 @@
-//! What stands between a request and its route's answer, copies included: how often one may ask, and whether
-//! it is open at all. Who is refused here reaches no backend, and a route without any of it pays for one look.
+//! What stands between a request and its route's answer, copies included: how often one may ask, who one
+//! must be, and whether it is open at all. Who is refused here reaches no backend, and a route without any of it pays for one look.
 
+mod auth;
 mod gcra;
 mod limit;
 mod maintenance;
 mod table;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use goodgate_config::{Maintenance, RouteSpec};
 use goodgate_failure::Cause;
 use goodgate_telemetry::RouteMetrics;
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, StatusCode, header};
 use pingora_error::Result;
 use pingora_proxy::Session;
 
 use crate::answer::{self, ErrorAnswer};
 use crate::context::Context;
 use crate::route::Route;
+use auth::{Auth, Verdict};
 use limit::{Limiter, TooMany};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
+pub(crate) use auth::Verifier;
+
 /// The conditions of a route.
 #[derive(Debug)]
 pub(crate) struct Gate {
     limits: Vec<Limiter>,
+    auth: Option<Auth>,
     maintenance: Option<Maintenance>,
 }
 
 impl Gate {
     /// The gate of a route, if it has any conditions; `previous` is that of the route's last configuration.
-    pub(crate) fn new(spec: &RouteSpec, previous: Option<&Self>, metrics: &RouteMetrics) -> Option<Self> {
-        if spec.rate_limits.is_empty() && spec.maintenance.is_none() {
+    pub(crate) fn new(
+        spec: &RouteSpec,
+        previous: Option<&Self>,
+        verifier: &Arc<Verifier>,
+        metrics: &RouteMetrics,
+    ) -> Option<Self> {
+        if spec.rate_limits.is_empty() && spec.basic_auth.is_none() && spec.maintenance.is_none() {
             return None;
         }
         if !spec.rate_limits.is_empty() {
@@ -42,7 +53,8 @@ impl Gate {
         }
         let previous = previous.map(|gate| gate.limits.as_slice()).unwrap_or_default();
         let limits = Limiter::all(&spec.rate_limits, previous);
-        Some(Self { limits, maintenance: spec.maintenance.clone() })
+        let auth = spec.basic_auth.as_ref().map(|auth| Auth::new(auth, verifier));
+        Some(Self { limits, auth, maintenance: spec.maintenance.clone() })
     }
 }
 
@@ -66,6 +78,22 @@ pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Resu
         answer::write_with(session, context, TOO_MANY, more).await?;
         return Ok(true);
     }
+    if let Some(auth) = &gate.auth {
+        let (error, more) = match auth.check(&session.req_header().headers).await {
+            Verdict::Good => return maintenance(gate, session, context).await,
+            Verdict::Wrong => {
+                let fields = vec![(header::WWW_AUTHENTICATE, auth.challenge.clone())];
+                (UNKNOWN, answer::More { retry_after: None, fields })
+            }
+            Verdict::Busy => (BUSY, answer::More { retry_after: Some(1), fields: Vec::new() }),
+        };
+        answer::write_with(session, context, error, more).await?;
+        return Ok(true);
+    }
+    maintenance(gate, session, context).await
+}
+
+async fn maintenance(gate: &Gate, session: &mut Session, context: &mut Context) -> Result<bool> {
     match &gate.maintenance {
         Some(maintenance) => maintenance::answer(session, context, maintenance).await,
         None => Ok(false),
@@ -89,4 +117,16 @@ const TOO_MANY: ErrorAnswer = ErrorAnswer {
     status: 429,
     cause: Cause::HttpRequestDenied,
     details: "Too many requests have come in too short a time.",
+};
+
+const UNKNOWN: ErrorAnswer = ErrorAnswer {
+    status: 401,
+    cause: Cause::HttpRequestDenied,
+    details: "A user name and its password are needed here.",
+};
+
+const BUSY: ErrorAnswer = ErrorAnswer {
+    status: 429,
+    cause: Cause::HttpRequestDenied,
+    details: "Too many passwords are being checked at the moment.",
 };
