@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::HandshakeKind;
 
 /// What came back.
 #[derive(Clone, Debug)]
@@ -30,8 +32,32 @@ impl Answer {
 
 /// One connection to the gateway.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     buffer: Vec<u8>,
+}
+
+/// With TLS or without.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
+    fn tcp(&self) -> &TcpStream;
+    fn handshake_kind(&self) -> Option<HandshakeKind> {
+        None
+    }
+}
+
+impl Wire for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+
+    fn handshake_kind(&self) -> Option<HandshakeKind> {
+        self.get_ref().1.handshake_kind()
+    }
 }
 
 /// Longest wait for bytes before a scenario is called broken.
@@ -41,11 +67,27 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::new() })
+        Ok(Self::of(stream))
+    }
+
+    /// One that was made elsewhere.
+    pub fn of(stream: TcpStream) -> Self {
+        Self { stream: Box::new(stream), buffer: Vec::new() }
+    }
+
+    /// A connection over TLS, with what the handshake has told.
+    pub fn open_tls(stream: TlsStream<TcpStream>) -> Self {
+        Self { stream: Box::new(stream), buffer: Vec::new() }
+    }
+
+    /// Whether its TLS session is a new one.
+    pub fn handshake_kind(&self) -> Option<HandshakeKind> {
+        self.stream.handshake_kind()
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        self.stream.write_all(bytes.as_ref()).await
+        self.stream.write_all(bytes.as_ref()).await?;
+        self.stream.flush().await
     }
 
     /// A GET with these extra header lines (each with its CRLF).
@@ -79,6 +121,23 @@ impl Connection {
     /// Whether the other side closes within the limit without a byte more.
     pub async fn closes(&mut self, limit: Duration) -> bool {
         matches!(tokio::time::timeout(limit, self.fill()).await, Ok(Ok(0) | Err(_)))
+    }
+
+    /// Says that nothing more will be sent.
+    pub async fn half_close(&mut self) -> std::io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    /// All that still comes until the other side closes; an error if it does not.
+    pub async fn rest(&mut self, limit: Duration) -> std::io::Result<Vec<u8>> {
+        let all = async { while self.fill().await.is_ok_and(|count| count > 0) {} };
+        tokio::time::timeout(limit, all).await?;
+        Ok(std::mem::take(&mut self.buffer))
+    }
+
+    /// Goes without a word: what is under way is reset.
+    pub fn reset(self) {
+        let _ = self.stream.tcp().set_zero_linger();
     }
 
     /// Reads one final answer; interim ones are skipped.

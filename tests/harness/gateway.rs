@@ -160,6 +160,13 @@ impl Gateway {
         sum(&self.metrics().await, selector)
     }
 
+    /// Memory in use, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    }
+
     /// The records of the access log so far.
     pub fn records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.join("access.log")).unwrap_or_default();
@@ -193,6 +200,14 @@ impl Gateway {
     }
 
     /// Replaces all but the first three lines of the configuration file: those of [`Self::start_listening`].
+    pub fn replace(&self, text: &str, by: &str) {
+        let file = self.folder.join("goodgate.yaml");
+        let before = std::fs::read_to_string(&file).unwrap();
+        assert!(before.contains(text), "{text} is not in {before}");
+        std::fs::write(file, before.replace(text, by)).unwrap();
+    }
+
+    /// Writes another configuration behind the first three lines, which stay: where it listens and logs.
     pub fn rewrite(&self, config: &str) {
         let file = self.folder.join("goodgate.yaml");
         let text = std::fs::read_to_string(&file).unwrap();

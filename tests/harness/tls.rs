@@ -1,16 +1,19 @@
 //! Backends behind TLS, with certificates that may be as wrong as the real ones.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::rustls::version::TLS12;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// An authority that scenarios trust, or not.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -60,6 +63,45 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A certificate of a key of one's own, for these names.
+    pub fn pem_with(&self, key: &KeyPair, names: &[&str]) -> String {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names.clone()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, names[0].as_str());
+        params.signed_by(key, &*self.0).unwrap().pem()
+    }
+
+    /// A client that knows no newer version than TLS 1.2.
+    pub fn client_of_tls12(&self) -> ClientConfig {
+        let builder = ClientConfig::builder_with_protocol_versions(&[&TLS12]);
+        builder.with_root_certificates(self.roots()).with_no_client_auth()
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        roots
+    }
+
+    /// Writes `NAME.crt` and `NAME.key` into a folder: a certificate for this identity.
+    pub fn write(&self, folder: &Path, name: &str, identity: Identity) {
+        let (cert, key) = self.pem_of(identity);
+        std::fs::write(folder.join(format!("{name}.crt")), cert).unwrap();
+        std::fs::write(folder.join(format!("{name}.key")), key).unwrap();
+    }
+
+    /// A client's side that trusts this authority, with a certificate for this identity if there is one.
+    pub fn client(&self, identity: Option<Identity>) -> ClientConfig {
+        let builder = ClientConfig::builder().with_root_certificates(self.roots());
+        match identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let (chain, key) = self.certificate(identity);
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        }
+    }
+
     fn certificate(
         &self,
         identity: Identity,
@@ -77,6 +119,17 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &*self.0).unwrap(), key)
     }
+}
+
+/// Shakes hands with the gateway as a client that asks for this name.
+pub async fn shake_hands(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    name: &'static str,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    TlsConnector::from(Arc::clone(config)).connect(name.try_into().unwrap(), tcp).await
 }
 
 /// Takes off TLS in front of a backend; the address to be configured.

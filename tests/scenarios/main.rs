@@ -16,11 +16,14 @@ mod harness;
 
 mod alerting;
 mod answers;
+mod attacks;
 mod backend_tls;
 mod broken_configs;
 mod chaos;
+mod client_tls;
 mod coalescing;
 mod confirming;
+mod connections;
 mod explain;
 mod faults;
 mod front;

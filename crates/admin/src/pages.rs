@@ -1,7 +1,7 @@
 //! What each address of the operator's side answers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use goodgate_config::Token;
@@ -28,6 +28,8 @@ pub trait Subject: Send + Sync {
     fn upstreams(&self) -> Vec<Arc<Upstream>>;
     /// What each store holds.
     fn stores(&self) -> Vec<(&'static str, StoreUsage)>;
+    /// The certificates that clients are shown, with their ends.
+    fn certificates(&self) -> Vec<(String, SystemTime)>;
     /// The metrics of the process.
     fn metrics(&self) -> &Metrics;
     /// The last failures and rescues.
@@ -100,7 +102,11 @@ impl Admin {
 
     fn metrics(&self) -> Response<Vec<u8>> {
         let stores = self.subject.stores();
-        match self.subject.metrics().text(&self.subject.upstreams(), stores.into_iter()) {
+        match self.subject.metrics().text(
+            &self.subject.upstreams(),
+            stores.into_iter(),
+            &self.subject.certificates(),
+        ) {
             Ok(body) => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),
             Err(error) => {
                 text(StatusCode::INTERNAL_SERVER_ERROR, &format!("the metrics cannot be written: {error}\n"))

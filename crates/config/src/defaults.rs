@@ -31,8 +31,20 @@ pub const RESOLVER_PORT: u16 = 53;
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// `limits.body_timeout`.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// `limits.write_timeout`.
+pub const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// `limits.keepalive_timeout`.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+/// `listeners[].tls.min_version` is 1.2.
+pub const ALLOWS_TLS12: bool = true;
+/// `listeners[].tls.client_auth` is `required`.
+pub const CLIENT_AUTH_REQUIRED: bool = true;
+/// `limits.handshake_timeout`.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// `limits.max_connections`.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// `limits.max_requests_per_connection`.
+pub const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
 /// `limits.max_header_bytes`.
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 /// `limits.max_headers`.

@@ -32,7 +32,12 @@ pub(crate) const SERVER: Keys =
 pub(crate) const SHUTDOWN: Keys = Keys { built: &["delay", "drain"], later: &[] };
 
 pub(crate) const LISTENER: Keys =
-    Keys { built: &["address"], later: &["tls", "http2", "redirect_to_https", "proxy_protocol"] };
+    Keys { built: &["address", "proxy_protocol", "redirect_to_https", "tls"], later: &["http2"] };
+
+pub(crate) const LISTENER_TLS: Keys =
+    Keys { built: &["certificates", "min_version", "client_ca", "client_auth"], later: &[] };
+
+pub(crate) const CERTIFICATE: Keys = Keys { built: &["cert", "key"], later: &[] };
 
 pub(crate) const ADMIN: Keys = Keys { built: &["address", "token_file"], later: &[] };
 
@@ -40,14 +45,19 @@ pub(crate) const LIMITS: Keys = Keys {
     built: &[
         "header_timeout",
         "body_timeout",
+        "write_timeout",
         "keepalive_timeout",
+        "handshake_timeout",
+        "max_connections",
+        "max_connections_per_ip",
+        "max_requests_per_connection",
         "max_header_bytes",
         "max_headers",
         "max_uri_bytes",
         "max_body_bytes",
         "max_response_header_bytes",
     ],
-    later: &["max_connections", "max_connections_per_ip"],
+    later: &[],
 };
 
 pub(crate) const DEFAULTS: Keys = Keys { built: &["upstream", "route"], later: &[] };
@@ -162,11 +172,13 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 33] = [
+pub(crate) const ALL: [(&str, &Keys); 35] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
     ("listeners[]", &LISTENER),
+    ("listeners[].tls", &LISTENER_TLS),
+    ("listeners[].tls.certificates[]", &CERTIFICATE),
     ("admin", &ADMIN),
     ("limits", &LIMITS),
     ("defaults", &DEFAULTS),
@@ -253,7 +265,11 @@ mod tests {
             ("admin.address", ADMIN.to_string()),
             ("limits.header_timeout", time(HEADER_TIMEOUT)),
             ("limits.body_timeout", time(BODY_TIMEOUT)),
+            ("limits.write_timeout", time(CLIENT_WRITE_TIMEOUT)),
             ("limits.keepalive_timeout", time(KEEPALIVE_TIMEOUT)),
+            ("limits.handshake_timeout", time(HANDSHAKE_TIMEOUT)),
+            ("limits.max_connections", CONNECTIONS_MAX.to_string()),
+            ("limits.max_requests_per_connection", REQUESTS_PER_CONNECTION_MAX.to_string()),
             ("limits.max_header_bytes", bytes(HEADER_BYTES_MAX)),
             ("limits.max_headers", HEADERS_MAX.to_string()),
             ("limits.max_uri_bytes", bytes(URI_BYTES_MAX)),

@@ -7,6 +7,7 @@
 
 mod access;
 mod address;
+mod certificate;
 pub mod defaults;
 mod expand;
 mod file;
@@ -14,6 +15,7 @@ mod keys;
 mod kind;
 mod nearest;
 mod page;
+mod pem;
 mod problem;
 mod quantity;
 mod rate;
@@ -32,12 +34,14 @@ use std::io::Read;
 use std::path::Path;
 
 pub use access::Access;
+pub use certificate::{BadCertificate, Certificate, FileState, expiry};
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use rate::{Per, Period, Rate, RateLimit};
 pub use settings::{
-    AccessLog, Action, Admin, BasicAuth, Config, ErrorSpec, HeaderRules, HostPattern, Limits, Listener,
-    LogFormat, LogMask, LogTarget, Maintenance, Redirect, Respond, Rewrite, RouteSpec, Server, Tracing,
+    AccessLog, Action, Admin, BasicAuth, ClientCertificates, Config, ErrorSpec, HeaderRules, HostPattern,
+    Limits, Listener, ListenerTls, LogFormat, LogMask, LogTarget, Maintenance, Redirect, Respond, Rewrite,
+    RouteSpec, Server, Tracing,
 };
 pub use target::{BadTarget, normal_target};
 pub use template::{FieldValue, Template, Variable};

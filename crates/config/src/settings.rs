@@ -2,7 +2,7 @@
 //! the rooms that apply them, and names have become indexes.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use goodgate_upstream::UpstreamSpec;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::{Access, ErrorPage, FieldValue, RateLimit, Token, Users};
+use crate::{Access, Certificate, ErrorPage, FieldValue, RateLimit, Token, Users, defaults};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -60,6 +60,32 @@ pub struct Server {
 pub struct Listener {
     /// IP address and port; port 0 lets the kernel choose.
     pub address: SocketAddr,
+    /// Whether each connection begins with a PROXY header; it is taken from `trusted_proxies` only.
+    pub proxy_protocol: bool,
+    /// Requests are sent to the same address with `https` at this port; none: they are served.
+    pub redirect_to_https: Option<NonZeroU16>,
+    /// None: without TLS.
+    pub tls: Option<ListenerTls>,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// Chosen by the name that the client asks for; the first one answers for names that none is for. Not empty.
+    pub certificates: Vec<Arc<Certificate>>,
+    /// Whether clients that speak TLS 1.2 only are served.
+    pub allows_tls12: bool,
+    /// Who vouches for clients; none: nobody is asked for a certificate.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// Mutual TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// Authorities in DER form; not empty.
+    pub authorities: Vec<Vec<u8>>,
+    /// Whether a client without a certificate is refused.
+    pub required: bool,
 }
 
 /// The operator's side.
@@ -78,8 +104,18 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Between two reads of the request body.
     pub body_timeout: Duration,
+    /// For each piece of a response that is written.
+    pub write_timeout: Duration,
     /// Between two requests of one connection.
     pub keepalive_timeout: Duration,
+    /// For the TLS handshake, and for a PROXY header.
+    pub handshake_timeout: Duration,
+    /// Client connections, all listeners together.
+    pub connections_max: usize,
+    /// Connections of one client; none: as many as there may be in all.
+    pub connections_per_ip_max: Option<NonZeroU32>,
+    /// Requests of one connection, which is closed behind the last.
+    pub requests_per_connection_max: u32,
     /// Bytes of a request header, request line included.
     pub header_bytes_max: usize,
     /// Fields of a request header.
@@ -90,6 +126,26 @@ pub struct Limits {
     pub body_bytes_max: u64,
     /// Bytes of a backend's response header.
     pub response_header_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: defaults::HEADER_TIMEOUT,
+            body_timeout: defaults::BODY_TIMEOUT,
+            write_timeout: defaults::CLIENT_WRITE_TIMEOUT,
+            keepalive_timeout: defaults::KEEPALIVE_TIMEOUT,
+            handshake_timeout: defaults::HANDSHAKE_TIMEOUT,
+            connections_max: defaults::CONNECTIONS_MAX,
+            connections_per_ip_max: None,
+            requests_per_connection_max: defaults::REQUESTS_PER_CONNECTION_MAX,
+            header_bytes_max: defaults::HEADER_BYTES_MAX,
+            headers_max: defaults::HEADERS_MAX,
+            uri_bytes_max: defaults::URI_BYTES_MAX,
+            body_bytes_max: defaults::BODY_BYTES_MAX,
+            response_header_bytes_max: defaults::RESPONSE_HEADER_BYTES_MAX,
+        }
+    }
 }
 
 /// One route as configured.

@@ -21,10 +21,12 @@ pub enum Variable {
     RequestId,
     /// The client's address.
     ClientIp,
+    /// The subject of the client's certificate, with mutual TLS.
+    ClientCertSubject,
 }
 
 impl Variable {
-    const ALL: [(&'static str, Self); 7] = [
+    const ALL: [(&'static str, Self); 8] = [
         ("host", Self::Host),
         ("path", Self::Path),
         ("query", Self::Query),
@@ -32,6 +34,7 @@ impl Variable {
         ("scheme", Self::Scheme),
         ("request_id", Self::RequestId),
         ("client_ip", Self::ClientIp),
+        ("client_cert_subject", Self::ClientCertSubject),
     ];
 }
 

@@ -44,15 +44,15 @@ fn what_is_not_built_is_refused_by_name() {
     backends: [{ address: '10.0.0.1:80', max_conns: 3 }]
     sticky: { cookie: gg }
     balance: least_conn
-limits:
-  max_connections_per_ip: 5
+listeners:
+  - { address: '127.0.0.1:1', http2: true }
 include: []
 routes: [{ upstream: app }]
 ";
     let problems = "c.yaml:3:42: upstreams.app.backends[0].max_conns: not supported by this build yet
 c.yaml:4:5: upstreams.app.sticky: not supported by this build yet
 c.yaml:5:14: upstreams.app.balance: `least_conn` is not supported by this build yet; allowed: round_robin
-c.yaml:7:3: limits.max_connections_per_ip: not supported by this build yet
+c.yaml:7:31: listeners[0].http2: not supported by this build yet
 c.yaml:8:1: include: not supported by this build yet";
     assert_eq!(told(text), problems);
 }
@@ -119,6 +119,7 @@ fn durations_have_units_and_limits() {
   header_timeout: 10
   body_timeout: 1.5s
   keepalive_timeout: 0s
+  write_timeout: 60
 server:
   shutdown: { delay: 48h, drain: soon }
 upstreams: { app: ['10.0.0.1:80'] }
@@ -127,8 +128,9 @@ routes: [{ upstream: app }]
     let problems = r#"c.yaml:2:19: limits.header_timeout: found 10; allowed: a duration with a unit, like `10s`
 c.yaml:3:17: limits.body_timeout: found "1.5s"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:4:22: limits.keepalive_timeout: found "0s"; allowed: 1ms to 24h
-c.yaml:6:22: server.shutdown.delay: found "48h"; allowed: 0s to 24h
-c.yaml:6:34: server.shutdown.drain: found "soon"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
+c.yaml:5:18: limits.write_timeout: found 60; allowed: a duration with a unit, like `60s`
+c.yaml:7:22: server.shutdown.delay: found "48h"; allowed: 0s to 24h
+c.yaml:7:34: server.shutdown.drain: found "soon"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
     assert_eq!(told(text), problems);
 }
 
@@ -330,6 +332,36 @@ c.yaml:11:7: upstreams.app[8]: found 8080; allowed: `IP:port`, `[IPv6]:port`, `n
 }
 
 #[test]
+fn what_a_listener_is_to_be_is_checked() {
+    let text = "listeners:
+  - { address: '127.0.0.1:1', redirect_to_https: 0, proxy_protocol: yes please }
+  - { address: '127.0.0.1:2', redirect_to_https: true, tls: { certificates: [] } }
+  - { address: '127.0.0.1:3', tls: { min_version: '1.1', client_auth: optional } }
+  - { address: '127.0.0.1:5', proxy_protocol: true }
+  - { address: '127.0.0.1:4', tls: { certificates: [{ cert: missing.pem, key: missing.key }, { cert: a }], client_ca: missing.pem } }
+limits: { handshake_timeout: 0s, max_connections: 0, max_connections_per_ip: -1, max_requests_per_connection: 0 }
+upstreams: { app: ['10.0.0.1:80'] }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:2:50: listeners[0].redirect_to_https: found 0; allowed: true, false, or a port from 1 to 65535
+c.yaml:2:69: listeners[0].proxy_protocol: found "yes please"; allowed: true, false
+c.yaml:3:31: listeners[1].redirect_to_https: has no meaning with `tls`: its requests are https already
+c.yaml:3:77: listeners[1].tls.certificates: found an empty list; allowed: at least one certificate
+c.yaml:4:31: listeners[2].tls: `certificates` is missing
+c.yaml:4:51: listeners[2].tls.min_version: found "1.1" (did you mean `1.2`?); allowed: 1.2, 1.3
+c.yaml:4:58: listeners[2].tls.client_auth: `client_ca` is missing beside it
+c.yaml:5:31: listeners[3].proxy_protocol: nobody may send a PROXY header: name who does in `trusted_proxies`
+c.yaml:6:61: listeners[4].tls.certificates[0].cert: missing.pem cannot be read: No such file or directory (os error 2)
+c.yaml:6:94: listeners[4].tls.certificates[1]: `key` is missing
+c.yaml:6:119: listeners[4].tls.client_ca: missing.pem cannot be read: No such file or directory (os error 2)
+c.yaml:7:30: limits.handshake_timeout: found "0s"; allowed: 1ms to 24h
+c.yaml:7:51: limits.max_connections: found 0; allowed: a whole number from 1 to 10000000
+c.yaml:7:78: limits.max_connections_per_ip: found -1; allowed: a whole number from 0 to 4294967295
+c.yaml:7:111: limits.max_requests_per_connection: found 0; allowed: a whole number from 1 to 4294967295"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn tls_to_backends_is_checked_before_a_connection_needs_it() {
     let text = "upstreams:
   app:
@@ -453,7 +485,7 @@ c.yaml:3:75: routes[0].pass_headers[4]: found "CDN-Loop"; allowed: a name that i
 c.yaml:3:85: routes[0].pass_headers[5]: found 1; allowed: text, so quote it
 c.yaml:4:57: routes[1].pass_headers: found "X-Foo"; allowed: a list
 c.yaml:5:69: routes[2].request_headers.set.Host: the key is not allowed here; allowed: another name: the `Host` is what `host` of the upstream says
-c.yaml:5:83: routes[2].request_headers.set.X-A: found "{ip}"; allowed: the variables {host}, {path}, {query}, {path_and_query}, {scheme}, {request_id}, {client_ip}; `{ip}` is none of them
+c.yaml:5:83: routes[2].request_headers.set.X-A: found "{ip}"; allowed: the variables {host}, {path}, {query}, {path_and_query}, {scheme}, {request_id}, {client_ip}, {client_cert_subject}; `{ip}` is none of them
 c.yaml:5:104: routes[2].request_headers.set.X-N: found 1; allowed: text, so quote it
 c.yaml:5:118: routes[2].request_headers.remove[0]: found "Te"; allowed: a name that is not the gateway's own affair
 c.yaml:6:70: routes[3].response_headers.set.Content-Length: the key is not allowed here; allowed: a name that is not the gateway's own affair
@@ -585,7 +617,7 @@ c.yaml:6:28: routes[2].redirect: `to` is missing
 c.yaml:6:48: routes[2].redirect.status: found 304; allowed: 301, 302, 303, 307, 308
 c.yaml:7:44: routes[3].redirect.to: found "ftp://x"; allowed: an address or a path, like `https://{host}{path_and_query}` or `/new{path}`
 c.yaml:7:63: routes[3].redirect.status: found 300; allowed: 301, 302, 303, 307, 308
-c.yaml:8:44: routes[4].redirect.to: found "https://{hots}/"; allowed: the variables {host}, {path}, {query}, {path_and_query}, {scheme}, {request_id}, {client_ip}; `{hots}` is none of them (did you mean `{host}`?)
+c.yaml:8:44: routes[4].redirect.to: found "https://{hots}/"; allowed: the variables {host}, {path}, {query}, {path_and_query}, {scheme}, {request_id}, {client_ip}, {client_cert_subject}; `{hots}` is none of them (did you mean `{host}`?)
 c.yaml:9:44: routes[5].redirect.to: found "/a\r\nb"; allowed: visible ASCII and spaces within, but no line ends
 c.yaml:9:57: routes[5].cache: has no meaning without `upstream`
 c.yaml:9:74: routes[5].retry: has no meaning without `upstream`

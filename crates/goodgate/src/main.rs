@@ -1,6 +1,7 @@
 //! The binary: command line and wiring. Everything that decides lives in the other rooms.
 
 mod bind;
+mod certificates;
 mod command;
 mod control;
 mod demo;

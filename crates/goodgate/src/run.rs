@@ -21,7 +21,7 @@ use pingora_rustls::{RootCertStore, load_platform_certs_incl_env_into_store};
 use tokio::sync::watch;
 
 use crate::reload::Reloader;
-use crate::{bind, logging, signals, stop};
+use crate::{bind, certificates, logging, signals, stop};
 
 /// Names are looked up for at most this long before the first request is accepted.
 const PRIME_LIMIT: Duration = Duration::from_secs(2);
@@ -46,6 +46,11 @@ impl Subject for Running {
 
     fn stores(&self) -> Vec<(&'static str, StoreUsage)> {
         self.live.store_usage()
+    }
+
+    fn certificates(&self) -> Vec<(String, SystemTime)> {
+        let certificates = self.live.certificates();
+        certificates.iter().map(|one| (one.cert().display().to_string(), one.expires())).collect()
     }
 
     fn metrics(&self) -> &Metrics {
@@ -115,15 +120,17 @@ async fn serve(
     let upstreams = running.live.upstreams();
     running.watcher.prime(&upstreams, PRIME_LIMIT).await;
     running.watcher.watch(&upstreams);
+    tokio::spawn(certificates::watch(Arc::clone(&running)));
     let mut reloader = Reloader::new(Arc::clone(&running), file, config);
 
     let workers = workers(config);
     let conf = Arc::new(server_conf(config));
     let proxy = Proxy::new(&running.live, &conf);
     let mut addresses = Vec::new();
-    for listener in listeners {
+    for (at, listener) in listeners.into_iter().enumerate() {
         let address = listener.local_addr().context("a listener has no address")?;
-        let door = Door::new(&proxy, &running.live, shutdown.clone(), address);
+        let door = Door::new(&proxy, &running.live, shutdown.clone(), at, address);
+        let door = door.context("a listener is not in the configuration")?;
         // The registration with the reactor must happen on the runtime that accepts.
         workers.get_handle().spawn(async move {
             match tokio::net::TcpListener::from_std(listener) {

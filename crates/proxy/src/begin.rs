@@ -14,19 +14,23 @@ use crate::answer::ErrorAnswer;
 use crate::context::Context;
 use crate::request_id::RequestId;
 use crate::snapshot::Live;
-use crate::{copies, forward, own, trace};
+use crate::{copies, forward, head, own, trace};
 
 /// Fills the context from the request and the snapshot in force.
 pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -> Result<()> {
     let snapshot = live.snapshot();
     let target = normalise(session.req_header_mut())?;
+    ignore_upgrade(session.req_header_mut());
     let request = session.req_header();
     if let Some(client) = &context.client {
         let (ip, is_trusted) =
             forward::client_ip(client.address.ip(), &request.headers, &snapshot.trusted_proxies);
         context.client_ip = Some(ip);
         context.is_trusted = is_trusted;
+        forward::settle_forwarded(session.req_header_mut(), client.has_tls, is_trusted)?;
     }
+    let request = session.req_header();
+    context.is_https = forward::is_https(&request.headers);
     context.request_id = RequestId::of(&request.headers, context.is_trusted);
     if live.traces.is_some() {
         let is_background = context.is_background();
@@ -80,10 +84,21 @@ fn to_origin_form(request: &mut RequestHeader) -> Result<()> {
     request.set_raw_path(&target)
 }
 
+/// A wish to switch protocols that is not passed on: the request is served as any other.
+fn ignore_upgrade(request: &mut RequestHeader) {
+    let mut asked = request.headers.get_all(header::UPGRADE).iter();
+    if !asked.all(|protocols| head::may_switch(protocols.as_bytes())) {
+        request.remove_header(&header::UPGRADE);
+    }
+}
+
 /// Why the request is answered with an error before anybody is asked.
 pub(crate) fn refusal(session: &Session, context: &Context) -> Option<ErrorAnswer> {
     if context.refused.is_some() {
         return context.refused;
+    }
+    if own::is_redirected(session.req_header(), context) {
+        return own::https_refusal(session.req_header());
     }
     let Some(route) = &context.route else {
         return Some(ErrorAnswer {

@@ -71,6 +71,10 @@ pub(crate) fn client(error: &Error) -> (u16, Cause) {
     if matches!(etype, ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk")) {
         return (400, Cause::HttpRequestError);
     }
+    // What our own stream says of a body that is not chunked as it should be.
+    if io_error(error).is_some_and(|io| io.kind() == io::ErrorKind::InvalidData) {
+        return (400, Cause::HttpRequestError);
+    }
     (499, Cause::ClientDisconnected)
 }
 

@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_config::Limits;
-use goodgate_failure::Cause;
-use goodgate_telemetry::{AccessRecord, Origin};
+use goodgate_telemetry::{AccessRecord, ListenerMetrics, Origin};
 use log::warn;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
@@ -25,17 +24,19 @@ use prometheus::IntGauge;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::admission::Admitted;
 use crate::answer::{self, ErrorAnswer};
+use crate::chunks::Chunks;
 use crate::context::Client;
 use crate::gateway::Gateway;
 use crate::head::{self, Framing, Malformed};
+use crate::listener::Entrance;
+use crate::places::Place;
 use crate::request_id::RequestId;
 use crate::snapshot::Live;
 use crate::stream::{ClientStream, Grant};
 use crate::watchdog::Alarm;
 
-/// Between two writes to a client.
-const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a kept connection may still bring a request after the stop has begun.
 const STOP_GRACE: Duration = Duration::from_millis(250);
 /// How long a connection waits for its next request before it gives up its buffers.
@@ -43,14 +44,17 @@ const DOZE_AFTER: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// RFC 9112 section 2.2: an empty line or two before a request is ignored.
+const EMPTY_LINES_MAX: u32 = 8;
+
 /// One listener with all that its connections need.
 #[derive(Debug)]
 pub struct Door {
     proxy: Arc<Proxy>,
-    live: Arc<Live>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) metrics: ListenerMetrics,
     shutdown: ShutdownWatch,
-    active: IntGauge,
-    idle: IntGauge,
 }
 
 /// Pingora's proxy, shared by all listeners: it holds the pool of backend connections.
@@ -83,15 +87,18 @@ impl Wait {
 }
 
 impl Door {
-    /// The door of a listener that is bound to `address`.
+    /// The door of the listener that stands at this place in the configuration, bound to `address`. None if there
+    /// is no such listener.
     pub fn new(
         proxy: &Arc<Proxy>,
         live: &Arc<Live>,
         shutdown: ShutdownWatch,
+        at: usize,
         address: SocketAddr,
-    ) -> Arc<Self> {
-        let (active, idle) = live.metrics().connections(address);
-        Arc::new(Self { proxy: Arc::clone(proxy), live: Arc::clone(live), shutdown, active, idle })
+    ) -> Option<Arc<Self>> {
+        let entrance = Arc::clone(live.entrance(at)?);
+        let metrics = ListenerMetrics::new(live.metrics(), address);
+        Some(Arc::new(Self { proxy: Arc::clone(proxy), live: Arc::clone(live), entrance, metrics, shutdown }))
     }
 
     /// Accepts until the stop; then takes what has been waiting in the queue, and returns.
@@ -125,29 +132,34 @@ impl Door {
 
     /// Serves one connection to its end.
     async fn serve(&self, tcp: TcpStream, address: SocketAddr) {
-        // Without it answers are late, not wrong.
-        let _ = tcp.set_nodelay(true);
-        let client = Arc::new(Client::new(address, Instant::now()));
-        // Boxed once: it goes into Pingora and comes back out with every request.
-        let mut stream = Box::new(ClientStream::new(tcp));
+        self.metrics.idle.inc();
+        let admitted = self.admit(tcp, address).await;
+        self.metrics.idle.dec();
+        let Some(Admitted { mut stream, client, place }) = admitted else {
+            return;
+        };
         let (mut alarm, mut idle_alarm) = (Alarm::default(), Alarm::default());
+        let mut requests: u32 = 0;
         loop {
             let limits = Arc::clone(&self.live.snapshot().limits);
-            self.idle.inc();
-            let wait = self.wait(&mut stream, limits.keepalive_timeout, &mut idle_alarm).await;
-            self.idle.dec();
+            self.metrics.idle.inc();
+            let wait = self.wait(&mut stream, limits.keepalive_timeout, &mut idle_alarm, &place).await;
+            self.metrics.idle.dec();
             let Wait::Request = wait else {
-                return;
+                return stream.say_goodbye();
             };
-            let _under_way = UnderWay::new(&self.live, &self.active);
+            let _under_way = UnderWay::new(&self.live, &self.metrics.active);
             match read_head(&mut stream, &limits).await {
                 Ok(Some((length, framing))) => grant(&mut stream, length, framing),
                 Ok(None) => return,
-                Err(malformed) => return self.refuse(stream, &client, malformed).await,
+                Err(malformed) => return self.refuse(stream, &client, &limits, malformed.into()).await,
             }
-            match self.request(stream, &client, &limits, &mut alarm).await {
-                Some(next) => stream = next,
-                None => return,
+            requests = requests.saturating_add(1);
+            let is_last = requests >= limits.requests_per_connection_max;
+            match self.request(stream, &client, &limits, is_last, &mut alarm).await {
+                // Whatever is left of a request must not be read as the next one.
+                Some(next) if next.is_spent() => stream = next,
+                Some(_) | None => return,
             }
         }
     }
@@ -158,13 +170,15 @@ impl Door {
         stream: Box<ClientStream>,
         client: &Arc<Client>,
         limits: &Limits,
+        is_last: bool,
         alarm: &mut Alarm,
     ) -> Option<Box<ClientStream>> {
         let mut session = ServerSession::new_http1(stream);
         session.set_connection_user_context(Some(Box::new(Arc::clone(client))));
         session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
+        session.set_keepalive_reuses_remaining(is_last.then_some(0));
         session.set_read_timeout(Some(limits.body_timeout));
-        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(limits.body_timeout));
         let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
         let kept = client.watchdog.watch(alarm, exchange).await?;
@@ -173,7 +187,13 @@ impl Door {
     }
 
     /// Waits for the first byte of a request.
-    async fn wait(&self, stream: &mut ClientStream, limit: Duration, alarm: &mut Alarm) -> Wait {
+    async fn wait(
+        &self,
+        stream: &mut ClientStream,
+        limit: Duration,
+        alarm: &mut Alarm,
+        place: &Place,
+    ) -> Wait {
         stream.end_request();
         if !stream.ahead().is_empty() {
             return Wait::Request;
@@ -185,29 +205,35 @@ impl Door {
             return Wait::of(&read);
         }
         match limit.checked_sub(DOZE_AFTER) {
-            Some(left) => self.doze(stream, left).await,
+            Some(left) => self.doze(stream, left, place).await,
             None => Wait::Closed,
         }
     }
 
-    /// The long wait, without buffers; a stop ends it.
-    async fn doze(&self, stream: &mut ClientStream, limit: Duration) -> Wait {
+    /// The long wait, without buffers; a stop ends it, and so does the need for its place.
+    async fn doze(&self, stream: &mut ClientStream, limit: Duration, place: &Place) -> Wait {
         stream.rest();
         let mut shutdown = self.shutdown.clone();
+        let idle = place.places().idle();
         let read = tokio::select! {
             biased;
             read = fast_timeout(limit, stream.read_ahead()) => read,
             _ = shutdown.changed() => fast_timeout(STOP_GRACE, stream.read_ahead()).await,
+            () = idle.must_leave() => return Wait::Closed,
         };
         read.map_or(Wait::Closed, |read| Wait::of(&read))
     }
 
-    /// Answers a head that is no request, with its counter and its record.
-    async fn refuse(&self, mut stream: Box<ClientStream>, client: &Client, malformed: Malformed) {
+    /// Answers what is no request, with its counter and its record.
+    pub(crate) async fn refuse(
+        &self,
+        mut stream: Box<ClientStream>,
+        client: &Client,
+        limits: &Limits,
+        error: ErrorAnswer,
+    ) {
         let started_at = SystemTime::now();
         let request_id = RequestId::random();
-        let error =
-            ErrorAnswer { status: malformed.status, cause: Cause::HttpRequestError, details: malformed.what };
         stream.grant(Grant::Everything, true);
         let bytes = answer::raw(error, &request_id);
         let write = async {
@@ -215,7 +241,7 @@ impl Door {
             stream.flush().await
         };
         // A client that sends garbage and does not read is owed nothing more.
-        let _ = fast_timeout(WRITE_TIMEOUT, write).await;
+        let _ = fast_timeout(limits.write_timeout, write).await;
         self.live.no_route.response(error.status, Origin::Goodgate, Duration::ZERO);
         self.live.no_route.gateway_error(error.status, error.cause);
         let log = &self.live.snapshot().log;
@@ -235,8 +261,12 @@ async fn read_head(
 ) -> Result<Option<(usize, Framing)>, Malformed> {
     let mut deadline = None;
     let mut seen = 0;
+    let mut empty_lines = 0;
     loop {
-        skip_empty_lines(stream, &mut seen);
+        while empty_lines < EMPTY_LINES_MAX && stream.ahead().starts_with(b"\r\n") {
+            stream.discard(2);
+            (empty_lines, seen) = (empty_lines + 1, 0);
+        }
         if let Some(length) = head::find_end(stream.ahead(), seen)? {
             let bytes = stream.ahead().get(..length).unwrap_or_default();
             if length > limits.header_bytes_max {
@@ -248,6 +278,7 @@ async fn read_head(
         if seen > limits.header_bytes_max {
             return Err(TOO_LONG);
         }
+        head::may_begin(stream.ahead())?;
         // Most heads come in one piece: only those that do not need a deadline.
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + limits.header_timeout);
         let left = deadline.saturating_duration_since(Instant::now());
@@ -262,18 +293,12 @@ async fn read_head(
 const TOO_LONG: Malformed = Malformed { status: 431, what: "the request header is too long" };
 const TOO_SLOW: Malformed = Malformed { status: 408, what: "the request header did not come in time" };
 
-/// RFC 9112 section 2.2: an empty line or two before a request is ignored.
-fn skip_empty_lines(stream: &mut ClientStream, seen: &mut usize) {
-    while *seen == 0 && stream.ahead().starts_with(b"\r\n") {
-        stream.discard(2);
-    }
-}
-
 fn grant(stream: &mut ClientStream, head: usize, framing: Framing) {
-    let head = head as u64;
     match framing {
-        Framing::Length(length) => stream.grant(Grant::Bytes(head.saturating_add(length)), length > 0),
-        Framing::Chunked => stream.grant(Grant::Everything, true),
+        Framing::Length(length) => {
+            stream.grant(Grant::Bytes((head as u64).saturating_add(length)), length > 0);
+        }
+        Framing::Chunked => stream.grant(Grant::Chunked(Chunks::behind(head)), true),
         Framing::Upgrade => stream.grant(Grant::Everything, false),
     }
 }

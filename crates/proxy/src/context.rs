@@ -1,6 +1,7 @@
 //! What is known of one request while it is under way: one field per room.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,6 +15,7 @@ use crate::attempt::Attempting;
 use crate::copies::Copying;
 use crate::request_id::RequestId;
 use crate::route::Route;
+use crate::tls::ClientIdentity;
 use crate::watchdog::{Companion, Watchdog};
 
 /// A client's connection, as its requests see it.
@@ -22,6 +24,11 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// Its IP address as a field value.
     pub(crate) ip: HeaderValue,
+    pub(crate) has_tls: bool,
+    /// Who it has proven to be, with TLS.
+    pub(crate) identity: Option<ClientIdentity>,
+    /// Its requests are sent to `https` at this port.
+    pub(crate) redirect_to_https: Option<NonZeroU16>,
     pub(crate) watchdog: Watchdog,
 }
 
@@ -36,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) client_ip: Option<IpAddr>,
     /// Whether the direct peer's `X-Forwarded-*` and `X-Request-Id` are believed.
     pub(crate) is_trusted: bool,
+    /// Whether the client speaks https, with us or with a trusted proxy.
+    pub(crate) is_https: bool,
     pub(crate) started: Instant,
     pub(crate) started_at: SystemTime,
     pub(crate) request_id: RequestId,
@@ -68,7 +77,14 @@ impl Client {
         let ip = HeaderValue::from_str(&address.ip().to_canonical().to_string());
         // An address in text has nothing that a field value may not have.
         let ip = ip.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Self { address, ip, watchdog: Watchdog::new(now) }
+        Self {
+            address,
+            ip,
+            has_tls: false,
+            identity: None,
+            redirect_to_https: None,
+            watchdog: Watchdog::new(now),
+        }
     }
 }
 
@@ -80,6 +96,7 @@ impl Context {
             companion: None,
             client_ip: None,
             is_trusted: false,
+            is_https: false,
             started: now,
             started_at: SystemTime::now(),
             request_id: RequestId::none(),
@@ -91,6 +108,11 @@ impl Context {
             outcome: Outcome { origin: Origin::Backend, cause: None, rescue: None, cache: None, age: None },
             body_bytes: 0,
         }
+    }
+
+    /// The scheme that the client speaks.
+    pub(crate) const fn scheme(&self) -> &'static str {
+        if self.is_https { "https" } else { "http" }
     }
 
     /// What watches the deadlines of its attempts.

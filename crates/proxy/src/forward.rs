@@ -42,35 +42,60 @@ pub(crate) fn request(
     rules::to_backend(request, original, context, route)
 }
 
+/// Who asks, and how, for the backend.
 fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<HeaderValue>) -> Result<()> {
-    let Some(client) = &context.client else {
-        return Ok(());
-    };
-    if context.is_trusted {
-        let chain = request.headers.get_all("x-forwarded-for").iter();
-        let mut chain: Vec<&str> = chain.filter_map(|value| value.to_str().ok()).collect();
-        chain.push(client.ip.to_str().unwrap_or_default());
-        let chain = chain.join(", ");
-        request.insert_header("X-Forwarded-For", chain)?;
-        if !request.headers.contains_key("x-forwarded-proto") {
-            request.insert_header("X-Forwarded-Proto", SCHEME)?;
+    if let Some(client) = &context.client {
+        if let Some(identity) = &client.identity {
+            request.insert_header("Client-Cert", identity.certificate.clone())?;
+            request.remove_header(&CLIENT_CERT_CHAIN);
         }
-        if request.headers.contains_key("x-forwarded-host") {
-            return Ok(());
+        if context.is_trusted {
+            let chain = request.headers.get_all(FORWARDED_FOR).iter();
+            let mut chain: Vec<&str> = chain.filter_map(|value| value.to_str().ok()).collect();
+            chain.push(client.ip.to_str().unwrap_or_default());
+            let chain = chain.join(", ");
+            request.insert_header("X-Forwarded-For", chain)?;
+        } else {
+            request.insert_header("X-Forwarded-For", client.ip.clone())?;
         }
-    } else {
-        request.insert_header("X-Forwarded-For", client.ip.clone())?;
-        request.insert_header("X-Forwarded-Proto", SCHEME)?;
     }
-    if let Some(host) = host {
-        return request.insert_header("X-Forwarded-Host", host);
+    if !request.headers.contains_key(FORWARDED_PROTO) {
+        request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(context.scheme()))?;
     }
-    request.remove_header("x-forwarded-host");
+    match host {
+        Some(host) if !request.headers.contains_key(FORWARDED_HOST) => {
+            request.insert_header("X-Forwarded-Host", host)
+        }
+        _ => Ok(()),
+    }
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// RFC 9440 section 2.
+const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
+
+/// Leaves of `X-Forwarded-*` only what is believed, and notes there that the client speaks https. What refreshes
+/// a copy behind its back is made of its request, and says the same.
+pub(crate) fn settle_forwarded(request: &mut RequestHeader, has_tls: bool, is_trusted: bool) -> Result<()> {
+    if !is_trusted {
+        for name in [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST] {
+            if request.headers.contains_key(&name) {
+                request.remove_header(&name);
+            }
+        }
+    }
+    if has_tls && !request.headers.contains_key(FORWARDED_PROTO) {
+        request.insert_header("X-Forwarded-Proto", "https")?;
+    }
     Ok(())
 }
 
-/// Every listener is plain for now.
-const SCHEME: HeaderValue = HeaderValue::from_static("http");
+/// Whether the client speaks https, once that is settled.
+pub(crate) fn is_https(headers: &HeaderMap) -> bool {
+    headers.get(FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+}
 
 /// The host that the client asked for. A target that named it has given it to `Host` (see `begin`).
 pub(crate) fn asked_host(request: &RequestHeader) -> Option<&[u8]> {

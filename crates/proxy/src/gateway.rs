@@ -73,7 +73,8 @@ impl ProxyHttp for Gateway {
             answer::write(session, context, error).await?;
             return Ok(true);
         }
-        Ok(gate::answer(session, context).await?
+        Ok(own::redirect_to_https(session, context).await?
+            || gate::answer(session, context).await?
             || own::answer(session, context).await?
             || copies::answer_early(session, context).await?)
     }

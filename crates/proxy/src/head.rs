@@ -5,9 +5,14 @@
 //! folding, one Host, one framing. The outcome is the framing, so that the stream can hand on exactly the
 //! bytes of this request and no more.
 
+use std::net::Ipv6Addr;
+
 use goodgate_config::Limits;
+use goodgate_failure::Cause;
 use memchr::{memchr, memchr_iter};
 use pingora_http::authority::{RawTargetAuthority, raw_target_authority};
+
+use crate::answer::ErrorAnswer;
 
 /// How the request's body is framed (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +32,12 @@ pub(crate) struct Malformed {
     pub(crate) status: u16,
     /// What is wrong, in a constant phrase.
     pub(crate) what: &'static str,
+}
+
+impl From<Malformed> for ErrorAnswer {
+    fn from(malformed: Malformed) -> Self {
+        Self { status: malformed.status, cause: Cause::HttpRequestError, details: malformed.what }
+    }
 }
 
 impl Malformed {
@@ -100,7 +111,7 @@ fn check_request_line<'a>(line: &'a [u8], limits: &Limits) -> Result<(&'a [u8], 
     if target.len() > limits.uri_bytes_max {
         return Err(Malformed::new(414, "the request target is too long"));
     }
-    if target.is_empty() || target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+    if target.is_empty() || !target.iter().copied().all(is_of_target) {
         return Err(Malformed::bad("the request target is not valid"));
     }
     let http11 = match parts.next().unwrap_or_default() {
@@ -113,6 +124,12 @@ fn check_request_line<'a>(line: &'a [u8], limits: &Limits) -> Result<(&'a [u8], 
     };
     check_method(method, target)?;
     Ok((target, http11))
+}
+
+/// Visible ASCII but `#`: a fragment is never sent (RFC 9112 section 3.2), and who drops it routes by another
+/// path than who does not.
+fn is_of_target(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'#'
 }
 
 fn is_other_version(version: &[u8]) -> bool {
@@ -145,6 +162,7 @@ struct Fields<'a> {
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
+    refuses_upgrade: bool,
     connection_upgrade: bool,
 }
 
@@ -166,6 +184,7 @@ impl<'a> Fields<'a> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value),
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                self.refuses_upgrade |= !may_switch(value);
                 self.upgrade = true;
                 Ok(())
             }
@@ -177,6 +196,8 @@ impl<'a> Fields<'a> {
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value),
+            // Applications that see fields as variables cannot tell them from the real ones.
+            14 | 17 if is_imitation(name) => Err(Malformed::bad("a header name imitates one that frames")),
             _ => Ok(()),
         }
     }
@@ -185,8 +206,7 @@ impl<'a> Fields<'a> {
         if self.host.replace(value).is_some() {
             return Err(Malformed::bad("there is more than one Host"));
         }
-        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
-        if value.iter().all(allowed) { Ok(()) } else { Err(Malformed::bad("the Host is not valid")) }
+        if is_host(value) { Ok(()) } else { Err(Malformed::bad("the Host is not valid")) }
     }
 
     fn content_length(&mut self, value: &[u8]) -> Result<(), Malformed> {
@@ -233,12 +253,64 @@ impl<'a> Fields<'a> {
         if self.http11 && self.host.is_none() {
             return Err(Malformed::bad("the Host is missing"));
         }
+        let switches = self.http11 && self.upgrade && !self.refuses_upgrade && self.connection_upgrade;
         match (self.chunked, self.length) {
             (true, Some(_)) => Err(Malformed::bad("both Content-Length and Transfer-Encoding")),
-            _ if self.http11 && self.upgrade && self.connection_upgrade => Ok(Framing::Upgrade),
+            (false, None | Some(0)) if switches => Ok(Framing::Upgrade),
+            _ if switches => Err(Malformed::bad("a request to switch protocols has a body")),
             (true, None) => Ok(Framing::Chunked),
             (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
         }
+    }
+}
+
+/// Whether a switch to these protocols may be passed on. Another HTTP or TLS within a connection would lead
+/// past every rule there is here, so that such an `Upgrade` is ignored (RFC 9110 section 7.8 allows that).
+pub(crate) fn may_switch(protocols: &[u8]) -> bool {
+    protocols.split(|byte| *byte == b',').all(|protocol| {
+        let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default().trim_ascii();
+        !["h2c", "h2", "http", "tls"].iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+    })
+}
+
+fn is_imitation(name: &[u8]) -> bool {
+    let is_like = |real: &[u8]| {
+        let like =
+            |(one, other): (&u8, &u8)| one.eq_ignore_ascii_case(other) || (*one == b'_' && *other == b'-');
+        name.len() == real.len() && name.iter().zip(real).all(like)
+    };
+    is_like(b"content-length") || is_like(b"transfer-encoding")
+}
+
+/// RFC 9110 section 4.2.1 and 7.2: a host that is not empty, and a port that there is. No user, no path.
+fn is_host(value: &[u8]) -> bool {
+    let (host, rest) = if value.starts_with(b"[") {
+        let end = memchr(b']', value).map_or(value.len(), |end| end + 1);
+        value.split_at(end)
+    } else {
+        value.split_at(memchr(b':', value).unwrap_or(value.len()))
+    };
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
+    let is_valid = match host {
+        [b'[', address @ .., b']'] => {
+            std::str::from_utf8(address).is_ok_and(|it| it.parse::<Ipv6Addr>().is_ok())
+        }
+        name => !name.is_empty() && name.iter().all(is_name),
+    };
+    is_valid && (rest.is_empty() || rest.strip_prefix(b":").is_some_and(is_port))
+}
+
+/// None at all is allowed behind the colon (RFC 3986 section 3.2.3).
+fn is_port(digits: &[u8]) -> bool {
+    let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u16>().ok());
+    digits.is_empty() || digits.iter().all(u8::is_ascii_digit) && number.is_some()
+}
+
+/// Whether these bytes may begin a request: TLS on a port without it is told at once.
+pub(crate) fn may_begin(bytes: &[u8]) -> Result<(), Malformed> {
+    match bytes.first() {
+        Some(byte) if !is_token(*byte) && *byte != b'\r' => Err(Malformed::bad("this is not HTTP")),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -247,25 +319,21 @@ fn starts_with_ignore_case(text: &[u8], prefix: &[u8]) -> bool {
 }
 
 /// RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn limits() -> Limits {
         Limits {
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
-            keepalive_timeout: Duration::from_secs(75),
             header_bytes_max: 32 << 10,
             headers_max: 5,
             uri_bytes_max: 64,
             body_bytes_max: 1 << 20,
-            response_header_bytes_max: 64 << 10,
+            ..Limits::default()
         }
     }
 
@@ -306,6 +374,8 @@ mod tests {
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: xchunked\r\n",
             "Host: b\r\n",
+            "Content_Length: 1\r\n",
+            "Transfer-encoding: chunked\r\nUpgrade: websocket\r\nConnection: upgrade\r\n",
             "X : y\r\n",
             " X: folded\r\n",
             "X: a\0b\r\n",
@@ -314,6 +384,46 @@ mod tests {
             "no colon\r\n",
         ] {
             assert_eq!(with_fields(refused), Err(400), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn no_other_http_is_switched_to() {
+        for ignored in ["h2c", "websocket, h2c", "HTTP/2.0", "TLS/1.0", "H2"] {
+            let fields = format!("Upgrade: {ignored}\r\nConnection: Upgrade\r\n");
+            assert_eq!(with_fields(&fields), Ok(Framing::Length(0)), "{ignored}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_a_port() {
+        let host = |host: &str| status(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).is_ok();
+        for good in
+            ["a", "a.b.:80", "1.2.3.4:65535", "[::1]", "[2001:db8::1]:8080", "a:", "xn--nxasmq6b", "a_b"]
+        {
+            assert!(host(good), "{good}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "a:b",
+            "a:65536",
+            "a:+80",
+            "a:80:80",
+            "u@a",
+            "a/b",
+            "a b",
+            "[::1",
+            "[::1]x",
+            "[a]",
+            "::1",
+            "a?",
+            "a#",
+            "a\\b",
+            "\u{e9}",
+            "[::1%25eth0]",
+        ] {
+            assert!(!host(bad), "{bad:?}");
         }
     }
 
@@ -339,6 +449,8 @@ mod tests {
             "GET  / HTTP/1.1",
             "GET /\0 HTTP/1.1",
             "GET a HTTP/1.1",
+            "GET /a#b HTTP/1.1",
+            "GET /\u{e9} HTTP/1.1",
         ] {
             assert_eq!(line(refused), Err(400), "{refused:?}");
         }

@@ -40,7 +40,7 @@ fn is_override(name: &str) -> bool {
 fn is_word_of_a_proxy(name: &str) -> bool {
     match name.strip_prefix("x-forwarded-") {
         Some(rest) => !matches!(rest, "for" | "proto" | "host"),
-        None => matches!(name, "forwarded" | "x-real-ip"),
+        None => matches!(name, "forwarded" | "x-real-ip" | "client-cert" | "client-cert-chain"),
     }
 }
 
@@ -59,6 +59,8 @@ mod tests {
             "X-Forwarded-Prefix",
             "X-Forwarded-Proto",
             "X-Real-IP",
+            "Client-Cert",
+            "Client-Cert-Chain",
             "Forwarded",
             "Accept",
         ];
@@ -75,7 +77,15 @@ mod tests {
     #[test]
     fn overrides_go_and_only_a_trusted_proxy_speaks_of_itself() {
         assert_eq!(left(false, &[]), ["accept", "x-forwarded-proto"]);
-        let words = ["accept", "forwarded", "x-forwarded-prefix", "x-forwarded-proto", "x-real-ip"];
+        let words = [
+            "accept",
+            "client-cert",
+            "client-cert-chain",
+            "forwarded",
+            "x-forwarded-prefix",
+            "x-forwarded-proto",
+            "x-real-ip",
+        ];
         assert_eq!(left(true, &[]), words);
         let passed = ["x-original-url", "content_length"];
         assert_eq!(left(false, &passed), ["accept", "content_length", "x-forwarded-proto", "x-original-url"]);

@@ -4,9 +4,11 @@
 //! calls the rooms: `begin` (who, which route), `copies` (the cache), `exchange` (attempts, retries, giving
 //! up), `finish` (counters, record). Pingora's words stay in here.
 
+mod admission;
 mod answer;
 mod attempt;
 mod begin;
+mod chunks;
 mod classify;
 mod connection;
 mod context;
@@ -20,15 +22,20 @@ mod head;
 mod hops;
 mod hygiene;
 mod kept;
+mod listener;
 mod own;
 mod page;
 mod peer;
+mod places;
+mod proxy_header;
 mod request_id;
 mod route;
 mod rules;
 mod snapshot;
+mod socket;
 mod stores;
 mod stream;
+mod tls;
 mod trace;
 mod variables;
 mod watchdog;

@@ -7,7 +7,7 @@ use goodgate_failure::Cause;
 use goodgate_telemetry::Origin;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_error::Result;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use crate::answer::ErrorAnswer;
@@ -40,14 +40,50 @@ impl OwnAnswer {
     }
 }
 
+/// Whether the listener sends this request to `https`: not if a trusted proxy in front has spoken it already.
+pub(crate) fn is_redirected(request: &RequestHeader, context: &Context) -> bool {
+    let client = context.client.as_ref();
+    client.is_some_and(|client| client.redirect_to_https.is_some())
+        && !context.is_https
+        // Authorities prove by it, and only without TLS, who holds a name (RFC 8555 section 8.3).
+        && !request.uri.path().starts_with("/.well-known/acme-challenge/")
+}
+
+/// Why it cannot be sent there: nobody knows where that is.
+pub(crate) fn https_refusal(request: &RequestHeader) -> Option<ErrorAnswer> {
+    variables::host(request)
+        .is_empty()
+        .then(|| ErrorAnswer { details: NO_HOST, ..ErrorAnswer::of(Cause::HttpRequestError) })
+}
+
+const NO_HOST: &str = "The Host is missing.";
+
+/// Sends the request to the same address with `https`, where the listener says so.
+pub(crate) async fn redirect_to_https(session: &mut Session, context: &mut Context) -> Result<bool> {
+    let port = context.client.as_ref().and_then(|client| client.redirect_to_https);
+    let Some(port) = port.filter(|_| is_redirected(session.req_header(), context)) else {
+        return Ok(false);
+    };
+    let request = session.req_header();
+    let host = variables::host(request);
+    let port = if port.get() == 443 { String::new() } else { format!(":{port}") };
+    let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let location = ["https://", &*host, &port, target].concat();
+    // The method stays what it is.
+    let mut response = ResponseHeader::build(StatusCode::PERMANENT_REDIRECT, Some(3))?;
+    response.insert_header(header::LOCATION, location)?;
+    context.outcome.origin = Origin::Goodgate;
+    write(session, context, response, Bytes::new()).await?;
+    Ok(true)
+}
+
 /// Why the route's own answer cannot be given: it names the host, and the request (HTTP/1.0) has none.
 pub(crate) fn refusal(session: &Session, own: &OwnAnswer) -> Option<ErrorAnswer> {
     let OwnAnswer::Redirect { to: FieldValue::Filled(template), .. } = own else {
         return None;
     };
     let lacks_host = template.has(Variable::Host) && variables::host(session.req_header()).is_empty();
-    let details = "The Host is missing.";
-    lacks_host.then(|| ErrorAnswer { details, ..ErrorAnswer::of(Cause::HttpRequestError) })
+    lacks_host.then(|| ErrorAnswer { details: NO_HOST, ..ErrorAnswer::of(Cause::HttpRequestError) })
 }
 
 /// Gives the route's own answer, if it has one.
@@ -59,7 +95,7 @@ pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Resu
         return Ok(false);
     };
     context.outcome.origin = Origin::Goodgate;
-    let (mut response, body) = match own {
+    let (response, body) = match own {
         OwnAnswer::Redirect { to, status } => {
             let mut response = ResponseHeader::build(*status, Some(4))?;
             let to = variables::value(to, session.req_header(), context)?;
@@ -74,6 +110,16 @@ pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Resu
             (response, body.clone())
         }
     };
+    write(session, context, response, body).await?;
+    Ok(true)
+}
+
+async fn write(
+    session: &mut Session,
+    context: &Context,
+    mut response: ResponseHeader,
+    body: Bytes,
+) -> Result<()> {
     if !matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         response.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
@@ -85,5 +131,5 @@ pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Resu
         session.write_response_body(Some(body), true).await?;
     }
     session.as_downstream_mut().finish_body().await?;
-    Ok(true)
+    Ok(())
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use goodgate_config::{Config, Limits, LogFormat, defaults};
+use goodgate_config::{Certificate, Config, Limits, Listener, LogFormat, defaults};
 use goodgate_telemetry::{
     AccessLog, Format, LogPolicy, Mask, Metrics, Ring, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
 };
@@ -20,8 +20,10 @@ use ipnet::IpNet;
 use crate::gate::{Gate, Verifier};
 use crate::hops::Trail;
 use crate::kept::KeptConnections;
+use crate::listener::Entrance;
 use crate::own::OwnAnswer;
 use crate::peer::BackendTls;
+use crate::places::Places;
 use crate::route::{Route, Router};
 use crate::stores::Stores;
 
@@ -35,6 +37,7 @@ pub struct Snapshot {
     /// The share of requests traced where the client does not decide.
     pub(crate) trace_share: f64,
     upstreams: Vec<Arc<Upstream>>,
+    listeners: Vec<Listener>,
 }
 
 /// The running gateway: the snapshot in force, and what no reload touches.
@@ -50,6 +53,8 @@ pub struct Live {
     pub(crate) kept: Arc<KeptConnections>,
     pub(crate) traces: Option<Traces>,
     pub(crate) trail: Trail,
+    pub(crate) places: Arc<Places>,
+    entrances: Vec<Arc<Entrance>>,
     draining: AtomicBool,
     requests: AtomicUsize,
 }
@@ -77,6 +82,8 @@ impl Live {
             kept: KeptConnections::new(now),
             traces,
             trail: Trail::new(fastrand::u64(..)),
+            places: Arc::default(),
+            entrances: Entrance::of_all(&config.listeners),
             draining: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
         }
@@ -91,12 +98,35 @@ impl Live {
     /// Puts a prepared snapshot in force for all requests that begin from now on.
     pub fn swap(&self, snapshot: Snapshot) {
         self.ring.hold(snapshot.upstream_names());
+        for entrance in &self.entrances {
+            entrance.change(&snapshot.listeners);
+        }
         self.snapshot.store(Arc::new(snapshot));
     }
 
     /// The upstreams in force.
     pub fn upstreams(&self) -> Vec<Arc<Upstream>> {
         self.snapshot.load().upstreams.clone()
+    }
+
+    /// The certificates that clients are shown, each once.
+    pub fn certificates(&self) -> Vec<Arc<Certificate>> {
+        let mut all: Vec<_> = self.entrances.iter().flat_map(|entrance| entrance.certificates()).collect();
+        all.sort_by(|a, b| (a.cert(), a.key()).cmp(&(b.cert(), b.key())));
+        all.dedup_by(|a, b| (a.cert(), a.key()) == (b.cert(), b.key()));
+        all
+    }
+
+    /// From the next handshake on clients are shown this certificate instead of the one from the same files.
+    pub fn renew(&self, certificate: &Arc<Certificate>) {
+        for entrance in &self.entrances {
+            entrance.renew(certificate);
+        }
+    }
+
+    /// The terms of the listener that stands at this place in the configuration of the start.
+    pub(crate) fn entrance(&self, at: usize) -> Option<&Arc<Entrance>> {
+        self.entrances.get(at)
     }
 
     /// What each store holds.
@@ -265,6 +295,7 @@ fn build(
         log: log_policy(&config.access_log),
         trace_share: config.tracing.as_ref().map_or(0.0, |tracing| tracing.sample),
         upstreams,
+        listeners: config.listeners.clone(),
     }
 }
 

@@ -22,7 +22,10 @@ use pingora_core::protocols::{
     UniqueID,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use crate::chunks::{Broken, Chunks};
+use crate::socket::Socket;
 
 /// How much of following requests is read while one is under way.
 const AHEAD_BYTES_MAX: usize = 16 << 10;
@@ -37,33 +40,60 @@ const GATHER_BYTES_MAX: usize = 16 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
+/// How long a client that sends nothing more may still wait for its answer. Most who close have left, but some
+/// only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
+const HALF_CLOSED: Duration = Duration::from_secs(1);
+
 /// What of the incoming bytes belongs to the request under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Grant {
     /// This many bytes.
     Bytes(u64),
-    /// All: the end is not known beforehand (chunked, upgraded).
+    /// Those of a chunked body, as far as it has been read.
+    Chunked(Chunks),
+    /// All: what follows is no HTTP (upgraded), or is not read any more.
     Everything,
 }
 
-/// A client's TCP connection with its buffers.
+impl Grant {
+    /// Takes bytes in; how many of them are covered. Only a chunked body can be wrong.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Bytes(left) => *left = left.saturating_sub(bytes.len() as u64),
+            Self::Chunked(chunks) => {
+                let count = chunks.take(bytes).map_err(|Broken| io::ErrorKind::InvalidData)?;
+                if chunks.is_end() {
+                    *self = Self::Bytes(0);
+                }
+                return Ok(count);
+            }
+            Self::Everything => {}
+        }
+        Ok(bytes.len())
+    }
+}
+
+/// A client's connection with its buffers.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
-    tcp: Option<TcpStream>,
+    socket: Option<Socket>,
     ahead: BytesMut,
     grant: Grant,
     out: BytesMut,
     lingers: bool,
+    /// Runs since the client has closed its side behind a complete request.
+    half_closed: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientStream {
-    pub(crate) fn new(tcp: TcpStream) -> Self {
+    pub(crate) fn new(socket: Socket) -> Self {
         Self {
-            tcp: Some(tcp),
+            socket: Some(socket),
             ahead: BytesMut::new(),
             grant: Grant::Bytes(0),
             out: BytesMut::new(),
             lingers: false,
+            half_closed: None,
         }
     }
 
@@ -79,9 +109,16 @@ impl ClientStream {
 
     /// Reads more ahead; zero is the end.
     pub(crate) async fn read_ahead(&mut self) -> io::Result<usize> {
-        let Some(tcp) = &mut self.tcp else { return Ok(0) };
+        let Some(socket) = &mut self.socket else { return Ok(0) };
         self.ahead.reserve(READ_BYTES);
-        tcp.read_buf(&mut self.ahead).await
+        socket.read_buf(&mut self.ahead).await
+    }
+
+    /// Says farewell to a client that is owed nothing: with TLS it can tell that nothing was cut off.
+    pub(crate) fn say_goodbye(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.close_notify();
+        }
     }
 
     /// Takes back what was granted to the request that has ended.
@@ -103,12 +140,13 @@ impl ClientStream {
     pub(crate) fn grant(&mut self, grant: Grant, lingers: bool) {
         self.grant = grant;
         self.lingers = lingers;
+        self.half_closed = None;
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(tcp) = &mut self.tcp else { return Poll::Ready(Ok(0)) };
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(0)) };
         self.ahead.reserve(READ_BYTES.min(AHEAD_BYTES_MAX));
-        let future = std::pin::pin!(tcp.read_buf(&mut self.ahead));
+        let future = std::pin::pin!(socket.read_buf(&mut self.ahead));
         future.poll(context)
     }
 
@@ -116,51 +154,62 @@ impl ClientStream {
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ahead.len() < AHEAD_BYTES_MAX {
             if ready!(self.poll_fill(context))? == 0 {
-                return Poll::Ready(Ok(()));
+                let wait = self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED)));
+                return wait.as_mut().poll(context).map(Ok);
             }
         }
         // The buffer is full and the request goes on without us: whoever finishes it wakes the task.
         Poll::Pending
     }
 
-    fn poll_tcp_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let Some(tcp) = &mut self.tcp else {
+            let Some(socket) = &mut self.socket else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
-            let written = ready!(Pin::new(tcp).poll_write(context, &self.out))?;
+            let written = ready!(Pin::new(socket).poll_write(context, &self.out))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.out.advance(written);
         }
-        Poll::Ready(Ok(()))
+        match &mut self.socket {
+            // What was written may wait as ciphertext.
+            Some(tls @ Socket::Tls(_)) => Pin::new(tls).poll_flush(context),
+            Some(Socket::Plain(_)) | None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Whether the request has been read to its end, and was no change of protocol.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.grant == Grant::Bytes(0)
     }
 
     fn owes_nothing(&self) -> bool {
-        !self.lingers || self.grant == Grant::Bytes(0)
+        !self.lingers || self.is_spent()
     }
 }
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
-        if let (Some(tcp), false) = (&self.tcp, self.out.is_empty()) {
+        if let (Some(socket), false) = (&mut self.socket, self.out.is_empty()) {
             // An answer that is cut short: what there is of it shows that it was one.
-            let _ = tcp.try_write(&self.out);
+            socket.write_now(&self.out);
         }
         if self.owes_nothing() {
             return;
         }
-        if let (Some(tcp), Ok(runtime)) = (self.tcp.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(linger(tcp));
+        if let (Some(socket), Ok(runtime)) = (self.socket.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(linger(socket));
         }
     }
 }
 
 /// Closes our side and reads on for a while.
-async fn linger(mut tcp: TcpStream) {
+async fn linger(mut socket: Socket) {
     let drain = async {
-        tcp.shutdown().await?;
+        socket.shutdown().await?;
+        let tcp = socket.tcp_mut();
         let mut waste = [0; 4096];
         let mut total = 0;
         while total < LINGER_BYTES_MAX {
@@ -184,31 +233,27 @@ impl AsyncRead for ClientStream {
         let this = &mut *self;
         // Pingora reads here whenever it waits: what has been gathered has waited long enough. If there is
         // no room the write side wakes the task; reading goes on meanwhile.
-        if let Poll::Ready(Err(error)) = this.poll_tcp_flush(context) {
+        if let Poll::Ready(Err(error)) = this.poll_send(context) {
             return Poll::Ready(Err(error));
         }
         let room = buffer.remaining();
         let limit = match this.grant {
             Grant::Bytes(0) => return this.poll_closed(context),
             Grant::Bytes(left) => room.min(usize::try_from(left).unwrap_or(usize::MAX)),
-            Grant::Everything => room,
+            Grant::Chunked(_) | Grant::Everything => room,
         };
-        let count = if this.ahead.is_empty() {
-            let Some(tcp) = &mut this.tcp else { return Poll::Ready(Ok(())) };
+        if this.ahead.is_empty() {
+            let Some(socket) = &mut this.socket else { return Poll::Ready(Ok(())) };
             let mut part = ReadBuf::new(buffer.initialize_unfilled_to(limit));
-            ready!(Pin::new(tcp).poll_read(context, &mut part))?;
-            let count = part.filled().len();
+            ready!(Pin::new(socket).poll_read(context, &mut part))?;
+            let count = this.grant.take(part.filled())?;
+            this.ahead.extend_from_slice(part.filled().get(count..).unwrap_or_default());
             buffer.advance(count);
-            count
         } else {
             let part = this.ahead.get(..limit.min(this.ahead.len())).unwrap_or_default();
-            buffer.put_slice(part);
-            let count = part.len();
+            let count = this.grant.take(part)?;
+            buffer.put_slice(part.get(..count).unwrap_or_default());
             this.ahead.advance(count);
-            count
-        };
-        if let Grant::Bytes(left) = &mut this.grant {
-            *left = left.saturating_sub(count as u64);
         }
         Poll::Ready(Ok(()))
     }
@@ -228,13 +273,15 @@ impl AsyncWrite for ClientStream {
             this.out.extend_from_slice(data);
             return Poll::Ready(Ok(data.len()));
         }
-        let Some(tcp) = &mut this.tcp else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let Some(socket) = &mut this.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
         if this.out.is_empty() {
-            return Pin::new(tcp).poll_write(context, data);
+            return Pin::new(socket).poll_write(context, data);
         }
         let gathered = this.out.len();
         let parts = [IoSlice::new(&this.out), IoSlice::new(data)];
-        let written = ready!(Pin::new(tcp).poll_write_vectored(context, &parts))?;
+        let written = ready!(Pin::new(socket).poll_write_vectored(context, &parts))?;
         this.out.advance(written.min(gathered));
         match written.checked_sub(gathered) {
             Some(of_data) if of_data > 0 => Poll::Ready(Ok(of_data)),
@@ -248,13 +295,13 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_tcp_flush(context)
+        self.poll_send(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_tcp_flush(context))?;
-        match &mut self.tcp {
-            Some(tcp) => Pin::new(tcp).poll_shutdown(context),
+        ready!(self.poll_send(context))?;
+        match &mut self.socket {
+            Some(socket) => Pin::new(socket).poll_shutdown(context),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -270,7 +317,7 @@ impl Shutdown for ClientStream {
 
 impl UniqueID for ClientStream {
     fn id(&self) -> i32 {
-        self.tcp.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+        self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 }
 

@@ -31,8 +31,12 @@ fn write(variable: Variable, request: &RequestHeader, context: &Context, text: &
         Variable::Path => text.push_str(request.uri.path()),
         Variable::Query => text.push_str(request.uri.query().unwrap_or_default()),
         Variable::PathAndQuery => text.push_str(target.map_or("/", http::uri::PathAndQuery::as_str)),
-        Variable::Scheme => text.push_str(scheme(request, context)),
+        Variable::Scheme => text.push_str(context.scheme()),
         Variable::RequestId => text.push_str(context.request_id.as_str()),
+        Variable::ClientCertSubject => {
+            let identity = context.client.as_ref().and_then(|client| client.identity.as_ref());
+            text.push_str(identity.map(|identity| identity.subject.as_str()).unwrap_or_default());
+        }
         Variable::ClientIp => {
             if let Some(ip) = context.client_ip {
                 // Writing to a text does not fail.
@@ -46,10 +50,4 @@ fn write(variable: Variable, request: &RequestHeader, context: &Context, text: &
 pub(crate) fn host(request: &RequestHeader) -> Cow<'_, str> {
     let host = forward::asked_host(request).unwrap_or_default();
     bare(std::str::from_utf8(host).unwrap_or_default())
-}
-
-/// Every listener is plain for now; a trusted proxy may have spoken TLS.
-fn scheme(request: &RequestHeader, context: &Context) -> &'static str {
-    let told = request.headers.get("x-forwarded-proto").filter(|_| context.is_trusted);
-    if told.is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(b"https")) { "https" } else { "http" }
 }

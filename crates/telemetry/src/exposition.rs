@@ -1,7 +1,6 @@
 //! The text that `/metrics` answers. What is a state rather than an event (backends, stores, connections)
 //! is written down at the moment of the scrape, so that series go when their address does.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,10 +15,12 @@ impl Metrics {
         &self,
         upstreams: &[Arc<Upstream>],
         stores: impl Iterator<Item = (&'a str, StoreUsage)>,
+        certificates: &[(String, SystemTime)],
     ) -> Result<String, prometheus::Error> {
         let _one_at_a_time = self.scrape.lock();
         self.write_backends(upstreams);
         self.write_stores(stores);
+        self.write_certificates(certificates);
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
@@ -35,13 +36,6 @@ impl Metrics {
         self.config.last_success.set(seconds.as_secs_f64());
         self.config.hash.reset();
         self.config.hash.with_label_values(&[format!("{hash:016x}")]).set(1);
-    }
-
-    /// The gauges of one listener's connections: those with a request under way, and the idle ones.
-    pub fn connections(&self, listener: SocketAddr) -> (prometheus::IntGauge, prometheus::IntGauge) {
-        let listener = listener.to_string();
-        let gauge = |state| self.requests.connections.with_label_values(&[listener.as_str(), state]);
-        (gauge("active"), gauge("idle"))
     }
 
     fn write_backends(&self, upstreams: &[Arc<Upstream>]) {

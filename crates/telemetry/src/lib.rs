@@ -6,6 +6,7 @@
 mod access_log;
 mod causes;
 mod collector;
+mod entrance;
 mod error_log;
 mod events;
 mod exposition;
@@ -22,6 +23,7 @@ mod trace_context;
 mod traces;
 
 pub use access_log::{AccessLog, Format, LogPolicy, Target};
+pub use entrance::{Handshake, ListenerMetrics, TurnedAway};
 pub use error_log::ErrorLog;
 pub use events::backend_changed;
 pub use handles::{By, CacheResult, Origin, RouteMetrics, UpstreamMetrics};

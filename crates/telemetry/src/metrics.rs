@@ -36,6 +36,7 @@ pub struct StoreUsage {
 #[derive(Debug)]
 pub struct Metrics {
     pub(crate) registry: Registry,
+    pub(crate) entrance: EntranceFamilies,
     pub(crate) requests: RequestFamilies,
     pub(crate) backends: BackendFamilies,
     pub(crate) dns: DnsFamilies,
@@ -61,6 +62,7 @@ impl Metrics {
         info.with_label_values(&[build.version, build.revision]).set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self {
+            entrance: EntranceFamilies::declare(&to)?,
             requests: RequestFamilies::declare(&to)?,
             backends: BackendFamilies::declare(&to)?,
             dns: DnsFamilies::declare(&to)?,
@@ -75,6 +77,58 @@ impl Metrics {
     }
 }
 
+/// What happens before there is a request.
+#[derive(Debug)]
+pub(crate) struct EntranceFamilies {
+    pub(crate) connections: IntGaugeVec,
+    pub(crate) turned_away: IntCounterVec,
+    pub(crate) made_room: IntCounterVec,
+    pub(crate) handshakes: IntCounterVec,
+    pub(crate) expiry: IntGaugeVec,
+    pub(crate) reloads: IntCounterVec,
+}
+
+impl EntranceFamilies {
+    fn declare(to: &Declare<'_>) -> Declared<Self> {
+        let families = Self {
+            connections: to.gauges(
+                "goodgate_client_connections",
+                "Client connections",
+                &["listener", "state"],
+            )?,
+            turned_away: to.counters(
+                "goodgate_client_connections_refused_total",
+                "Client connections that were turned away",
+                &["listener", "reason"],
+            )?,
+            made_room: to.counters(
+                "goodgate_client_connections_reclaimed_total",
+                "Idle client connections that were closed to make room for others",
+                &["listener"],
+            )?,
+            handshakes: to.counters(
+                "goodgate_tls_handshakes_total",
+                "TLS handshakes with clients",
+                &["listener", "result"],
+            )?,
+            expiry: to.gauges(
+                "goodgate_certificate_expiry_timestamp_seconds",
+                "When a certificate that clients are shown ends",
+                &["certificate"],
+            )?,
+            reloads: to.counters(
+                "goodgate_certificate_reloads_total",
+                "Changes of certificate files that were noticed",
+                &["result"],
+            )?,
+        };
+        for result in ["ok", "failed"] {
+            families.reloads.with_label_values(&[result]);
+        }
+        Ok(families)
+    }
+}
+
 /// What clients were answered.
 #[derive(Debug)]
 pub(crate) struct RequestFamilies {
@@ -84,7 +138,6 @@ pub(crate) struct RequestFamilies {
     pub(crate) duration: HistogramVec,
     pub(crate) forgotten: IntCounterVec,
     pub(crate) client_aborts: IntCounterVec,
-    pub(crate) connections: IntGaugeVec,
 }
 
 impl RequestFamilies {
@@ -120,11 +173,6 @@ impl RequestFamilies {
                 "goodgate_client_aborts_total",
                 "Clients that left",
                 &["upstream", "phase"],
-            )?,
-            connections: to.gauges(
-                "goodgate_client_connections",
-                "Client connections",
-                &["listener", "state"],
             )?,
         })
     }

@@ -11,6 +11,7 @@ mod cache;
 mod errors;
 mod headers;
 mod health;
+mod listener;
 mod logs;
 mod route;
 mod server;
@@ -43,7 +44,7 @@ pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Conf
     let caches = routes.iter().any(|route| route.cache.is_some());
     Some(Config {
         server: server::server(&top),
-        listeners: server::listeners(&top),
+        listeners: listener::listeners(&top, folder),
         admin: server::admin(&top, folder),
         limits,
         trusted_proxies: server::trusted_proxies(&top),

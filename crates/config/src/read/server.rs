@@ -1,8 +1,7 @@
-//! `server`, `listeners`, `admin`, `limits` and `trusted_proxies`.
+//! `server`, `admin`, `limits` and `trusted_proxies`.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,10 +12,12 @@ use crate::address::{parse_listen, parse_resolver};
 use crate::kind::{duration, integer, size, text, text_as, wrong};
 use crate::tree::Node;
 use crate::view::{Map, View};
-use crate::{Admin, Limits, Listener, Server, Token, defaults, keys};
+use crate::{Admin, Limits, Server, Token, defaults, keys};
 
 const THREADS_MAX: usize = 1024;
 const UPSTREAM_KEEPALIVE_MAX: usize = 65_536;
+/// More open files than a process can have.
+const CONNECTIONS_MAX: usize = 10_000_000;
 /// The engine reads a header into a buffer of this size at most, with this many fields at most.
 const HEADER_BYTES_MAX: u64 = 1 << 20;
 const HEADERS_MAX: usize = 256;
@@ -55,33 +56,7 @@ fn resolvers(view: &View<'_>) -> Vec<SocketAddr> {
     resolvers
 }
 
-/// At least one; no address twice, that of `admin` included. Port 0 is another port each time.
-pub(super) fn listeners(top: &Map<'_>) -> Vec<Listener> {
-    let Some(view) = top.get("listeners") else {
-        return vec![Listener { address: defaults::LISTENER }];
-    };
-    let items = view.list().unwrap_or_default();
-    if view.items().is_some_and(|items| items.is_empty()) {
-        view.problem("found an empty list; allowed: at least one listener");
-    }
-    let mut taken: HashMap<SocketAddr, String> = HashMap::new();
-    if let Some(address) = admin_address(top) {
-        taken.insert(address, "admin.address".to_owned());
-    }
-    items.iter().filter_map(|item| listener(item, &mut taken)).collect()
-}
-
-fn listener(item: &View<'_>, taken: &mut HashMap<SocketAddr, String>) -> Option<Listener> {
-    let view = item.map(&keys::LISTENER)?.required("address")?;
-    let address = view.read(text_as(parse_listen))?;
-    if let Some(other) = taken.get(&address).filter(|_| address.port() > 0) {
-        view.problem(format!("{address} is taken by `{other}` already"));
-    }
-    taken.entry(address).or_insert_with(|| view.path().to_owned());
-    Some(Listener { address })
-}
-
-fn admin_address(top: &Map<'_>) -> Option<SocketAddr> {
+pub(super) fn admin_address(top: &Map<'_>) -> Option<SocketAddr> {
     let map = top.section("admin", &keys::ADMIN);
     if map.has("address") { map.read("address", text_as(parse_listen)) } else { Some(defaults::ADMIN) }
 }
@@ -102,7 +77,18 @@ pub(super) fn limits(top: &Map<'_>) -> Limits {
     let limits = Limits {
         header_timeout: time("header_timeout", defaults::HEADER_TIMEOUT),
         body_timeout: time("body_timeout", defaults::BODY_TIMEOUT),
+        write_timeout: time("write_timeout", defaults::CLIENT_WRITE_TIMEOUT),
         keepalive_timeout: time("keepalive_timeout", defaults::KEEPALIVE_TIMEOUT),
+        handshake_timeout: time("handshake_timeout", defaults::HANDSHAKE_TIMEOUT),
+        connections_max: map
+            .read("max_connections", integer(1..=CONNECTIONS_MAX))
+            .unwrap_or(defaults::CONNECTIONS_MAX),
+        connections_per_ip_max: map
+            .read("max_connections_per_ip", integer(0..=u32::MAX))
+            .and_then(NonZeroU32::new),
+        requests_per_connection_max: map
+            .read("max_requests_per_connection", integer(1..=u32::MAX))
+            .unwrap_or(defaults::REQUESTS_PER_CONNECTION_MAX),
         header_bytes_max,
         headers_max: map.read("max_headers", integer(1..=HEADERS_MAX)).unwrap_or(defaults::HEADERS_MAX),
         uri_bytes_max: bytes(&map, "max_uri_bytes", 1, defaults::URI_BYTES_MAX.min(header_bytes_max)),

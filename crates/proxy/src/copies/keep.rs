@@ -54,7 +54,7 @@ pub(crate) fn invalidate(context: &Context, session: &Session) {
     let Some((_, room)) = context.route.as_ref().and_then(|route| route.cache.as_ref()) else {
         return;
     };
-    let key = key(request);
+    let key = key(request, context.scheme());
     if room.store.soft_purge(&key)
         && let Some(copy) = room.store.find(&key, &request.headers)
     {

@@ -80,14 +80,14 @@ pub(crate) fn begin(session: &Session, context: &mut Context) {
         context.copying.bypassed = true;
         return;
     }
-    context.copying.request = Some((key(request), facts));
+    context.copying.request = Some((key(request, context.scheme()), facts));
 }
 
 /// Under which a request's answer is kept: scheme, host and port, path and query.
-fn key(request: &RequestHeader) -> Key {
+fn key(request: &RequestHeader, scheme: &str) -> Key {
     let host = forward::asked_host(request).unwrap_or_default().to_ascii_lowercase();
     let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    Key::new("http", &host, target.as_bytes())
+    Key::new(scheme, &host, target.as_bytes())
 }
 
 /// The copy for this request, of whatever kind.

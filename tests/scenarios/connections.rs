@@ -1,0 +1,185 @@
+//! Connections of clients before there is a request: how many there may be, and who is behind them.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
+
+use crate::harness::backend::Gate;
+use crate::harness::gateway::folder;
+use crate::harness::tls::{Authority, valid};
+use crate::harness::{Act, Backend, Connection, Gateway, eventually};
+
+/// A gateway before one backend; `listener` is more of its listener, `more` are other sections.
+async fn start(listener: &str, backend: &Backend, more: &str) -> Gateway {
+    let folder = folder();
+    let log = folder.join("access.log");
+    let text = format!(
+        "listeners: [{{ address: '127.0.0.1:0'{listener} }}]\nadmin: {{ address: '127.0.0.1:0' }}\n\
+         access_log: {{ path: {} }}\nupstreams: {{ app: ['{}'] }}\nroutes: [{{ upstream: app }}]\n{more}",
+        log.display(),
+        backend.address
+    );
+    Gateway::start_in(folder, &text).await
+}
+
+/// A connection that has been answered once.
+async fn used(gateway: &Gateway) -> Connection {
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    assert_eq!(connection.get("/").await.unwrap().status, 200);
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_limit_the_longest_idle_connection_gives_way_and_a_busy_one_never() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let gateway = start("", &backend, "limits: { max_connections: 3 }\n").await;
+    let mut first = used(&gateway).await;
+    let [mut second, mut third] = [used(&gateway).await, used(&gateway).await];
+    // Who has just been used does not give way at once.
+    eventually("somebody gives way", || async {
+        let mut connection = Connection::open(gateway.address).await.unwrap();
+        connection.get("/").await.is_ok_and(|answer| answer.status == 200)
+    })
+    .await;
+    assert!(first.closes(Duration::from_secs(5)).await, "it has been idle for longest");
+    assert_eq!(gateway.metric("goodgate_client_connections_reclaimed_total").await, 1.0);
+    let gate = Gate::shut();
+    let rest = Box::new(Act::Bytes(b"OK".to_vec()));
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n".to_vec();
+    backend.set(Act::Gated { first: head, gate: gate.clone(), rest });
+    let fourth = &mut Connection::open(gateway.address).await.unwrap();
+    let before = backend.requests();
+    for connection in [&mut second, &mut third, fourth] {
+        connection.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    }
+    eventually("all are busy", || async { backend.requests() == before + 3 }).await;
+    let refusals = || gateway.metric("goodgate_client_connections_refused_total{reason=\"limit\"}");
+    let refused_before = refusals().await;
+    let refused = Connection::open(gateway.address).await.unwrap().answer(false).await.unwrap();
+    assert_eq!((refused.status, refused.header("connection")), (503, Some("close")));
+    assert!(refused.header("proxy-status").unwrap().contains("resource_exhausted"), "{refused:?}");
+    assert_eq!(refusals().await, refused_before + 1.0);
+    gate.open();
+    for connection in [&mut second, &mut third, fourth] {
+        assert_eq!(connection.answer(false).await.unwrap().status, 200);
+    }
+    backend.set(Act::Answer(200));
+    drop((second, third));
+    eventually("their places are free", || async {
+        match Connection::open(gateway.address).await.unwrap().get("/").await {
+            Ok(answer) => answer.status == 200,
+            Err(_) => false,
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_its_share_and_the_others_theirs() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let gateway = start("", &backend, "limits: { max_connections_per_ip: 2 }\n").await;
+    let mut held = [used(&gateway).await, used(&gateway).await];
+    let refused = Connection::open(gateway.address).await.unwrap().answer(false).await.unwrap();
+    assert_eq!((refused.status, refused.header("connection")), (429, Some("close")));
+    assert_eq!(
+        gateway.metric("goodgate_client_connections_refused_total{reason=\"limit_per_ip\"}").await,
+        1.0
+    );
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let other = other.connect(gateway.address).await.unwrap();
+    assert_eq!(Connection::of(other).get("/").await.unwrap().status, 200);
+    assert_eq!(held[0].get("/").await.unwrap().status, 200);
+    drop(held);
+    eventually("the places are free", || async {
+        Connection::open(gateway.address)
+            .await
+            .unwrap()
+            .get("/")
+            .await
+            .is_ok_and(|answer| answer.status == 200)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_behind_its_last_request_and_says_so() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let gateway = start("", &backend, "limits: { max_requests_per_connection: 3 }\n").await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    for _ in 0..2 {
+        assert_ne!(connection.get("/").await.unwrap().header("connection"), Some("close"));
+    }
+    assert_eq!(connection.get("/").await.unwrap().header("connection"), Some("close"));
+    assert!(connection.closes(Duration::from_secs(5)).await);
+}
+
+const V1: &[u8] = b"PROXY TCP4 192.0.2.7 10.0.0.1 8080 80\r\n";
+const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x08\x0a\0\0\x01\x1f\x90\0\x50";
+const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_header_names_the_client_if_the_sender_is_trusted() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let limits = "limits: { handshake_timeout: 500ms, max_connections_per_ip: 1 }\n";
+    let gateway =
+        start(", proxy_protocol: true", &backend, &format!("trusted_proxies: [127.0.0.1]\n{limits}")).await;
+    for (header, client) in [(V1, "192.0.2.7"), (V2, "192.0.2.8"), (LOCAL, "127.0.0.1")] {
+        let mut connection = Connection::open(gateway.address).await.unwrap();
+        connection
+            .send([header, b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"].concat())
+            .await
+            .unwrap();
+        let answer = connection.answer(false).await.unwrap();
+        assert_eq!(answer.status, 200, "{client}");
+        let record = gateway.record(&answer).await;
+        let told = if client == "127.0.0.1" { "6.6.6.6" } else { client };
+        assert_eq!(record["client"], told, "{record}");
+        let forwarded = if client == "127.0.0.1" { "6.6.6.6, 127.0.0.1" } else { client };
+        assert!(backend.heads().pop().unwrap().contains(&format!("X-Forwarded-For: {forwarded}\r\n")));
+        if client != "127.0.0.1" {
+            // The header's client has its share, its sender has no limit.
+            let mut second = Connection::open(gateway.address).await.unwrap();
+            second.send(header).await.unwrap();
+            assert_eq!(second.answer(false).await.unwrap().status, 429);
+        }
+    }
+    let refused = || gateway.metric("goodgate_client_connections_refused_total{reason=\"proxy_header\"}");
+    let requests = backend.requests();
+    for (count, bytes) in
+        [(1.0, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".as_slice()), (2.0, b"PROXY TCP4 1.2.3.4"), (3.0, b"")]
+    {
+        let mut connection = Connection::open(gateway.address).await.unwrap();
+        connection.send(bytes).await.unwrap();
+        assert!(connection.closes(Duration::from_secs(5)).await, "{}", bytes.escape_ascii());
+        assert_eq!(refused().await, count);
+    }
+    let stranger = TcpSocket::new_v4().unwrap();
+    stranger.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut stranger = stranger.connect(gateway.address).await.unwrap();
+    let _ = stranger.write_all(&[V1, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"].concat()).await;
+    assert!(Connection::of(stranger).closes(Duration::from_secs(5)).await);
+    assert_eq!(backend.requests(), requests);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_header_the_handshake_is_the_clients() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let authority = Authority::new();
+    let certificates = folder();
+    authority.write(&certificates, "site", valid("site.test"));
+    let path = certificates.display();
+    let tls = format!(
+        ", proxy_protocol: true, tls: {{ certificates: [{{ cert: {path}/site.crt, key: {path}/site.key }}] }}"
+    );
+    let gateway = start(&tls, &backend, "trusted_proxies: [127.0.0.1]\n").await;
+    let mut tcp = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    tcp.write_all(V2).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(authority.client(None)));
+    let stream = connector.connect("site.test".try_into().unwrap(), tcp).await.unwrap();
+    let answer = Connection::open_tls(stream).get("/").await.unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(gateway.record(&answer).await["client"], "192.0.2.8");
+    std::fs::remove_dir_all(certificates).unwrap();
+}
