@@ -34,6 +34,7 @@ mod limiting;
 mod logs;
 mod maintenance;
 mod names;
+mod operators;
 mod passwords;
 mod privacy;
 mod real_parts;

@@ -36,7 +36,7 @@ async fn a_closed_route_says_when_to_come_back_and_nothing_has_failed() {
     {
         assert_eq!(sum(silent), 0.0, "{silent}");
     }
-    let failures = crate::harness::get(gateway.admin, "/api/v1/failures").await.unwrap();
+    let failures = crate::harness::get_admin(gateway.admin, "/api/v1/failures").await.unwrap();
     assert_eq!(failures.text().trim(), "[]");
 }
 

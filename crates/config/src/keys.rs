@@ -39,7 +39,7 @@ pub(crate) const LISTENER_TLS: Keys =
 
 pub(crate) const CERTIFICATE: Keys = Keys { built: &["cert", "key"], later: &[] };
 
-pub(crate) const ADMIN: Keys = Keys { built: &["address", "token_file"], later: &[] };
+pub(crate) const ADMIN: Keys = Keys { built: &["address", "token_file", "hosts"], later: &[] };
 
 pub(crate) const LIMITS: Keys = Keys {
     built: &[
@@ -263,6 +263,7 @@ mod tests {
             ("server.upstream_keepalive", UPSTREAM_KEEPALIVE.to_string()),
             ("listeners[].address", LISTENER.to_string()),
             ("admin.address", ADMIN.to_string()),
+            ("admin.hosts", "[]".to_owned()),
             ("limits.header_timeout", time(HEADER_TIMEOUT)),
             ("limits.body_timeout", time(BODY_TIMEOUT)),
             ("limits.write_timeout", time(CLIENT_WRITE_TIMEOUT)),

@@ -95,6 +95,8 @@ pub struct Admin {
     pub address: SocketAddr,
     /// What a changing request must carry; none: no changes, and the API on loopback only.
     pub token: Option<Token>,
+    /// Names besides `localhost` that a listener on loopback goes by; in lower case.
+    pub hosts: Vec<String>,
 }
 
 /// What one client connection or request may take. All finite, none zero.

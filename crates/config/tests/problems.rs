@@ -468,6 +468,17 @@ c.yaml:6:55: routes[3].basic_auth: found true; allowed: a map"#;
 }
 
 #[test]
+fn the_admin_side_goes_by_host_names() {
+    let text = "admin: { hosts: [gateway.internal, 'a b', 'a:80'] }
+upstreams: { app: [10.0.0.1:80] }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:1:36: admin.hosts[1]: found "a b"; allowed: a host name without a port
+c.yaml:1:43: admin.hosts[2]: found "a:80"; allowed: a host name without a port"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn no_route_touches_what_is_of_the_connection() {
     let text = "upstreams: { app: [10.0.0.1:80] }
 routes:
