@@ -65,7 +65,8 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     if is_logged {
         live.access_log.write(&record, log.format);
     }
-    if is_of_interest {
+    // What the gateway answers by itself without a cause was meant so.
+    if is_of_interest && (record.origin != Origin::Goodgate || record.cause.is_some()) {
         live.ring.note(record.clone(), now);
     }
     if let Some((traces, trace)) = traces {

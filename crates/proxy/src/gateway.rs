@@ -22,7 +22,7 @@ use crate::answer;
 use crate::attempt::Connection;
 use crate::context::{Client, Context};
 use crate::snapshot::Live;
-use crate::{begin, classify, copies, exchange, finish, forward, http2, own};
+use crate::{begin, classify, copies, exchange, finish, forward, gate, http2, own};
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
@@ -76,10 +76,10 @@ impl ProxyHttp for Gateway {
             answer::write(session, context, error).await?;
             return Ok(true);
         }
-        if own::redirect_to_https(session, context).await? {
-            return Ok(true);
-        }
-        Ok(own::answer(session, context).await? || copies::answer_early(session, context).await?)
+        Ok(own::redirect_to_https(session, context).await?
+            || gate::answer(session, context).await?
+            || own::answer(session, context).await?
+            || copies::answer_early(session, context).await?)
     }
 
     fn request_cache_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {

@@ -16,6 +16,7 @@ mod copies;
 mod exchange;
 mod finish;
 mod forward;
+mod gate;
 mod gateway;
 mod grant;
 mod head;

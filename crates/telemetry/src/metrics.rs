@@ -156,6 +156,7 @@ pub(crate) struct RequestFamilies {
     pub(crate) gateway_errors: IntCounterVec,
     pub(crate) rescues: IntCounterVec,
     pub(crate) duration: HistogramVec,
+    pub(crate) forgotten: IntCounterVec,
     pub(crate) client_aborts: IntCounterVec,
 }
 
@@ -182,6 +183,11 @@ impl RequestFamilies {
                 "First request byte to last response byte",
                 &["route"],
                 &DURATION_BUCKETS,
+            )?,
+            forgotten: to.counters(
+                "goodgate_rate_limit_forgotten_total",
+                "Clients of a rate limit forgotten early to make room",
+                &["route"],
             )?,
             client_aborts: to.counters(
                 "goodgate_client_aborts_total",
