@@ -238,6 +238,11 @@ pub async fn get(address: SocketAddr, path: &str) -> std::io::Result<Answer> {
     request(address, &format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")).await
 }
 
+/// One GET by the address itself, as an operator asks.
+pub async fn get_admin(address: SocketAddr, path: &str) -> std::io::Result<Answer> {
+    request(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")).await
+}
+
 /// One request, given as its bytes, on a connection of its own.
 pub async fn request(address: SocketAddr, bytes: &str) -> std::io::Result<Answer> {
     let mut connection = Connection::open(address).await?;

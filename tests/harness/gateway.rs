@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use super::client::{Answer, get};
+use super::client::{Answer, get, get_admin};
 use super::eventually;
 use super::programs::free_address;
 
@@ -151,7 +151,7 @@ impl Gateway {
 
     /// The text of `/metrics`.
     pub async fn metrics(&self) -> String {
-        get(self.admin, "/metrics").await.expect("metrics").text()
+        get_admin(self.admin, "/metrics").await.expect("metrics").text()
     }
 
     /// The sum of all series of a family whose labels include the given ones:

@@ -16,7 +16,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 pub use backend::{Act, Backend, backends};
-pub use client::{Answer, Connection, get, request};
+pub use client::{Answer, Connection, get, get_admin, request};
 pub use gateway::{Gateway, failing_start};
 pub use load::Load;
 

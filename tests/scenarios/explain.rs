@@ -11,7 +11,7 @@ use crate::harness::dns::{Dns, Zone};
 use crate::harness::gateway::{BINARY, folder};
 use crate::harness::programs::free_address;
 use crate::harness::tls::{Authority, in_front_of, valid};
-use crate::harness::{Act, Answer, Backend, Connection, Gateway, backends, eventually, get, request};
+use crate::harness::{Act, Answer, Backend, Connection, Gateway, backends, eventually, get_admin, request};
 use crate::site;
 
 const POST: &str = "POST /order HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello";
@@ -108,7 +108,7 @@ async fn it_tells_of_a_kept_connection_that_died_under_a_post() {
         gateway.get("/").await;
         // Not for luck: the backend closes meanwhile, and only two closes that are apart count.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let text = get(gateway.admin, "/api/v1/backends").await.unwrap().text();
+        let text = get_admin(gateway.admin, "/api/v1/backends").await.unwrap().text();
         !serde_json::from_str::<Value>(&text).unwrap()[0]["idle_close_ms"].is_null()
     };
     eventually("the idle limit is learned", learned).await;
@@ -349,7 +349,7 @@ async fn what_it_does_not_know_it_says_plainly() {
 
 /// The documents of `/api/v1/failures` for a query.
 async fn failures(gateway: &Gateway, query: &str) -> Vec<Value> {
-    let answer = get(gateway.admin, &format!("/api/v1/failures{query}")).await.unwrap();
+    let answer = get_admin(gateway.admin, &format!("/api/v1/failures{query}")).await.unwrap();
     assert_eq!(answer.status, 200, "{query}: {}", answer.text());
     serde_json::from_str(&answer.text()).unwrap()
 }
@@ -394,7 +394,7 @@ async fn the_list_is_filtered_and_has_the_documents_of_the_access_log() {
         ("?route=%ff%fe", "route is not percent-encoded UTF-8"),
         ("?route=a&route=b", "route is given twice"),
     ] {
-        let answer = get(gateway.admin, &format!("/api/v1/failures{query}")).await.unwrap();
+        let answer = get_admin(gateway.admin, &format!("/api/v1/failures{query}")).await.unwrap();
         assert_eq!(answer.status, 400, "{query}");
         assert!(answer.text().starts_with(&format!("400: {why}")), "{query}: {}", answer.text());
     }
@@ -435,7 +435,7 @@ async fn a_flood_of_rescues_does_not_push_out_a_failure() {
     }
     let rescues = || async { gateway.metric("goodgate_rescues_total{by=\"stale\"}").await };
     eventually("all are counted", || async { rescues().await >= 5000.0 }).await;
-    let all = get(gateway.admin, "/api/v1/failures?limit=1000").await.unwrap();
+    let all = get_admin(gateway.admin, "/api/v1/failures?limit=1000").await.unwrap();
     let kept: Vec<Value> = serde_json::from_str(&all.text()).unwrap();
     assert!(kept.len() > 20 && kept.len() <= 256, "{} are kept", kept.len());
     let skipped: u64 = all.header("goodgate-skipped").unwrap().parse().unwrap();
@@ -474,7 +474,7 @@ async fn who_may_not_see_the_backends_may_not_see_the_failures() {
     let paths = ["/api/v1/failures", "/api/v1/explain?request_id=x", "/api/v1/failures?limit=none"];
     let open = Gateway::start_in(folder.clone(), &with("")).await;
     for path in paths {
-        assert_eq!(get(open.admin, path).await.unwrap().status, 403, "{path}");
+        assert_eq!(get_admin(open.admin, path).await.unwrap().status, 403, "{path}");
     }
     let (code, said) = open.command(&["explain", "x", "--config"]).await;
     assert_eq!(code, 1);
@@ -484,7 +484,7 @@ async fn who_may_not_see_the_backends_may_not_see_the_failures() {
     std::fs::write(folder.join("token"), "s3cret\n").unwrap();
     let closed = Gateway::start_in(folder, &with(", token_file: token")).await;
     for path in paths {
-        assert_eq!(get(closed.admin, path).await.unwrap().status, 403, "{path}");
+        assert_eq!(get_admin(closed.admin, path).await.unwrap().status, 403, "{path}");
     }
     let told = story(&closed, &closed.get("/").await).await;
     has(&told, &["connection_refused", &dead.address.to_string()]);

@@ -91,7 +91,7 @@ async fn the_idle_limit_of_a_backend_is_learned_from_its_closes() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let learned = || async {
-        let text = crate::harness::get(gateway.admin, "/api/v1/backends").await.unwrap().text();
+        let text = crate::harness::get_admin(gateway.admin, "/api/v1/backends").await.unwrap().text();
         let document: serde_json::Value = serde_json::from_str(&text).unwrap();
         document[0]["idle_close_ms"].as_f64()
     };

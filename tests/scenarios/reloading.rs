@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Act, Answer, Backend, Connection, Gateway, Load, backends, eventually, failing_start, get,
+    Act, Answer, Backend, Connection, Gateway, Load, backends, eventually, failing_start, get, get_admin,
 };
 use crate::site;
 
@@ -234,7 +234,7 @@ async fn a_stop_under_load_fails_no_request_and_ends_with_the_last_one() {
     eventually("the slow request is under way", || async { slow.requests() == 1 }).await;
     load.leave_when_told();
     gateway.signal(Signal::SIGTERM);
-    let ready = || async { get(gateway.admin, "/readyz").await.map_or(0, |answer| answer.status) };
+    let ready = || async { get_admin(gateway.admin, "/readyz").await.map_or(0, |answer| answer.status) };
     eventually("readiness goes false", || async { ready().await == 503 }).await;
     load.all_left().await.assert_good();
     let (answer, answered) = last.await.unwrap();
@@ -252,7 +252,7 @@ async fn until_the_delay_is_over_new_connections_are_welcome() {
         Gateway::start(&("server: { shutdown: { delay: 1s } }\n".to_owned() + &site(&[&backend], "", "")))
             .await;
     gateway.signal(Signal::SIGTERM);
-    let ready = || async { get(gateway.admin, "/readyz").await.map_or(0, |answer| answer.status) };
+    let ready = || async { get_admin(gateway.admin, "/readyz").await.map_or(0, |answer| answer.status) };
     eventually("readiness goes false", || async { ready().await == 503 }).await;
     assert_eq!(gateway.get("/").await.status, 200);
     assert_eq!(gateway.ends(Duration::from_secs(10)).await, Some(0));

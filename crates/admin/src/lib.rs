@@ -9,6 +9,7 @@ mod failures;
 mod listener;
 mod pages;
 mod query;
+mod visitor;
 
 pub use listener::serve;
 pub use pages::{Admin, Subject};

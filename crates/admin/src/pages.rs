@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
-use goodgate_config::Token;
+use goodgate_config::Admin as Settings;
 use goodgate_telemetry::{AccessRecord, Metrics, Ring, StoreUsage};
 use goodgate_upstream::{Backend, Upstream};
-use http::{Method, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use serde::Serialize;
@@ -16,9 +16,19 @@ use crate::explain::measured::Measured;
 use crate::explain::{story, unknown};
 use crate::failures::{self, Filter};
 use crate::query::Query;
+use crate::visitor::Conditions;
 
 /// How many records were counted and not kept, beside the list of those that were.
-const SKIPPED: http::HeaderName = http::HeaderName::from_static("goodgate-skipped");
+const SKIPPED: HeaderName = HeaderName::from_static("goodgate-skipped");
+
+/// What every answer says to browsers: what it is and nothing else, nobody's frame or image, and not to be kept.
+const FOR_BROWSERS: [(HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
 
 /// What the operator's side shows: the running gateway.
 pub trait Subject: Send + Sync {
@@ -41,8 +51,7 @@ pub trait Subject: Send + Sync {
 /// The operator's side of one gateway.
 pub struct Admin {
     subject: Arc<dyn Subject>,
-    token: Option<Token>,
-    is_loopback: bool,
+    conditions: Conditions,
 }
 
 /// A backend as the API shows it.
@@ -63,22 +72,21 @@ struct BackendRow<'a> {
 }
 
 impl Admin {
-    /// `is_loopback` says that the listener can only be reached from this machine.
-    pub fn new(subject: Arc<dyn Subject>, token: Option<Token>, is_loopback: bool) -> Self {
-        Self { subject, token, is_loopback }
+    /// The settings say who may ask.
+    pub fn new(subject: Arc<dyn Subject>, settings: &Settings) -> Self {
+        Self { subject, conditions: Conditions::new(settings) }
     }
 
-    fn page(&self, method: &Method, uri: &Uri, authorization: Option<&[u8]>) -> Response<Vec<u8>> {
+    fn page(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Vec<u8>> {
+        if let Some((status, why)) = self.conditions.refusal(method, uri, headers) {
+            return text(status, why);
+        }
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         match uri.path() {
             "/livez" if is_read => text(StatusCode::OK, "alive\n"),
             "/readyz" if is_read && self.subject.is_ready() => text(StatusCode::OK, "ready\n"),
             "/readyz" if is_read => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
             "/metrics" if is_read => self.metrics(),
-            _ if !self.may_enter(authorization) => text(
-                StatusCode::FORBIDDEN,
-                "403: this address needs the admin token (Authorization: Bearer …)\n",
-            ),
             "/api/v1/backends" if is_read => self.backends(),
             "/api/v1/failures" if is_read => self.failures(uri.query()).unwrap_or_else(|why| refused(&why)),
             "/api/v1/explain" if is_read => self.explain(uri.query()).unwrap_or_else(|why| refused(&why)),
@@ -87,16 +95,6 @@ impl Admin {
                 "404: try /metrics, /livez, /readyz, /api/v1/backends, /api/v1/failures, \
                  /api/v1/explain?request_id=…\n",
             ),
-        }
-    }
-
-    fn may_enter(&self, authorization: Option<&[u8]>) -> bool {
-        match &self.token {
-            Some(token) => {
-                let given = authorization.and_then(|value| value.strip_prefix(b"Bearer "));
-                given.is_some_and(|given| token.matches(given))
-            }
-            None => self.is_loopback,
         }
     }
 
@@ -184,8 +182,7 @@ fn row<'a>(upstream: &'a str, backend: &Backend) -> BackendRow<'a> {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
-        let authorization = request.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
-        self.page(&request.method, &request.uri, authorization)
+        self.page(&request.method, &request.uri, &request.headers)
     }
 }
 
@@ -199,7 +196,9 @@ fn answer(status: StatusCode, media_type: &'static str, body: String) -> Respons
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, length.into());
-    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media_type));
-    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    for (name, value) in FOR_BROWSERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }

@@ -8,7 +8,7 @@ use goodgate_cache::Mode;
 use goodgate_failure::{Replay, Word};
 use http::StatusCode;
 
-use crate::LogFormat;
+use crate::{LogFormat, Per};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -37,6 +37,8 @@ pub const BODY_RATE_MIN: u32 = 128;
 pub const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// `limits.keepalive_timeout`.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+/// `listeners[].http2`.
+pub const HTTP2: bool = false;
 /// `listeners[].tls.min_version` is 1.2.
 pub const ALLOWS_TLS12: bool = true;
 /// `listeners[].tls.client_auth` is `required`.
@@ -120,6 +122,14 @@ pub const REDIRECT_STATUS: StatusCode = StatusCode::MOVED_PERMANENTLY;
 pub const RESPOND_STATUS: StatusCode = StatusCode::OK;
 /// `routes[].respond.type`.
 pub const RESPOND_TYPE: &str = "text/plain; charset=utf-8";
+/// `routes[].rate_limit.per`.
+pub const RATE_LIMIT_PER: Per = Per::ClientIp;
+/// `routes[].basic_auth.realm`.
+pub const REALM: &str = "restricted";
+/// `routes[].maintenance.retry_after`.
+pub const MAINTENANCE_RETRY_AFTER: Duration = Duration::from_mins(5);
+/// `routes[].maintenance.use_stale`.
+pub const MAINTENANCE_USE_STALE: bool = false;
 /// `routes[].timeout`.
 pub const ROUTE_TIMEOUT: Duration = Duration::from_mins(2);
 /// `routes[].retry.tries`.

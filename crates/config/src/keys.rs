@@ -32,14 +32,14 @@ pub(crate) const SERVER: Keys =
 pub(crate) const SHUTDOWN: Keys = Keys { built: &["delay", "drain"], later: &[] };
 
 pub(crate) const LISTENER: Keys =
-    Keys { built: &["address", "proxy_protocol", "redirect_to_https", "tls"], later: &["http2"] };
+    Keys { built: &["address", "proxy_protocol", "redirect_to_https", "http2", "tls"], later: &[] };
 
 pub(crate) const LISTENER_TLS: Keys =
     Keys { built: &["certificates", "min_version", "client_ca", "client_auth"], later: &[] };
 
 pub(crate) const CERTIFICATE: Keys = Keys { built: &["cert", "key"], later: &[] };
 
-pub(crate) const ADMIN: Keys = Keys { built: &["address", "token_file"], later: &[] };
+pub(crate) const ADMIN: Keys = Keys { built: &["address", "token_file", "hosts"], later: &[] };
 
 pub(crate) const LIMITS: Keys = Keys {
     built: &[
@@ -118,9 +118,19 @@ pub(crate) const ROUTE: Keys = Keys {
         "response_headers",
         "allow",
         "deny",
+        "rate_limit",
+        "basic_auth",
+        "maintenance",
     ],
-    later: &["backup_upstream", "rate_limit"],
+    later: &["backup_upstream"],
 };
+
+pub(crate) const RATE_LIMIT: Keys = Keys { built: &["per", "rate", "burst", "exempt"], later: &[] };
+
+pub(crate) const BASIC_AUTH: Keys = Keys { built: &["users_file", "realm"], later: &[] };
+
+pub(crate) const MAINTENANCE: Keys =
+    Keys { built: &["page", "retry_after", "allow", "use_stale"], later: &[] };
 
 pub(crate) const REDIRECT: Keys = Keys { built: &["to", "status"], later: &[] };
 
@@ -163,7 +173,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 32] = [
+pub(crate) const ALL: [(&str, &Keys); 35] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -183,6 +193,9 @@ pub(crate) const ALL: [(&str, &Keys); 32] = [
     ("caches.*", &STORE),
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),
+    ("routes[].rate_limit", &RATE_LIMIT),
+    ("routes[].basic_auth", &BASIC_AUTH),
+    ("routes[].maintenance", &MAINTENANCE),
     ("routes[].redirect", &REDIRECT),
     ("routes[].respond", &RESPOND),
     ("routes[].rewrite", &REWRITE),
@@ -251,6 +264,7 @@ mod tests {
             ("server.upstream_keepalive", UPSTREAM_KEEPALIVE.to_string()),
             ("listeners[].address", LISTENER.to_string()),
             ("admin.address", ADMIN.to_string()),
+            ("admin.hosts", "[]".to_owned()),
             ("limits.header_timeout", time(HEADER_TIMEOUT)),
             ("limits.body_timeout", time(BODY_TIMEOUT)),
             ("limits.min_body_rate", size(u64::from(BODY_RATE_MIN))),
@@ -306,6 +320,14 @@ mod tests {
             ("routes[].response_headers.remove", "[]".to_owned()),
             ("routes[].allow", "[]".to_owned()),
             ("routes[].deny", "[]".to_owned()),
+            ("routes[].rate_limit.per", RATE_LIMIT_PER.to_string()),
+            ("routes[].rate_limit.exempt", "[]".to_owned()),
+            ("routes[].basic_auth", "off".to_owned()),
+            ("routes[].basic_auth.realm", REALM.to_owned()),
+            ("routes[].maintenance", "false".to_owned()),
+            ("routes[].maintenance.retry_after", time(MAINTENANCE_RETRY_AFTER)),
+            ("routes[].maintenance.allow", "[]".to_owned()),
+            ("routes[].maintenance.use_stale", MAINTENANCE_USE_STALE.to_string()),
             ("routes[].errors.next_hop", "false".to_owned()),
             ("routes[].errors.replace", words(&[])),
             ("routes[].retry.tries", TRIES.to_string()),

@@ -18,6 +18,7 @@ mod page;
 mod pem;
 mod problem;
 mod quantity;
+mod rate;
 mod read;
 mod resolve;
 mod scan;
@@ -26,6 +27,7 @@ mod target;
 mod template;
 mod token;
 mod tree;
+mod users;
 mod view;
 
 use std::io::Read;
@@ -35,14 +37,16 @@ pub use access::Access;
 pub use certificate::{BadCertificate, Certificate, FileState};
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
+pub use rate::{Per, Period, Rate, RateLimit};
 pub use settings::{
-    AccessLog, Action, Admin, ClientCertificates, Config, ErrorSpec, HeaderRules, HostPattern, Limits,
-    Listener, ListenerTls, LogFormat, LogMask, LogTarget, Redirect, Respond, Rewrite, RouteSpec, Server,
-    Tracing,
+    AccessLog, Action, Admin, BasicAuth, ClientCertificates, Config, ErrorSpec, HeaderRules, HostPattern,
+    Limits, Listener, ListenerTls, LogFormat, LogMask, LogTarget, Maintenance, Redirect, Respond, Rewrite,
+    RouteSpec, Server, Tracing,
 };
 pub use target::{BadTarget, normal_target};
 pub use template::{FieldValue, Template, Variable};
 pub use token::Token;
+pub use users::{PasswordHash, Users};
 
 use problem::{Mark, Report};
 

@@ -13,7 +13,7 @@ use goodgate_upstream::UpstreamSpec;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::{Access, Certificate, ErrorPage, FieldValue, Token, defaults};
+use crate::{Access, Certificate, ErrorPage, FieldValue, RateLimit, Token, Users, defaults};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -75,6 +75,8 @@ pub struct ListenerTls {
     pub certificates: Vec<Arc<Certificate>>,
     /// Whether clients that speak TLS 1.2 only are served.
     pub allows_tls12: bool,
+    /// Whether clients may choose HTTP/2.
+    pub http2: bool,
     /// Who vouches for clients; none: nobody is asked for a certificate.
     pub clients: Option<ClientCertificates>,
 }
@@ -95,6 +97,8 @@ pub struct Admin {
     pub address: SocketAddr,
     /// What a changing request must carry; none: no changes, and the API on loopback only.
     pub token: Option<Token>,
+    /// Names besides `localhost` that a listener on loopback goes by; in lower case.
+    pub hosts: Vec<String>,
 }
 
 /// What one client connection or request may take. All finite, none zero.
@@ -185,6 +189,12 @@ pub struct RouteSpec {
     pub response_headers: HeaderRules,
     /// Who is let in.
     pub access: Access,
+    /// How many requests it takes, in the order in which they are counted; all must admit.
+    pub rate_limits: Vec<RateLimit>,
+    /// Who must say who they are; none: nobody.
+    pub basic_auth: Option<BasicAuth>,
+    /// Who gets a notice instead of an answer; none: nobody.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// What a route does with its requests.
@@ -244,6 +254,28 @@ pub struct Respond {
     pub body: String,
     /// What the body is.
     pub media_type: HeaderValue,
+}
+
+/// A route for those who have a password (RFC 7617).
+#[derive(Clone, Debug)]
+pub struct BasicAuth {
+    /// Who they are.
+    pub users: Arc<Users>,
+    /// What the password is for, as people are told: visible ASCII and spaces, without quotes and backslashes.
+    pub realm: String,
+}
+
+/// A route that is closed for a while, on purpose.
+#[derive(Clone, Debug)]
+pub struct Maintenance {
+    /// What people get to see; none: our page for errors.
+    pub page: Option<Arc<ErrorPage>>,
+    /// When it may be over.
+    pub retry_after: Duration,
+    /// Who is let through.
+    pub allow: Vec<IpNet>,
+    /// Whether a copy is served where there is one.
+    pub use_stale: bool,
 }
 
 /// The errors that a route's clients get to see.

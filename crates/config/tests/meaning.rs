@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use goodgate_cache::{CookiePattern, Mode};
 use goodgate_config::{
-    AccessLog, Action, Config, FieldValue, HostPattern, LogFormat, LogMask, LogTarget, Problems, RouteSpec,
-    Tracing, load, parse,
+    AccessLog, Action, Config, FieldValue, HostPattern, LogFormat, LogMask, LogTarget, Maintenance, Problems,
+    RateLimit, RouteSpec, Tracing, load, parse,
 };
 use goodgate_failure::Word;
 use goodgate_upstream::{BackendAddress, HostHeader, ProbeKind};
@@ -259,4 +259,48 @@ routes:
     let constant = |value| FieldValue::Constant(http::HeaderValue::from_static(value));
     assert_eq!(own.request_headers.set[0].1, constant("c"), "its own value stands over the default");
     assert_eq!((rest.access.allow.len(), own.access.allow.len()), (1, 0));
+}
+
+#[test]
+fn a_rate_limit_has_a_burst_of_a_second_and_limits_of_the_route_come_last() {
+    let text = "
+defaults: { route: { rate_limit: { rate: 90/m, exempt: [10.1.2.3/8] } } }
+upstreams: { a: ['a:1'] }
+routes:
+  - { upstream: a, rate_limit: { burst: 7 } }
+  - { upstream: a, match: { path: /x }, rate_limit: [{ per: route, rate: 5/h }, { per: 'header:X-Key', rate: 20/s }] }
+  - { upstream: a, match: { path: /y }, rate_limit: [] }
+  - { match: { path: /z }, respond: {} }
+";
+    let config = read(text).unwrap();
+    let shown = |route: &RouteSpec| -> Vec<String> {
+        let show =
+            |limit: &RateLimit| format!("{} {} {} {:?}", limit.per, limit.rate, limit.burst, limit.exempt);
+        route.rate_limits.iter().map(show).collect()
+    };
+    let all: Vec<_> = config.routes.iter().map(shown).collect();
+    assert_eq!(all[0], ["client_ip 90/m 7 [10.0.0.0/8]"], "merged over the defaults");
+    assert_eq!(all[1], ["header:x-key 20/s 20 []", "route 5/h 1 []"]);
+    assert!(all[2].is_empty());
+    assert_eq!(all[3], ["client_ip 90/m 1 [10.0.0.0/8]"]);
+}
+
+#[test]
+fn a_route_turns_the_maintenance_of_the_defaults_off_or_changes_it() {
+    let text = "
+defaults: { route: { maintenance: { retry_after: 1h, allow: [10.0.0.0/8] } } }
+upstreams: { a: ['a:1'] }
+routes:
+  - { upstream: a }
+  - { upstream: a, match: { path: /x }, maintenance: false }
+  - { upstream: a, match: { path: /y }, maintenance: { use_stale: true } }
+  - { upstream: a, match: { path: /z }, maintenance: true }
+";
+    let config = read(text).unwrap();
+    let shown = |route: &RouteSpec| {
+        let show = |it: &Maintenance| (it.retry_after.as_secs(), it.allow.len(), it.use_stale);
+        route.maintenance.as_ref().map(show)
+    };
+    let all: Vec<_> = config.routes.iter().map(shown).collect();
+    assert_eq!(all, [Some((3600, 1, false)), None, Some((3600, 1, true)), Some((3600, 1, false))]);
 }

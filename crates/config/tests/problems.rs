@@ -44,16 +44,13 @@ fn what_is_not_built_is_refused_by_name() {
     backends: [{ address: '10.0.0.1:80', max_conns: 3 }]
     sticky: { cookie: gg }
     balance: least_conn
-listeners:
-  - { address: '127.0.0.1:1', http2: true }
 include: []
 routes: [{ upstream: app }]
 ";
     let problems = "c.yaml:3:42: upstreams.app.backends[0].max_conns: not supported by this build yet
 c.yaml:4:5: upstreams.app.sticky: not supported by this build yet
 c.yaml:5:14: upstreams.app.balance: `least_conn` is not supported by this build yet; allowed: round_robin
-c.yaml:7:31: listeners[0].http2: not supported by this build yet
-c.yaml:8:1: include: not supported by this build yet";
+c.yaml:6:1: include: not supported by this build yet";
     assert_eq!(told(text), problems);
 }
 
@@ -407,6 +404,80 @@ c.yaml:4:50: routes[1].deny[0]: found "10.0.0.0/33"; allowed: an IP address or a
 }
 
 #[test]
+fn rate_limits_have_a_rate() {
+    let text = "upstreams: { app: [10.0.0.1:80] }
+routes:
+  - { upstream: app, rate_limit: { per: ip, burst: 0 } }
+  - { upstream: app, match: { path: /a }, rate_limit: [{ rate: 5/d }, { rate: 5, exempt: office }, 3] }
+  - { upstream: app, match: { path: /b }, rate_limit: 5/s }
+";
+    let problems = r#"c.yaml:3:22: routes[0].rate_limit: `rate` is missing
+c.yaml:3:41: routes[0].rate_limit.per: found "ip"; allowed: client_ip, route, header:NAME
+c.yaml:3:52: routes[0].rate_limit.burst: found 0; allowed: a whole number from 1 to 1000000
+c.yaml:4:64: routes[1].rate_limit[0].rate: found "5/d"; allowed: 1 to 1000000 requests in a time, like `100/s`, `30/m` or `10/h`
+c.yaml:4:79: routes[1].rate_limit[1].rate: found 5; allowed: 1 to 1000000 requests in a time, like `100/s`, `30/m` or `10/h`
+c.yaml:4:90: routes[1].rate_limit[1].exempt: found "office"; allowed: a list
+c.yaml:4:100: routes[1].rate_limit[2]: found 3; allowed: a map
+c.yaml:5:55: routes[2].rate_limit: found "5/s"; allowed: a map"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn maintenance_is_on_or_off_or_a_map() {
+    let text = "upstreams: { app: [10.0.0.1:80] }
+routes:
+  - { upstream: app, maintenance: 10m }
+  - { upstream: app, match: { path: /a }, maintenance: { page: missing.html, retry_after: 0, allow: 3, use_stale: error, on: true } }
+  - { upstream: app, match: { path: /b }, maintenance: false }
+";
+    let problems = r#"c.yaml:3:35: routes[0].maintenance: found "10m"; allowed: true, false, or a map
+c.yaml:4:64: routes[1].maintenance.page: missing.html cannot be read: No such file or directory (os error 2)
+c.yaml:4:91: routes[1].maintenance.retry_after: found 0; allowed: 1s to 7d
+c.yaml:4:101: routes[1].maintenance.allow: found 3; allowed: a list
+c.yaml:4:115: routes[1].maintenance.use_stale: found "error"; allowed: true, false
+c.yaml:4:122: routes[1].maintenance.on: unknown key; allowed: page, retry_after, allow, use_stale"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn who_has_a_password_stands_in_a_file() {
+    let folder = std::env::temp_dir().join(format!("goodgate-users-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("users");
+    std::fs::write(&file, "# staff\nann:plain secret\n").unwrap();
+    let text = format!(
+        "upstreams: {{ app: [10.0.0.1:80] }}
+routes:
+  - {{ upstream: app, basic_auth: {{ realm: 'a\"b' }} }}
+  - {{ upstream: app, match: {{ path: /a }}, basic_auth: {{ users_file: missing }} }}
+  - {{ upstream: app, match: {{ path: /b }}, basic_auth: {{ users_file: {} }} }}
+  - {{ upstream: app, match: {{ path: /c }}, basic_auth: true }}
+  - {{ upstream: app, match: {{ path: /d }}, basic_auth: off }}
+",
+        file.display()
+    );
+    let told = told(&text).replace(&folder.display().to_string(), "");
+    std::fs::remove_dir_all(folder).unwrap();
+    let problems = r#"c.yaml:3:22: routes[0].basic_auth: `users_file` is missing
+c.yaml:3:43: routes[0].basic_auth.realm: found "a"b"; allowed: up to 100 visible ASCII characters and spaces, neither quotes nor backslashes
+c.yaml:4:69: routes[1].basic_auth.users_file: missing cannot be read: No such file or directory (os error 2)
+c.yaml:5:69: routes[2].basic_auth.users_file: /users, line 2: the hash of the password is none of those; allowed: bcrypt (`htpasswd -B`) of a cost from 4 to 15, or SHA-crypt (`htpasswd -5`, `openssl passwd -6`) of 1000 to 1000000 rounds
+c.yaml:6:55: routes[3].basic_auth: found true; allowed: a map"#;
+    assert_eq!(told, problems);
+}
+
+#[test]
+fn the_admin_side_goes_by_host_names() {
+    let text = "admin: { hosts: [gateway.internal, 'a b', 'a:80'] }
+upstreams: { app: [10.0.0.1:80] }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:1:36: admin.hosts[1]: found "a b"; allowed: a host name without a port
+c.yaml:1:43: admin.hosts[2]: found "a:80"; allowed: a host name without a port"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn no_route_touches_what_is_of_the_connection() {
     let text = "upstreams: { app: [10.0.0.1:80] }
 routes:
@@ -712,7 +783,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit, basic_auth, maintenance"#;
     assert_eq!(told(text), problems);
 }
 

@@ -103,6 +103,12 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     };
     compare("listeners", addresses(old) != addresses(new));
     compare("admin.address", old.admin.address != new.admin.address);
+    let is_same_token = match (&old.admin.token, &new.admin.token) {
+        (Some(old), Some(new)) => new.is(old),
+        (old, new) => old.is_none() && new.is_none(),
+    };
+    compare("admin.token_file", !is_same_token);
+    compare("admin.hosts", old.admin.hosts != new.admin.hosts);
     compare("server.threads", old.server.threads != new.server.threads);
     compare("server.upstream_keepalive", old.server.upstream_keepalive != new.server.upstream_keepalive);
     compare("server.resolver", old.server.resolvers != new.server.resolvers);

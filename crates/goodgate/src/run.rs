@@ -110,8 +110,7 @@ async fn serve(
     ready: &dyn Fn(&Config),
 ) -> Result<ExitCode> {
     let (stopping, shutdown) = watch::channel(false);
-    let is_loopback = config.admin.address.ip().is_loopback();
-    let pages = Arc::new(Admin::new(Arc::clone(&running) as _, config.admin.token.clone(), is_loopback));
+    let pages = Arc::new(Admin::new(Arc::clone(&running) as _, &config.admin));
     let admin = tokio::net::TcpListener::from_std(admin).context("admin.address: cannot be used")?;
     let admin_address = admin.local_addr().context("admin.address: has no address")?;
     tokio::spawn(goodgate_admin::serve(admin, pages, shutdown.clone()));

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use goodgate_config::ErrorPage;
 use goodgate_failure::Cause;
 use goodgate_telemetry::Origin;
-use http::{Method, StatusCode, header};
-use pingora_error::Result;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -25,6 +26,7 @@ pub(crate) struct ErrorAnswer {
     pub(crate) details: &'static str,
 }
 
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// How long a shortage lasts for all we know.
 const SHORTAGE: Duration = Duration::from_secs(1);
 
@@ -40,32 +42,79 @@ impl ErrorAnswer {
     }
 }
 
+/// What an answer carries besides.
+#[derive(Debug, Default)]
+pub(crate) struct More {
+    /// Seconds after which it may be worth trying again.
+    pub(crate) retry_after: Option<u64>,
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+}
+
 /// Writes the error as the answer to this request.
 pub(crate) async fn write(session: &mut Session, context: &mut Context, error: ErrorAnswer) -> Result<()> {
-    context.outcome.origin = Origin::Goodgate;
+    let retry_after = retry_after(error, context.route.as_deref());
+    write_with(session, context, error, More { retry_after, fields: Vec::new() }).await
+}
+
+/// The same with more fields, and with a time that is known better.
+pub(crate) async fn write_with(
+    session: &mut Session,
+    context: &mut Context,
+    error: ErrorAnswer,
+    mut more: More,
+) -> Result<()> {
     context.outcome.cause = Some(error.cause);
     context.outcome.detail = error.detail();
-    let request = session.req_header();
-    let accept = request.headers.get(header::ACCEPT);
-    let kind = Kind::wanted(accept.map(http::HeaderValue::as_bytes).unwrap_or_default());
-    let route = context.route.as_deref();
-    let known = Content {
-        error,
-        request_id: context.request_id.as_str(),
-        errors: route.map(|route| &route.errors),
-        retry_after: retry_after(error, route),
-        may_reload: request.method == Method::GET && matches!(error.status, 502..=504),
-    };
-    let body = kind.body(&known);
-    let mut response = head(error, kind, body.len(), &context.request_id)?;
-    if let Some(seconds) = known.retry_after.filter(|_| error.status == 503) {
-        response.insert_header(header::RETRY_AFTER, seconds)?;
-    }
-    if route.is_some_and(|route| route.errors.next_hop)
+    let mut status = proxy_status(error);
+    if context.route.as_ref().is_some_and(|route| route.errors.next_hop)
         && let Some(attempt) = context.attempting.log.last()
     {
-        let status = format!("{}; next-hop=\"{}\"", proxy_status(error), attempt.backend);
-        response.insert_header("Proxy-Status", status)?;
+        status = format!("{status}; next-hop=\"{}\"", attempt.backend);
+    }
+    let status = HeaderValue::try_from(status).or_err(ErrorType::InternalError, "Proxy-Status")?;
+    more.fields.push((PROXY_STATUS, status));
+    let ErrorAnswer { status, cause, details } = error;
+    say(session, context, &Notice { status, cause: Some(cause), details, page: None, more }).await
+}
+
+/// An answer of ours in the form that the client asked for.
+pub(crate) struct Notice<'a> {
+    pub(crate) status: u16,
+    /// None if nothing has failed.
+    pub(crate) cause: Option<Cause>,
+    pub(crate) details: &'static str,
+    /// Instead of the page for errors.
+    pub(crate) page: Option<&'a ErrorPage>,
+    pub(crate) more: More,
+}
+
+/// Writes it.
+pub(crate) async fn say(session: &mut Session, context: &mut Context, notice: &Notice<'_>) -> Result<()> {
+    context.outcome.origin = Origin::Goodgate;
+    let request = session.req_header();
+    let accept = request.headers.get(header::ACCEPT);
+    let kind = Kind::wanted(accept.map(HeaderValue::as_bytes).unwrap_or_default());
+    let errors = context.route.as_deref().map(|route| &route.errors);
+    let body = kind.body(&Content {
+        status: notice.status,
+        cause: notice.cause,
+        details: notice.details,
+        request_id: context.request_id.as_str(),
+        page: notice.page.or_else(|| errors.and_then(|errors| errors.page.as_deref())),
+        contact: errors.and_then(|errors| errors.contact.as_deref()),
+        retry_after: notice.more.retry_after,
+        may_reload: request.method == Method::GET && matches!(notice.status, 502..=504),
+    });
+    let mut response = ResponseHeader::build(notice.status, Some(8))?;
+    response.insert_header(header::CONTENT_TYPE, kind.media_type())?;
+    response.insert_header(header::CONTENT_LENGTH, body.len())?;
+    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    response.insert_header("X-Request-Id", context.request_id.value())?;
+    if let Some(seconds) = notice.more.retry_after.filter(|_| matches!(notice.status, 429 | 503)) {
+        response.insert_header(header::RETRY_AFTER, seconds)?;
+    }
+    for (name, value) in &notice.more.fields {
+        response.insert_header(name, value)?;
     }
     rules::to_client(&mut response, request, context)?;
     let no_body = request.method == Method::HEAD;
@@ -89,8 +138,16 @@ fn retry_after(error: ErrorAnswer, route: Option<&Route>) -> Option<u64> {
 /// The error as bytes, for a connection whose request never became one.
 pub(crate) fn raw(error: ErrorAnswer, request_id: &RequestId) -> Vec<u8> {
     let request_id = request_id.as_str();
-    let content = Content { error, request_id, errors: None, retry_after: None, may_reload: false };
-    let body = Kind::Text.body(&content);
+    let body = Kind::Text.body(&Content {
+        status: error.status,
+        cause: Some(error.cause),
+        details: error.details,
+        request_id,
+        page: None,
+        contact: None,
+        retry_after: None,
+        may_reload: false,
+    });
     let reason =
         StatusCode::from_u16(error.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("");
     let mut bytes = format!(
@@ -105,16 +162,6 @@ pub(crate) fn raw(error: ErrorAnswer, request_id: &RequestId) -> Vec<u8> {
     .into_bytes();
     bytes.extend_from_slice(&body);
     bytes
-}
-
-fn head(error: ErrorAnswer, kind: Kind, length: usize, request_id: &RequestId) -> Result<ResponseHeader> {
-    let mut response = ResponseHeader::build(error.status, Some(8))?;
-    response.insert_header(header::CONTENT_TYPE, kind.media_type())?;
-    response.insert_header(header::CONTENT_LENGTH, length)?;
-    response.insert_header(header::CACHE_CONTROL, "no-store")?;
-    response.insert_header("Proxy-Status", proxy_status(error))?;
-    response.insert_header("X-Request-Id", request_id.value())?;
-    Ok(response)
 }
 
 /// RFC 9209: our name, the error type, and a sentence.

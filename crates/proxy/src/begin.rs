@@ -16,11 +16,16 @@ use crate::classify::TOO_LARGE;
 use crate::context::Context;
 use crate::request_id::RequestId;
 use crate::snapshot::Live;
-use crate::{copies, forward, head, own, trace};
+use crate::{copies, forward, head, http2, own, trace};
 
 /// Fills the context from the request and the snapshot in force.
 pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -> Result<()> {
     let snapshot = live.snapshot();
+    let malformed = if session.is_http2() {
+        http2::to_http1(session.req_header_mut(), &snapshot.limits)?.err()
+    } else {
+        None
+    };
     let target = normalise(session.req_header_mut())?;
     ignore_upgrade(session.req_header_mut());
     // Pingora reads only the first field of the name.
@@ -42,6 +47,10 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
         let is_background = context.is_background();
         let begin = || trace::begin(&request.headers, snapshot.trace_share);
         context.trace = Some(if is_background { trace::unsampled() } else { begin() });
+    }
+    if let Some(malformed) = malformed {
+        context.refused = Some(malformed.into());
+        return Ok(());
     }
     if let Err(bad) = target {
         let details = bad.sentence();

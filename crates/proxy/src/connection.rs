@@ -51,15 +51,15 @@ const EMPTY_LINES_MAX: u32 = 8;
 /// One listener with all that its connections need.
 #[derive(Debug)]
 pub struct Door {
-    proxy: Arc<Proxy>,
+    pub(crate) proxy: Arc<Proxy>,
     pub(crate) live: Arc<Live>,
     pub(crate) entrance: Arc<Entrance>,
     pub(crate) metrics: ListenerMetrics,
-    shutdown: ShutdownWatch,
+    pub(crate) shutdown: ShutdownWatch,
 }
 
 /// Pingora's proxy, shared by all listeners: it holds the pool of backend connections.
-pub struct Proxy(Arc<HttpProxy<Gateway>>);
+pub struct Proxy(pub(crate) Arc<HttpProxy<Gateway>>);
 
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -132,13 +132,16 @@ impl Door {
     }
 
     /// Serves one connection to its end.
-    async fn serve(&self, tcp: TcpStream, address: SocketAddr) {
+    async fn serve(self: &Arc<Self>, tcp: TcpStream, address: SocketAddr) {
         self.metrics.idle.inc();
         let admitted = self.admit(tcp, address).await;
         self.metrics.idle.dec();
         let Some(Admitted { mut stream, client, place }) = admitted else {
             return;
         };
+        if stream.speaks_http2() {
+            return self.serve_http2(stream, &client).await;
+        }
         let (mut alarm, mut idle_alarm) = (Alarm::default(), Alarm::default());
         let mut requests: u32 = 0;
         loop {
@@ -216,7 +219,7 @@ impl Door {
     async fn doze(&self, stream: &mut ClientStream, limit: Duration, place: &Place) -> Wait {
         stream.rest();
         let mut shutdown = self.shutdown.clone();
-        let idle = place.places().idle();
+        let idle = place.places().idle(Instant::now());
         let read = tokio::select! {
             biased;
             read = fast_timeout(limit, stream.read_ahead()) => read,
@@ -314,13 +317,13 @@ fn is_of_the_client(error: &io::Error) -> bool {
 }
 
 /// Counts a request as under way as long as it lives, whatever ends it.
-struct UnderWay<'a> {
+pub(crate) struct UnderWay<'a> {
     live: &'a Live,
     active: &'a IntGauge,
 }
 
 impl<'a> UnderWay<'a> {
-    fn new(live: &'a Live, active: &'a IntGauge) -> Self {
+    pub(crate) fn new(live: &'a Live, active: &'a IntGauge) -> Self {
         live.request_begins();
         active.inc();
         Self { live, active }

@@ -26,7 +26,7 @@ pub(crate) struct Client {
     pub(crate) ip: HeaderValue,
     pub(crate) has_tls: bool,
     /// Who it has proven to be, with TLS.
-    pub(crate) identity: Option<ClientIdentity>,
+    pub(crate) identity: Option<Arc<ClientIdentity>>,
     /// Its requests are sent to `https` at this port.
     pub(crate) redirect_to_https: Option<NonZeroU16>,
     pub(crate) watchdog: Watchdog,
@@ -91,6 +91,18 @@ impl Client {
             has_tls: false,
             identity: None,
             redirect_to_https: None,
+            watchdog: Watchdog::new(now),
+        }
+    }
+
+    /// The same for one of several requests at once.
+    pub(crate) fn of_stream(&self, now: Instant) -> Self {
+        Self {
+            address: self.address,
+            ip: self.ip.clone(),
+            has_tls: self.has_tls,
+            identity: self.identity.clone(),
+            redirect_to_https: self.redirect_to_https,
             watchdog: Watchdog::new(now),
         }
     }

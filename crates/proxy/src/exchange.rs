@@ -305,7 +305,7 @@ fn judge_status(
 }
 
 /// The attempt ended in an error after the connection stood. Whether another follows.
-pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &Error) -> bool {
+pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &mut Error) -> bool {
     if context.is_idle_tunnel() {
         return false;
     }
@@ -317,6 +317,12 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &Error)
         return false;
     };
     let now = Instant::now();
+    let in_vain = timed_out || *error.etype() == ErrorType::ReadTimedout;
+    let is_unanswered = context.attempting.log.last().is_some_and(|attempt| attempt.phase == Phase::Request);
+    if in_vain && is_unanswered && session.is_http2() && !session.as_downstream_mut().is_body_done() {
+        // Pingora has no limit between two reads of an HTTP/2 body: it was the client that let the time pass.
+        (error.etype, error.esource) = (ErrorType::ReadTimedout, ErrorSource::Downstream);
+    }
     if error.esource() == &ErrorSource::Downstream {
         context.attempting.abandoned(&route, now);
         return false;

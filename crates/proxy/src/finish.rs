@@ -68,7 +68,8 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     if is_logged {
         live.access_log.write(&record, log.format);
     }
-    if is_of_interest {
+    // What the gateway answers by itself without a cause was meant so.
+    if is_of_interest && (record.origin != Origin::Goodgate || record.cause.is_some()) {
         live.ring.note(record.clone(), now);
     }
     if let Some((traces, trace)) = traces {
@@ -180,7 +181,7 @@ fn record<'a>(
         host: forward::asked_host(request).map(String::from_utf8_lossy).unwrap_or_default(),
         path: request.uri.path().into(),
         query: request.uri.query().map(|query| mask.query(query)),
-        version: if request.version == Version::HTTP_10 { "1.0" } else { "1.1" },
+        version: version(request.version),
         route: route.map_or("none", |route| &route.name).into(),
         upstream: route.map_or("none", |route| &route.upstream.spec().name).into(),
         status,
@@ -198,5 +199,14 @@ fn record<'a>(
             .get(header::USER_AGENT)
             .map(|agent| String::from_utf8_lossy(agent.as_bytes())),
         attempts: context.attempting.log.as_slice().into(),
+    }
+}
+
+/// As the record has it.
+const fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
     }
 }

@@ -22,7 +22,7 @@ use crate::answer;
 use crate::attempt::Connection;
 use crate::context::{Client, Context};
 use crate::snapshot::Live;
-use crate::{begin, classify, copies, exchange, finish, forward, own};
+use crate::{begin, classify, copies, exchange, finish, forward, gate, http2, own};
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
@@ -60,6 +60,9 @@ impl ProxyHttp for Gateway {
         if let Some(parent) = session.subrequest_ctx.as_mut().and_then(|parent| parent.user_ctx_mut()) {
             context.attempting.hand(parent.downcast_mut::<Option<Lease>>().and_then(Option::take));
         }
+        if session.is_http2() {
+            context.client = http2::client();
+        }
         begin::begin(&self.live, session, context)
     }
 
@@ -73,10 +76,10 @@ impl ProxyHttp for Gateway {
             answer::write(session, context, error).await?;
             return Ok(true);
         }
-        if own::redirect_to_https(session, context).await? {
-            return Ok(true);
-        }
-        Ok(own::answer(session, context).await? || copies::answer_early(session, context).await?)
+        Ok(own::redirect_to_https(session, context).await?
+            || gate::answer(session, context).await?
+            || own::answer(session, context).await?
+            || copies::answer_early(session, context).await?)
     }
 
     fn request_cache_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
@@ -250,7 +253,7 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
         _reused: bool,
     ) -> Box<Error> {
-        let retry = exchange::broke(session, context, &error);
+        let retry = exchange::broke(session, context, &mut error);
         error.set_retry(retry);
         error
     }

@@ -3,11 +3,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use goodgate_config::{ErrorSpec, Place};
+use goodgate_config::{ErrorPage, Place};
 use goodgate_failure::Cause;
 use http::StatusCode;
-
-use crate::answer::ErrorAnswer;
 
 /// How often and when a page reloads itself: after a random time, so that the clients of an outage do not all
 /// come back at once, and only a few times. The count is forgotten after ten minutes.
@@ -27,9 +25,16 @@ pub(crate) enum Kind {
 /// What a body is made of. Nothing in it needs escaping: the request id is ours or was checked to be a token,
 /// and the configuration allows no special characters in `contact`.
 pub(crate) struct Content<'a> {
-    pub(crate) error: ErrorAnswer,
+    pub(crate) status: u16,
+    /// None if nothing has failed.
+    pub(crate) cause: Option<Cause>,
+    /// What is the matter, in a constant phrase.
+    pub(crate) details: &'static str,
     pub(crate) request_id: &'a str,
-    pub(crate) errors: Option<&'a ErrorSpec>,
+    /// A page of the operator's.
+    pub(crate) page: Option<&'a ErrorPage>,
+    /// Whom to turn to.
+    pub(crate) contact: Option<&'a str>,
     /// Seconds after which it may be worth trying again.
     pub(crate) retry_after: Option<u64>,
     /// Whether the page may reload itself.
@@ -72,55 +77,50 @@ impl Kind {
 
 impl Content<'_> {
     fn title(&self) -> &'static str {
-        let code = StatusCode::from_u16(self.error.status).ok();
+        let code = StatusCode::from_u16(self.status).ok();
         code.and_then(|code| code.canonical_reason()).unwrap_or("Error")
     }
 
-    fn contact(&self) -> Option<&str> {
-        self.errors.and_then(|errors| errors.contact.as_deref())
-    }
-
     fn text(&self) -> String {
-        let ErrorAnswer { status, details, .. } = self.error;
+        let Self { status, details, .. } = self;
         format!("{status} {}: {details} (request {})\n", self.title(), self.request_id)
     }
 
     /// RFC 9457, with the cause, the request's identifier and what else is known as members of our own.
     fn problem(&self) -> String {
-        let ErrorAnswer { status, cause, details } = self.error;
-        let contact = self.contact().map(|contact| format!(",\"contact\":\"{contact}\"")).unwrap_or_default();
+        let Self { status, details, .. } = self;
+        let cause = self.cause.map(|cause| format!("\"cause\":\"{}\",", cause.name())).unwrap_or_default();
+        let contact = self.contact.map(|contact| format!(",\"contact\":\"{contact}\"")).unwrap_or_default();
         let again = self.retry_after.map(|seconds| format!(",\"retry_after\":{seconds}")).unwrap_or_default();
         format!(
             "{{\"type\":\"about:blank\",\"title\":\"{}\",\"status\":{status},\"detail\":\"{details}\",\
-             \"cause\":\"{}\",\"request_id\":\"{}\"{again}{contact}}}\n",
+             {cause}\"request_id\":\"{}\"{again}{contact}}}\n",
             self.title(),
-            cause.name(),
             self.request_id
         )
     }
 
     fn html(&self) -> String {
-        let page = self.errors.and_then(|errors| errors.page.as_deref());
-        let Some(page) = page else {
+        let Some(page) = self.page else {
             return self.own_html();
         };
-        let status = self.error.status.to_string();
+        let status = self.status.to_string();
         let again = self.retry_after.map(|seconds| seconds.to_string()).unwrap_or_default();
         page.fill(|place| match place {
             Place::Status => &status,
             Place::Title => self.title(),
-            Place::Details => self.error.details,
-            Place::Cause => self.error.cause.name(),
+            Place::Details => self.details,
+            Place::Cause => self.cause.map_or("", Cause::name),
             Place::RequestId => self.request_id,
-            Place::Contact => self.contact().unwrap_or_default(),
+            Place::Contact => self.contact.unwrap_or_default(),
             Place::RetryAfter => &again,
         })
     }
 
     fn own_html(&self) -> String {
-        let ErrorAnswer { status, details, .. } = self.error;
+        let Self { status, details, .. } = self;
         let title = self.title();
-        let contact = match self.contact() {
+        let contact = match self.contact {
             Some(contact) => format!("<p>If it goes on, turn to {contact} and name the request.</p>"),
             None => String::new(),
         };
@@ -139,7 +139,7 @@ impl Content<'_> {
     }
 
     fn headline(&self) -> &'static str {
-        match self.error.status {
+        match self.status {
             404 => "There is nothing at this address",
             500.. => "This page is not available right now",
             _ => self.title(),
@@ -147,11 +147,11 @@ impl Content<'_> {
     }
 
     fn advice(&self) -> Cow<'static, str> {
-        if self.error.status < 500 {
-            return if self.error.cause == Cause::HttpRequestError {
-                "Please check the address and try again.".into()
-            } else {
-                "".into()
+        if self.status < 500 {
+            return match (self.cause, self.retry_after) {
+                (Some(Cause::HttpRequestError), _) => "Please check the address and try again.".into(),
+                (_, Some(seconds)) => format!("Please try again in about {}.", spoken(seconds)).into(),
+                (_, None) => "".into(),
             };
         }
         match self.retry_after {
@@ -177,8 +177,16 @@ mod tests {
     use super::*;
 
     fn content(status: u16, retry_after: Option<u64>) -> Content<'static> {
-        let error = ErrorAnswer { status, ..ErrorAnswer::of(Cause::DestinationUnavailable) };
-        Content { error, request_id: "abc", errors: None, retry_after, may_reload: false }
+        Content {
+            status,
+            cause: Some(Cause::DestinationUnavailable),
+            details: "Nobody is there.",
+            request_id: "abc",
+            page: None,
+            contact: None,
+            retry_after,
+            may_reload: false,
+        }
     }
 
     #[test]

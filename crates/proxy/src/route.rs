@@ -16,6 +16,7 @@ use goodgate_telemetry::{RouteMetrics, UpstreamMetrics};
 use goodgate_upstream::Upstream;
 use http::{HeaderName, Method};
 
+use crate::gate::Gate;
 use crate::own::OwnAnswer;
 use crate::peer::BackendTls;
 use crate::stores::StoreRoom;
@@ -44,6 +45,8 @@ pub(crate) struct Route {
     pub(crate) request_headers: HeaderRules,
     pub(crate) response_headers: HeaderRules,
     pub(crate) access: Access,
+    /// What else a request must meet before anything answers it.
+    pub(crate) gate: Option<Gate>,
     pub(crate) response_header_bytes_max: usize,
 }
 
@@ -97,6 +100,13 @@ impl Router {
         let wildcards = self.wildcard.iter().filter(|(suffix, _)| has_suffix(&host, suffix));
         let candidates = exact.into_iter().chain(wildcards.map(|(_, entries)| entries)).chain([&self.any]);
         candidates.flatten().find(|entry| entry.takes(path, method)).map(|entry| &entry.route)
+    }
+
+    /// All routes by name.
+    pub(crate) fn by_name(&self) -> HashMap<&str, &Route> {
+        let wildcards = self.wildcard.iter().map(|(_, entries)| entries);
+        let all = self.exact.values().chain(wildcards).chain([&self.any]).flatten();
+        all.map(|entry| (entry.route.name.as_str(), &*entry.route)).collect()
     }
 
     fn wildcard_of(&mut self, suffix: &str) -> &mut Vec<Entry> {

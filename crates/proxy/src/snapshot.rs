@@ -17,6 +17,7 @@ use goodgate_telemetry::{
 use goodgate_upstream::{HostHeader, Timeouts, TlsPolicy, Upstream, UpstreamSpec};
 use ipnet::IpNet;
 
+use crate::gate::{Gate, Verifier};
 use crate::hops::Trail;
 use crate::kept::KeptConnections;
 use crate::listener::Entrance;
@@ -44,6 +45,7 @@ pub struct Snapshot {
 pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     stores: Stores,
+    verifier: Arc<Verifier>,
     metrics: Arc<Metrics>,
     pub(crate) no_route: RouteMetrics,
     pub(crate) access_log: AccessLog,
@@ -67,12 +69,14 @@ impl Live {
         now: Instant,
     ) -> Self {
         let stores = Stores::default();
-        let snapshot = build(config, None, &stores, &metrics, now);
+        let verifier = Arc::new(Verifier::new(now));
+        let snapshot = build(config, None, (&stores, &verifier), &metrics, now);
         Self {
             ring: Ring::new(snapshot.upstream_names(), now),
             snapshot: ArcSwap::from_pointee(snapshot),
             no_route: RouteMetrics::new(&metrics, "none", "none"),
             stores,
+            verifier,
             metrics,
             access_log,
             kept: KeptConnections::new(now),
@@ -87,7 +91,8 @@ impl Live {
 
     /// Builds the snapshot of a new configuration; running state comes from the one in force.
     pub fn prepare(&self, config: &Config, now: Instant) -> Snapshot {
-        build(config, Some(&self.snapshot.load()), &self.stores, &self.metrics, now)
+        let kept = (&self.stores, &self.verifier);
+        build(config, Some(&self.snapshot.load()), kept, &self.metrics, now)
     }
 
     /// Puts a prepared snapshot in force for all requests that begin from now on.
@@ -236,7 +241,7 @@ fn nowhere() -> UpstreamSpec {
 fn build(
     config: &Config,
     previous: Option<&Snapshot>,
-    stores: &Stores,
+    (stores, verifier): (&Stores, &Arc<Verifier>),
     metrics: &Arc<Metrics>,
     now: Instant,
 ) -> Snapshot {
@@ -251,6 +256,7 @@ fn build(
     let ways: Vec<Way> = upstreams.iter().map(|upstream| Way::new(upstream, metrics)).collect();
     let nowhere = LazyCell::new(|| Way::new(&Upstream::new(nowhere(), None, now), metrics));
     let rooms = stores.open(&config.stores);
+    let old_routes = previous.map(|old| old.router.by_name()).unwrap_or_default();
     let routes = config.routes.iter().filter_map(|spec| {
         let way = match spec.action.upstream() {
             Some(upstream) => ways.get(upstream)?,
@@ -258,12 +264,15 @@ fn build(
         };
         let policy = spec.cache.as_ref().filter(|_| spec.action.upstream().is_some());
         let cache = policy.and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
+        let metrics = RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name);
+        let old_gate = old_routes.get(spec.name.as_str()).and_then(|old| old.gate.as_ref());
         let route = Route {
+            gate: Gate::new(spec, old_gate, verifier, &metrics),
             name: spec.name.clone(),
             own: OwnAnswer::of(&spec.action),
             upstream: Arc::clone(&way.upstream),
             upstream_metrics: Arc::clone(&way.metrics),
-            metrics: RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name),
+            metrics,
             backend_tls: Arc::clone(&way.tls),
             timeout: spec.timeout,
             retry: spec.retry.clone(),

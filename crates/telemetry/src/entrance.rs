@@ -120,14 +120,14 @@ impl ListenerMetrics {
 impl Metrics {
     /// When each of the certificates that clients are shown ends; those that are not named are gone.
     pub(crate) fn write_certificates(&self, certificates: &[(String, SystemTime)]) {
-        self.entrance.expiry.reset();
+        self.certificates.expiry.reset();
         for (certificate, expires) in certificates {
-            self.entrance.expiry.with_label_values(&[certificate]).set(unix_seconds(*expires));
+            self.certificates.expiry.with_label_values(&[certificate]).set(unix_seconds(*expires));
         }
     }
 
     /// Notes that certificate files have changed, and whether they could be used.
     pub fn certificate_reloaded(&self, ok: bool) {
-        self.entrance.reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
+        self.certificates.reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
     }
 }

@@ -48,7 +48,7 @@ impl Metrics {
         self.backends.in_rotation.reset();
         self.backends.state.reset();
         self.backends.in_flight.reset();
-        self.backends.certificate_expiry.reset();
+        self.certificates.backend_expiry.reset();
         self.backends.attempts.reset();
         for upstream in upstreams {
             let name = upstream.spec().name.as_str();
@@ -69,7 +69,7 @@ impl Metrics {
         let in_flight = i64::try_from(view.in_flight).unwrap_or(i64::MAX);
         self.backends.in_flight.with_label_values(&[upstream, &backend]).set(in_flight);
         if let Some(expires) = view.certificate_expires {
-            let gauge = self.backends.certificate_expiry.with_label_values(&[upstream, &backend]);
+            let gauge = self.certificates.backend_expiry.with_label_values(&[upstream, &backend]);
             gauge.set(unix_seconds(expires));
         }
         self.backends.attempts.with_label_values(&[upstream, &backend, "ok"]).inc_by(view.ok);

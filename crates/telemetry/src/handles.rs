@@ -129,6 +129,7 @@ pub struct RouteMetrics {
     cache: Vec<IntCounter>,
     duration: Histogram,
     stale_age: Histogram,
+    forgotten: OnceLock<IntCounter>,
 }
 
 impl RouteMetrics {
@@ -147,6 +148,7 @@ impl RouteMetrics {
                 .collect(),
             duration: metrics.requests.duration.with_label_values(&[route]),
             stale_age: metrics.caches.stale_age.with_label_values(&[route]),
+            forgotten: OnceLock::new(),
         };
         this.exist_at_zero();
         this
@@ -190,6 +192,27 @@ impl RouteMetrics {
             let labels = [self.route.as_str(), &self.upstream, &status, cause.name()];
             self.metrics.requests.gateway_errors.with_label_values(&labels).inc();
         }
+    }
+
+    /// Makes the series of an error exist at zero that this route may answer and others do not.
+    pub fn expect_error(&self, status: u16, cause: Cause) {
+        let status = status.to_string();
+        let labels = [self.route.as_str(), &self.upstream, &status, cause.name()];
+        self.metrics.requests.gateway_errors.with_label_values(&labels);
+    }
+
+    /// Makes the series of its rate limits exist at zero.
+    pub fn expect_limits(&self) {
+        self.forgotten_counter();
+    }
+
+    /// Counts a client that a rate limit has forgotten early to make room for another.
+    pub fn client_forgotten(&self) {
+        self.forgotten_counter().inc();
+    }
+
+    fn forgotten_counter(&self) -> &IntCounter {
+        self.forgotten.get_or_init(|| self.metrics.requests.forgotten.with_label_values(&[&self.route]))
     }
 
     /// Counts a failure that the client never saw.

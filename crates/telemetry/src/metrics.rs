@@ -37,6 +37,7 @@ pub struct StoreUsage {
 pub struct Metrics {
     pub(crate) registry: Registry,
     pub(crate) entrance: EntranceFamilies,
+    pub(crate) certificates: CertificateFamilies,
     pub(crate) requests: RequestFamilies,
     pub(crate) backends: BackendFamilies,
     pub(crate) dns: DnsFamilies,
@@ -63,6 +64,7 @@ impl Metrics {
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self {
             entrance: EntranceFamilies::declare(&to)?,
+            certificates: CertificateFamilies::declare(&to)?,
             requests: RequestFamilies::declare(&to)?,
             backends: BackendFamilies::declare(&to)?,
             dns: DnsFamilies::declare(&to)?,
@@ -84,13 +86,11 @@ pub(crate) struct EntranceFamilies {
     pub(crate) turned_away: IntCounterVec,
     pub(crate) made_room: IntCounterVec,
     pub(crate) handshakes: IntCounterVec,
-    pub(crate) expiry: IntGaugeVec,
-    pub(crate) reloads: IntCounterVec,
 }
 
 impl EntranceFamilies {
     fn declare(to: &Declare<'_>) -> Declared<Self> {
-        let families = Self {
+        Ok(Self {
             connections: to.gauges(
                 "goodgate_client_connections",
                 "Client connections",
@@ -111,10 +111,30 @@ impl EntranceFamilies {
                 "TLS handshakes with clients",
                 &["listener", "result"],
             )?,
+        })
+    }
+}
+
+/// Certificates, ours and those of backends.
+#[derive(Debug)]
+pub(crate) struct CertificateFamilies {
+    pub(crate) expiry: IntGaugeVec,
+    pub(crate) backend_expiry: IntGaugeVec,
+    pub(crate) reloads: IntCounterVec,
+}
+
+impl CertificateFamilies {
+    fn declare(to: &Declare<'_>) -> Declared<Self> {
+        let families = Self {
             expiry: to.gauges(
                 "goodgate_certificate_expiry_timestamp_seconds",
                 "When a certificate that clients are shown ends",
                 &["certificate"],
+            )?,
+            backend_expiry: to.gauges(
+                "goodgate_backend_certificate_expiry_timestamp_seconds",
+                "When the certificate that a backend shows ends",
+                &["upstream", "backend"],
             )?,
             reloads: to.counters(
                 "goodgate_certificate_reloads_total",
@@ -136,6 +156,7 @@ pub(crate) struct RequestFamilies {
     pub(crate) gateway_errors: IntCounterVec,
     pub(crate) rescues: IntCounterVec,
     pub(crate) duration: HistogramVec,
+    pub(crate) forgotten: IntCounterVec,
     pub(crate) client_aborts: IntCounterVec,
 }
 
@@ -163,6 +184,11 @@ impl RequestFamilies {
                 &["route"],
                 &DURATION_BUCKETS,
             )?,
+            forgotten: to.counters(
+                "goodgate_rate_limit_forgotten_total",
+                "Clients of a rate limit forgotten early to make room",
+                &["route"],
+            )?,
             client_aborts: to.counters(
                 "goodgate_client_aborts_total",
                 "Clients that left",
@@ -184,7 +210,6 @@ pub(crate) struct BackendFamilies {
     pub(crate) in_rotation: IntGaugeVec,
     pub(crate) state: IntGaugeVec,
     pub(crate) in_flight: IntGaugeVec,
-    pub(crate) certificate_expiry: IntGaugeVec,
     pub(crate) health_checks: IntCounterVec,
     pub(crate) ejections: IntCounterVec,
 }
@@ -229,11 +254,6 @@ impl BackendFamilies {
                 "goodgate_backend_state",
                 "1 for the state that the backend is in",
                 &["upstream", "backend", "state"],
-            )?,
-            certificate_expiry: to.gauges(
-                "goodgate_backend_certificate_expiry_timestamp_seconds",
-                "When the certificate that a backend shows ends",
-                &["upstream", "backend"],
             )?,
             in_flight: to.gauges(
                 "goodgate_backend_requests_in_flight",

@@ -29,20 +29,23 @@ const REPLACEABLE: [(&str, Word); 7] = [
 
 pub(super) fn errors(map: &Map<'_>, folder: &Path) -> ErrorSpec {
     let map = map.section("errors", &keys::ERRORS);
-    let page = map.get("html").and_then(|view| {
-        let path = folder.join(view.read(text)?);
-        page(&path).map_err(|message| view.problem(message)).ok()
-    });
     let replace = map.get("replace").and_then(|view| view.list_of(one_of(&REPLACEABLE)));
     ErrorSpec {
-        page: page.map(Arc::new),
+        page: page(&map, "html", folder),
         contact: map.read("contact", contact),
         replace: replace.map_or(Words::NONE, Words::from_iter),
         next_hop: map.read("next_hop", boolean).unwrap_or_default(),
     }
 }
 
-fn page(path: &Path) -> Result<ErrorPage, String> {
+/// The page in the file that a key names.
+pub(super) fn page(map: &Map<'_>, key: &str, folder: &Path) -> Option<Arc<ErrorPage>> {
+    let view = map.get(key)?;
+    let path = folder.join(view.read(text)?);
+    read_page(&path).map_err(|message| view.problem(message)).map(Arc::new).ok()
+}
+
+fn read_page(path: &Path) -> Result<ErrorPage, String> {
     let bytes = read_bounded(path, PAGE_BYTES_MAX, "an error page is small")?;
     let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.display()))?;
     Ok(ErrorPage::parse(&text))

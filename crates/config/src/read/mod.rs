@@ -4,6 +4,7 @@
 //! Every reader goes on after a problem; a default then stands in for what could not be read, which nobody
 //! sees, since a report with a problem yields no `Config`. Names are looked up here and become indexes.
 
+mod access;
 mod action;
 mod backend;
 mod cache;

@@ -8,13 +8,16 @@ use goodgate_cache::CachePolicy;
 use goodgate_failure::{BudgetPolicy, Replay, RetryPolicy, Words};
 use http::{HeaderName, Method};
 
-use super::server::{BODY_BYTES_MAX, networks};
-use super::{TIMEOUT, action, cache, check_name, errors, headers};
+use super::server::BODY_BYTES_MAX;
+use super::{TIMEOUT, access, action, cache, check_name, errors, headers};
 use crate::address::parse_host_pattern;
 use crate::kind::{duration, failure_word, integer, one_of, percent, size, text_as};
 use crate::tree::Node;
 use crate::view::{Map, View};
-use crate::{Access, ErrorSpec, HeaderRules, HostPattern, Rewrite, RouteSpec, defaults, keys, normal_target};
+use crate::{
+    Access, BasicAuth, ErrorSpec, HeaderRules, HostPattern, Maintenance, RateLimit, Rewrite, RouteSpec,
+    defaults, keys, normal_target,
+};
 
 /// The engine tries no more often than this.
 const TRIES_MAX: u32 = 16;
@@ -85,6 +88,9 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         request_headers: policies.request_headers,
         response_headers: policies.response_headers,
         access: policies.access,
+        rate_limits: policies.rate_limits,
+        basic_auth: policies.basic_auth,
+        maintenance: policies.maintenance,
     })
 }
 
@@ -110,6 +116,9 @@ pub(super) struct Policies {
     request_headers: HeaderRules,
     response_headers: HeaderRules,
     access: Access,
+    rate_limits: Vec<RateLimit>,
+    basic_auth: Option<BasicAuth>,
+    maintenance: Option<Maintenance>,
 }
 
 pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) -> Policies {
@@ -123,7 +132,10 @@ pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) ->
         rewrite: map.has("rewrite").then(|| rewrite(&map.section("rewrite", &keys::REWRITE))),
         request_headers: headers::rules(map, "request_headers", &keys::HEADERS),
         response_headers: headers::rules(map, "response_headers", &keys::HEADERS),
-        access: Access { allow: networks(map, "allow"), deny: networks(map, "deny") },
+        access: access::access(map),
+        rate_limits: access::rate_limits(map),
+        basic_auth: access::basic_auth(map, names.folder),
+        maintenance: access::maintenance(map, names.folder),
     }
 }
 

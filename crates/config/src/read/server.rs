@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::TIMEOUT;
-use crate::address::{parse_listen, parse_resolver};
+use crate::address::{parse_host, parse_listen, parse_resolver};
 use crate::kind::{duration, integer, size, text, text_as, wrong};
 use crate::tree::Node;
 use crate::view::{Map, View};
@@ -64,11 +64,15 @@ pub(super) fn admin_address(top: &Map<'_>) -> Option<SocketAddr> {
 }
 
 pub(super) fn admin(top: &Map<'_>, folder: &Path) -> Admin {
-    let token = top.section("admin", &keys::ADMIN).get("token_file").and_then(|view| {
+    let map = top.section("admin", &keys::ADMIN);
+    let hosts = map.get("hosts").and_then(|view| {
+        view.list_of(text_as(|text| parse_host(text).ok_or_else(|| "a host name without a port".to_owned())))
+    });
+    let token = map.get("token_file").and_then(|view| {
         let path = folder.join(view.read(text)?);
         Token::read(&path).map_err(|message| view.problem(message)).ok()
     });
-    Admin { address: admin_address(top).unwrap_or(defaults::ADMIN), token }
+    Admin { address: admin_address(top).unwrap_or(defaults::ADMIN), token, hosts: hosts.unwrap_or_default() }
 }
 
 pub(super) fn limits(top: &Map<'_>) -> Limits {

@@ -24,14 +24,21 @@ pub(super) const HTTP_REQUEST_ERROR: Guide = Guide {
 
 pub(super) const HTTP_REQUEST_DENIED: Guide = Guide {
     chapter: Chapter::Elsewhere,
-    meaning: "The client's address is not let in by the route: `deny` names it, or `allow` does not.",
-    seen: "`goodgate_gateway_errors_total{cause=\"http_request_denied\"}` by `route`; `client` in the record is \
-        the address that was looked at.",
-    usual: "Somebody who is meant to be kept out; or a load balancer in front whose own address is looked at, \
-        since it is not among `trusted_proxies`.",
-    advice: "See `client` and `route` in the records and whether the rule is meant for them.",
-    setting: "`allow` and `deny` of the route; `trusted_proxies` decides whose address counts.",
-    nginx: &["access forbidden by rule"],
+    meaning: "A rule of the route refused the request. The status says which: 403, `deny` names the client's \
+        address, or `allow` does not; 401, `basic_auth` asks for a password; 429, there were more requests than \
+        `rate_limit` admits, or more passwords to check at a time than can be.",
+    seen: "`goodgate_gateway_errors_total{cause=\"http_request_denied\"}` by `route` and `status`; `client` in \
+        the record is the address that was looked at.",
+    usual: "Somebody who is meant to be kept out, or to ask less often; each first visit, for 401; or a load balancer in front whose own \
+        address is looked at, since it is not among `trusted_proxies`, so that all clients are one.",
+    advice: "See `client`, `route` and `status` in the records and whether the rule is meant for them.",
+    setting: "`allow`, `deny`, `basic_auth` and `rate_limit` of the route; `trusted_proxies` decides whose address counts.",
+    nginx: &[
+        "access forbidden by rule",
+        "limiting requests, excess",
+        "password mismatch",
+        "was not found in",
+    ],
     is_raised: true,
 };
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use goodgate_cache::StoredCopy;
+use goodgate_cache::{Stale, StoredCopy};
 use goodgate_telemetry::{By, CacheResult, Origin};
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::http::conditional_filter::{not_modified_filter, to_304};
@@ -27,6 +27,18 @@ pub(super) async fn serve_fresh(
     write(session, context, copy, age, status).await
 }
 
+/// Writes an old copy though nothing has failed.
+pub(super) async fn serve_instead(
+    session: &mut Session,
+    context: &mut Context,
+    copy: &StoredCopy,
+    stale: Stale,
+) -> Result<()> {
+    note(context, CacheResult::Stale, stale.age);
+    let status = says_status(context).then(|| stale_status(stale, "maintenance"));
+    write(session, context, copy, stale.age, status).await
+}
+
 /// Writes the copy that was chosen in place of a failure.
 pub(crate) async fn serve(session: &mut Session, context: &mut Context) -> Result<()> {
     let Some(Rescue { copy, stale, cause }) = context.copying.chosen.take() else {
@@ -37,10 +49,14 @@ pub(crate) async fn serve(session: &mut Session, context: &mut Context) -> Resul
     if let Some(route) = &context.route {
         route.metrics.stale_age(stale.past_freshness);
     }
-    let left = 0 - i64::try_from(stale.past_freshness.as_secs()).unwrap_or(i64::MAX);
-    let status =
-        says_status(context).then(|| format!("goodgate; hit; ttl={left}; detail=stale-{}", cause.name()));
+    let status = says_status(context).then(|| stale_status(stale, cause.name()));
     write(session, context, &copy, stale.age, status).await
+}
+
+/// RFC 9211, with why the copy is old.
+fn stale_status(stale: Stale, why: &str) -> String {
+    let left = 0 - i64::try_from(stale.past_freshness.as_secs()).unwrap_or(i64::MAX);
+    format!("goodgate; hit; ttl={left}; detail=stale-{why}")
 }
 
 fn note(context: &mut Context, result: CacheResult, age: Duration) {

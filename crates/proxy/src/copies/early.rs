@@ -10,7 +10,7 @@ use pingora_error::Result;
 use pingora_proxy::subrequest::{BodyMode, Ctx as SubrequestContext};
 use pingora_proxy::{Session, SubrequestSpawner};
 
-use super::{answer, choose_this, stored};
+use super::{Rescue, answer, choose_this, rescue, stored};
 use crate::context::Context;
 use crate::route::Route;
 
@@ -56,6 +56,22 @@ pub(crate) async fn answer_late(session: &mut Session, context: &mut Context) ->
         }
         Some(_) | None => Ok(false),
     }
+}
+
+/// Answers from a copy, fresh or old, where nobody is to be asked though nothing has failed.
+pub(crate) async fn answer_instead(session: &mut Session, context: &mut Context) -> Result<bool> {
+    let Some(copy) = stored(session, context) else {
+        return Ok(false);
+    };
+    if is_hit(context, &copy) {
+        answer::serve_fresh(session, context, &copy).await?;
+        return Ok(true);
+    }
+    let Some(Rescue { copy, stale, .. }) = rescue(context, copy, Cause::DestinationUnavailable) else {
+        return Ok(false);
+    };
+    answer::serve_instead(session, context, &copy, stale).await?;
+    Ok(true)
 }
 
 /// Whether the copy is fresh and the whole of it is wanted. Parts are left to Pingora.

@@ -26,7 +26,7 @@ use crate::forward;
 use crate::route::Route;
 
 pub(crate) use answer::serve;
-pub(crate) use early::{answer_early, answer_late};
+pub(crate) use early::{answer_early, answer_instead, answer_late};
 pub(crate) use keep::{admit_standard, invalidate, keep_last_good, note_confirmation};
 pub(crate) use phases::{
     enable_standard, fills_on_miss, judge_hit, may_update_behind, must_not_wait, status_header,

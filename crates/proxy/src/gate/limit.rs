@@ -1,0 +1,213 @@
+//! The rate limits of a route: who is counted under which key, and what is said to who has asked too often.
+//! The fields `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) stand on refusals only:
+//! an answer that a cache may keep is no place for one client's figures.
+
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use goodgate_config::{Per, RateLimit};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::gcra::Gcra;
+use super::table::Table;
+
+const NANOS: u64 = 1_000_000_000;
+
+/// A limit at work.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    limit: RateLimit,
+    gcra: Gcra,
+    policy: HeaderValue,
+    counts: Arc<Counts>,
+}
+
+/// What is known of those who asked. It survives a reload that does not change the limit.
+#[derive(Debug)]
+struct Counts {
+    born: Instant,
+    /// Keyed anew in each process: nobody can choose an address that shares the place of another.
+    hash: RandomState,
+    table: Table,
+}
+
+/// Why a request is not admitted.
+#[derive(Clone, Debug)]
+pub(super) struct TooMany {
+    /// Seconds until one more is admitted, rounded up.
+    pub(super) retry_after: u64,
+    /// The limit in the words of `RateLimit-Policy`.
+    pub(super) policy: HeaderValue,
+}
+
+impl Limiter {
+    /// The limiters of a route; those that were there already keep their counts.
+    pub(crate) fn all(limits: &[RateLimit], previous: &[Self]) -> Vec<Self> {
+        limits.iter().map(|limit| Self::new(limit, previous)).collect()
+    }
+
+    fn new(limit: &RateLimit, previous: &[Self]) -> Self {
+        let is_same = |old: &&Self| {
+            (&old.limit.per, old.limit.rate, old.limit.burst) == (&limit.per, limit.rate, limit.burst)
+        };
+        let old = previous.iter().find(is_same).map(|old| Arc::clone(&old.counts));
+        let counts = old.unwrap_or_else(|| Arc::new(Counts::new(Instant::now())));
+        Self { limit: limit.clone(), gcra: Gcra::new(limit), policy: policy(limit), counts }
+    }
+
+    /// Counts a request. The flag tells whether somebody else was forgotten for it.
+    pub(super) fn admit(
+        &self,
+        client: IpAddr,
+        headers: &HeaderMap,
+        now: Instant,
+    ) -> (Result<(), TooMany>, bool) {
+        if self.limit.exempt.iter().any(|network| network.contains(&client)) {
+            return (Ok(()), false);
+        }
+        let key = self.key(client, headers);
+        let now = self.counts.nanos(now);
+        let (admitted, forgets) = self.counts.table.update(key, now, |time| self.gcra.admit(time, now));
+        let refusal =
+            |wait: u64| TooMany { retry_after: wait.div_ceil(NANOS).max(1), policy: self.policy.clone() };
+        (admitted.map_err(refusal), forgets)
+    }
+
+    fn key(&self, client: IpAddr, headers: &HeaderMap) -> u64 {
+        match &self.limit.per {
+            Per::Route => 0,
+            Per::ClientIp => self.counts.hash.hash_one(network(client)),
+            Per::Header(name) => self
+                .counts
+                .of_field(headers, name)
+                .unwrap_or_else(|| self.counts.hash.hash_one(network(client))),
+        }
+    }
+}
+
+impl Counts {
+    fn new(now: Instant) -> Self {
+        Self { born: now, hash: RandomState::new(), table: Table::new() }
+    }
+
+    fn nanos(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The key of who sends this field, with all its values.
+    fn of_field(&self, headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
+        let mut values = headers.get_all(name).iter().peekable();
+        values.peek()?;
+        let mut hasher = self.hash.build_hasher();
+        values.for_each(|value| value.as_bytes().hash(&mut hasher));
+        Some(hasher.finish())
+    }
+}
+
+/// What counts as one client: an address, of IPv6 the /64 network that one customer has at least.
+fn network(client: IpAddr) -> u64 {
+    match client {
+        IpAddr::V4(ip) => u64::from(ip.to_bits()),
+        IpAddr::V6(ip) => u64::try_from(ip.to_bits() >> 64).unwrap_or_default() | 1 << 63,
+    }
+}
+
+/// `"client_ip 100/s";q=100;w=1`: its name, how many, in how many seconds.
+fn policy(limit: &RateLimit) -> HeaderValue {
+    let RateLimit { per, rate, .. } = limit;
+    let text = format!("\"{per} {rate}\";q={};w={}", rate.count, rate.period.seconds());
+    // Names of fields and numbers have nothing that a field value may not have.
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("\"limit\""))
+}
+
+impl TooMany {
+    /// `RateLimit`: by which limit, that nothing remains, and when more comes.
+    pub(super) fn state(&self) -> Option<HeaderValue> {
+        let name = self.policy.to_str().ok()?.split(';').next()?;
+        HeaderValue::try_from(format!("{name};r=0;t={}", self.retry_after)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use goodgate_config::{Period, Rate};
+    use std::time::Duration;
+
+    fn limit(per: Per, exempt: &[&str]) -> RateLimit {
+        let rate = Rate { count: 2.try_into().unwrap(), period: Period::Minute };
+        let exempt = exempt.iter().map(|text| text.parse().unwrap()).collect();
+        RateLimit { per, rate, burst: 1.try_into().unwrap(), exempt }
+    }
+
+    fn one(per: Per, exempt: &[&str]) -> Limiter {
+        Limiter::all(&[limit(per, exempt)], &[]).remove(0)
+    }
+
+    fn admits(limiter: &Limiter, client: &str, key: Option<&'static str>) -> bool {
+        let headers = key.map(|key| (HeaderName::from_static("x-key"), HeaderValue::from_static(key)));
+        limiter.admit(client.parse().unwrap(), &headers.into_iter().collect(), Instant::now()).0.is_ok()
+    }
+
+    #[test]
+    fn an_address_is_one_client_and_so_is_a_64_of_ipv6() {
+        let limiter = one(Per::ClientIp, &["10.0.0.0/8"]);
+        for (client, admitted) in [
+            ("192.0.2.1", true),
+            ("192.0.2.1", false),
+            ("192.0.2.2", true),
+            ("2001:db8::1", true),
+            ("2001:db8::2:0:0:2", false),
+            ("2001:db8:0:1::1", true),
+            ("10.1.1.1", true),
+            ("10.1.1.1", true),
+        ] {
+            assert_eq!(admits(&limiter, client, None), admitted, "{client}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_counted_by_its_value_and_without_it_the_address_is() {
+        let limiter = one(Per::Header(HeaderName::from_static("x-key")), &[]);
+        for (client, key, admitted) in [
+            ("192.0.2.1", Some("a"), true),
+            ("192.0.2.2", Some("a"), false),
+            ("192.0.2.2", Some("b"), true),
+            ("192.0.2.1", None, true),
+            ("192.0.2.1", None, false),
+            ("192.0.2.2", None, true),
+            ("192.0.2.2", Some(""), true),
+            ("192.0.2.3", Some(""), false),
+        ] {
+            assert_eq!(admits(&limiter, client, key), admitted, "{client} {key:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_back() {
+        let limiter = one(Per::Route, &[]);
+        let now = Instant::now();
+        let admit = |after: u64| {
+            limiter.admit(IpAddr::from([192, 0, 2, 1]), &HeaderMap::new(), now + Duration::from_secs(after)).0
+        };
+        assert!(admit(1).is_ok());
+        let refused = admit(2).unwrap_err();
+        assert_eq!(refused.retry_after, 29);
+        assert_eq!(refused.policy, "\"route 2/m\";q=2;w=60");
+        assert_eq!(refused.state().unwrap(), "\"route 2/m\";r=0;t=29");
+        assert!(admit(31).is_ok());
+    }
+
+    #[test]
+    fn counts_outlive_a_reload_that_leaves_the_limit_as_it_is() {
+        let old = vec![one(Per::ClientIp, &[])];
+        assert!(admits(&old[0], "192.0.2.1", None));
+        let same = Limiter::all(&[limit(Per::ClientIp, &["10.0.0.0/8"])], &old);
+        assert!(!admits(&same[0], "192.0.2.1", None), "who is exempt does not matter");
+        let mut other = limit(Per::ClientIp, &[]);
+        other.burst = 2.try_into().unwrap();
+        assert!(admits(&Limiter::all(&[other], &old)[0], "192.0.2.1", None));
+    }
+}

@@ -1,0 +1,132 @@
+//! What stands between a request and its route's answer, copies included: how often one may ask, who one
+//! must be, and whether it is open at all. Who is refused here reaches no backend, and a route without any of it pays for one look.
+
+mod auth;
+mod gcra;
+mod limit;
+mod maintenance;
+mod table;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use goodgate_config::{Maintenance, RouteSpec};
+use goodgate_failure::Cause;
+use goodgate_telemetry::RouteMetrics;
+use http::{HeaderName, StatusCode, header};
+use pingora_error::Result;
+use pingora_proxy::Session;
+
+use crate::answer::{self, ErrorAnswer};
+use crate::context::Context;
+use crate::route::Route;
+use auth::{Auth, Verdict};
+use limit::{Limiter, TooMany};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+pub(crate) use auth::Verifier;
+
+/// The conditions of a route.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    limits: Vec<Limiter>,
+    auth: Option<Auth>,
+    maintenance: Option<Maintenance>,
+}
+
+impl Gate {
+    /// The gate of a route, if it has any conditions; `previous` is that of the route's last configuration.
+    pub(crate) fn new(
+        spec: &RouteSpec,
+        previous: Option<&Self>,
+        verifier: &Arc<Verifier>,
+        metrics: &RouteMetrics,
+    ) -> Option<Self> {
+        if spec.rate_limits.is_empty() && spec.basic_auth.is_none() && spec.maintenance.is_none() {
+            return None;
+        }
+        if !spec.rate_limits.is_empty() {
+            metrics.expect_limits();
+            metrics.expect_error(StatusCode::TOO_MANY_REQUESTS.as_u16(), Cause::HttpRequestDenied);
+        }
+        let previous = previous.map(|gate| gate.limits.as_slice()).unwrap_or_default();
+        let limits = Limiter::all(&spec.rate_limits, previous);
+        let auth = spec.basic_auth.as_ref().map(|auth| Auth::new(auth, verifier));
+        Some(Self { limits, auth, maintenance: spec.maintenance.clone() })
+    }
+}
+
+/// Answers a request that does not meet the conditions of its route. What refreshes a copy behind a client's
+/// back has none to meet.
+pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Result<bool> {
+    let has_gate = context.route.as_ref().is_some_and(|route| route.gate.is_some());
+    if !has_gate || context.is_background() {
+        return Ok(false);
+    }
+    let Some(route) = context.route.clone() else {
+        return Ok(false);
+    };
+    let Some(gate) = &route.gate else {
+        return Ok(false);
+    };
+    if let Some(refused) = too_many(gate, &route, session, context) {
+        let mut fields = vec![(RATE_LIMIT_POLICY, refused.policy.clone())];
+        fields.extend(refused.state().map(|state| (RATE_LIMIT, state)));
+        let more = answer::More { retry_after: Some(refused.retry_after), fields };
+        answer::write_with(session, context, TOO_MANY, more).await?;
+        return Ok(true);
+    }
+    if let Some(auth) = &gate.auth {
+        let (error, more) = match auth.check(&session.req_header().headers).await {
+            Verdict::Good => return maintenance(gate, session, context).await,
+            Verdict::Wrong => {
+                let fields = vec![(header::WWW_AUTHENTICATE, auth.challenge.clone())];
+                (UNKNOWN, answer::More { retry_after: None, fields })
+            }
+            Verdict::Busy => (BUSY, answer::More { retry_after: Some(1), fields: Vec::new() }),
+        };
+        answer::write_with(session, context, error, more).await?;
+        return Ok(true);
+    }
+    maintenance(gate, session, context).await
+}
+
+async fn maintenance(gate: &Gate, session: &mut Session, context: &mut Context) -> Result<bool> {
+    match &gate.maintenance {
+        Some(maintenance) => maintenance::answer(session, context, maintenance).await,
+        None => Ok(false),
+    }
+}
+
+/// The first of the route's limits that does not admit the request; those before it have counted it.
+fn too_many(gate: &Gate, route: &Route, session: &Session, context: &Context) -> Option<TooMany> {
+    let client = context.client_ip?;
+    let now = Instant::now();
+    gate.limits.iter().find_map(|limit| {
+        let (admitted, forgets) = limit.admit(client, &session.req_header().headers, now);
+        if forgets {
+            route.metrics.client_forgotten();
+        }
+        admitted.err()
+    })
+}
+
+const TOO_MANY: ErrorAnswer = ErrorAnswer {
+    status: 429,
+    cause: Cause::HttpRequestDenied,
+    details: "Too many requests have come in too short a time.",
+};
+
+const UNKNOWN: ErrorAnswer = ErrorAnswer {
+    status: 401,
+    cause: Cause::HttpRequestDenied,
+    details: "A user name and its password are needed here.",
+};
+
+const BUSY: ErrorAnswer = ErrorAnswer {
+    status: 429,
+    cause: Cause::HttpRequestDenied,
+    details: "Too many passwords are being checked at the moment.",
+};

@@ -1,0 +1,130 @@
+//! The operator's side: who may ask, and what a web page in the operator's browser cannot.
+
+use crate::harness::gateway::folder;
+use crate::harness::{Act, Answer, Backend, Gateway, eventually, get_admin, request};
+use crate::upstream;
+
+async fn gateway(admin: &str) -> (Backend, Gateway) {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let folder = folder();
+    std::fs::write(folder.join("token"), "s3cret\n").unwrap();
+    let config = config(&backend, admin);
+    (backend, Gateway::start_in(folder, &config).await)
+}
+
+fn config(backend: &Backend, admin: &str) -> String {
+    format!(
+        "listeners: [{{ address: '127.0.0.1:0' }}]\nadmin: {{ address: '127.0.0.1:0'{admin} }}\naccess_log: {{ path: off }}\n{}routes: [{{ upstream: web }}]\n",
+        upstream(&[backend], "")
+    )
+}
+
+async fn ask(gateway: &Gateway, line: &str, fields: &str) -> Answer {
+    let text = format!("{line} HTTP/1.1\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n");
+    request(gateway.admin, &text).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_leads_its_own_name_here_reads_nothing() {
+    let (_backend, gateway) = gateway(", hosts: [Gateway.internal]").await;
+    let port = gateway.admin.port();
+    for (host, status) in [
+        (format!("127.0.0.1:{port}"), 200),
+        (format!("localhost:{port}"), 200),
+        (format!("[::1]:{port}"), 200),
+        (format!("gateway.internal:{port}"), 200),
+        (format!("evil.test:{port}"), 421),
+        ("127.0.0.1.evil.test".to_owned(), 421),
+        ("test".to_owned(), 421),
+    ] {
+        for path in ["/metrics", "/api/v1/backends", "/api/v1/failures", "/"] {
+            let expected = if path == "/" && status == 200 { 404 } else { status };
+            let answer = ask(&gateway, &format!("GET {path}"), &format!("Host: {host}\r\n")).await;
+            assert_eq!(answer.status, expected, "{host} {path}");
+            assert_eq!(
+                answer.text().contains("web"),
+                status == 200 && path != "/" && path != "/api/v1/failures",
+                "{host} {path}"
+            );
+        }
+        for path in ["/livez", "/readyz"] {
+            let answer = ask(&gateway, &format!("GET {path}"), &format!("Host: {host}\r\n")).await;
+            assert_eq!(answer.status, 200, "{host} {path}");
+        }
+    }
+    let absolute = format!(
+        "GET http://evil.test/metrics HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n"
+    );
+    let answer = request(gateway.admin, &absolute).await;
+    assert!(
+        answer.as_ref().map_or(true, |answer| answer.status == 421),
+        "no answer, or none of use: {answer:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_needs_the_token_and_no_other_site_may_send_it() {
+    let (_open_backend, open) = gateway("").await;
+    let (_backend, closed) = gateway(", token_file: token").await;
+    let token = "Authorization: Bearer s3cret\r\n";
+    let own = |gateway: &Gateway| format!("Host: {}\r\n", gateway.admin);
+    for method in ["POST", "PUT", "DELETE"] {
+        let line = format!("{method} /api/v1/backends");
+        assert_eq!(
+            ask(&open, &line, &own(&open)).await.status,
+            403,
+            "{method}: without a token there are no changes"
+        );
+        assert_eq!(ask(&closed, &line, &own(&closed)).await.status, 403, "{method}");
+        let known = own(&closed) + token;
+        for foreign in ["Origin: http://evil.test\r\n", "Origin: null\r\n", "Sec-Fetch-Site: cross-site\r\n"]
+        {
+            let answer = ask(&closed, &line, &format!("{known}{foreign}")).await;
+            assert_eq!(
+                (answer.status, answer.text().contains("another site")),
+                (403, true),
+                "{method} {foreign}"
+            );
+        }
+        let origin = format!("Origin: http://{}\r\nSec-Fetch-Site: same-origin\r\n", closed.admin);
+        assert_eq!(ask(&closed, &line, &format!("{known}{origin}")).await.status, 404, "there is none yet");
+    }
+    for (fields, status) in [("", 403), ("Authorization: Bearer s3cres\r\n", 403), (token, 200)] {
+        let answer = ask(&closed, "GET /api/v1/backends", &(own(&closed) + fields)).await;
+        assert_eq!(answer.status, status, "{fields}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_tells_browsers_to_make_nothing_else_of_it() {
+    let (_backend, gateway) = gateway("").await;
+    for path in ["/metrics", "/livez", "/readyz", "/api/v1/backends", "/api/v1/failures?limit=x", "/none"] {
+        let answer = get_admin(gateway.admin, path).await.unwrap();
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{path}");
+        }
+        assert_eq!(answer.header("access-control-allow-origin"), None, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_says_that_who_may_ask_changes_with_a_restart() {
+    let (backend, gateway) = gateway(", token_file: token").await;
+    std::fs::write(gateway.folder.join("token"), "another\n").unwrap();
+    std::fs::write(gateway.folder.join("goodgate.yaml"), config(&backend, ", token_file: token, hosts: [a]"))
+        .unwrap();
+    gateway.reload("ok").await;
+    for setting in ["admin.token_file", "admin.hosts"] {
+        eventually(setting, || async {
+            gateway.errors().contains(&format!("setting=\"{setting}\""))
+                || gateway.errors().contains(&format!("setting={setting}"))
+        })
+        .await;
+    }
+}
