@@ -46,6 +46,7 @@ mod stale;
 mod streams;
 mod traces;
 mod tunnels;
+mod unix_sockets;
 
 /// An upstream `web` of these backends with more settings (YAML lines, indented by four).
 fn upstream(backends: &[&harness::Backend], settings: &str) -> String {
