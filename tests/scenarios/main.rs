@@ -19,6 +19,7 @@ mod answers;
 mod attacks;
 mod backend_tls;
 mod broken_configs;
+mod browser;
 mod chaos;
 mod client_tls;
 mod coalescing;
