@@ -97,7 +97,9 @@ pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> Result<HttpPeer> {
     options.write_timeout = Some(timeouts.write);
     options.idle_timeout = Some(backend.idle_limit(timeouts.idle, now));
     options.tracer = Some(kept.tracer());
-    if fresh {
+    // A tunnel takes its connection with it. On a kept one, which may still be marked as readable, Pingora could see
+    // the switch before it has noted the end of the request, and takes that for the end of the tunnel.
+    if fresh || is_upgrade {
         // A group of its own: nothing in the pool belongs to it.
         peer.group_key = fastrand::u64(1..);
         peer.options.idle_timeout = Some(LOST_AFTER);
