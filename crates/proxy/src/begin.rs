@@ -38,10 +38,13 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
             forward::client_ip(client.address.ip(), &request.headers, &snapshot.trusted_proxies);
         context.client_ip = Some(ip);
         context.is_trusted = is_trusted;
+        context.is_https = client.has_tls;
         forward::settle_forwarded(session.req_header_mut(), client.has_tls, is_trusted)?;
     }
     let request = session.req_header();
-    context.is_https = forward::is_https(&request.headers);
+    if context.is_trusted || context.is_background() {
+        context.is_https = forward::is_https(&request.headers);
+    }
     context.request_id = RequestId::of(&request.headers, context.is_trusted);
     if live.traces.is_some() {
         let is_background = context.is_background();
