@@ -48,6 +48,12 @@ async fn a_backend_that_proves_its_name_is_used_and_its_connections_kept() {
     let checks = || gateway.metric("goodgate_health_checks_total{result=\"ok\"}");
     eventually("checks go over TLS", || async { checks().await >= 2.0 }).await;
     assert_eq!(gateway.state(front).await, "up");
+    // Each backend is asked for its certificate, which ends in the year 4096.
+    for upstream in ["named", "numbered"] {
+        let expiry =
+            format!("goodgate_backend_certificate_expiry_timestamp_seconds{{upstream=\"{upstream}\"}}");
+        eventually("its end is known", || async { gateway.metric(&expiry).await > 4e9 }).await;
+    }
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -128,6 +134,7 @@ async fn a_backend_that_asks_who_we_are_is_shown_a_certificate() {
     assert_eq!(gateway.get("/").await.status, 502, "no connection of the old identity is reused");
     gateway.write_config(&config((&good.0, &stranger.1)));
     gateway.reload("failed").await;
-    assert!(gateway.errors().contains("does not belong to the certificate"), "{}", gateway.errors());
+    let told = || async { gateway.errors().contains("does not belong to the certificate") };
+    eventually("it is told why", told).await;
     std::fs::remove_dir_all(folder).unwrap();
 }

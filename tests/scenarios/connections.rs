@@ -35,6 +35,8 @@ async fn at_the_limit_the_longest_idle_connection_gives_way_and_a_busy_one_never
     let backend = Backend::start(Act::Answer(200)).await;
     let gateway = start("", &backend, "limits: { max_connections: 3 }\n").await;
     let mut first = used(&gateway).await;
+    // So that it has been idle for longer, and not by a hair.
+    backend.set(Act::Slow(Duration::from_millis(200), Box::new(Act::Answer(200))));
     let [mut second, mut third] = [used(&gateway).await, used(&gateway).await];
     // Who has just been used does not give way at once.
     eventually("somebody gives way", || async {

@@ -160,7 +160,7 @@ async fn a_gateway_that_is_its_own_backend_says_so_at_once() {
     let counted = "goodgate_gateway_errors_total{cause=\"proxy_loop_detected\",route=\"*/\"}";
     eventually("both records", || async { gateway.records().len() == 2 }).await;
     assert_eq!(gateway.metric(counted).await, 1.0, "it came back once and went no further");
-    assert_eq!(gateway.records()[0]["cause"], "proxy_loop_detected");
+    assert!(gateway.records().iter().any(|record| record["cause"] == "proxy_loop_detected"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,5 +172,6 @@ async fn two_gateways_that_are_each_others_backend_say_so_too() {
     let two = Gateway::start_in(two, &texts[1]).await;
     assert_eq!(one.get("/").await.status, 502);
     eventually("all records", || async { one.records().len() == 2 && two.records().len() == 1 }).await;
-    assert_eq!(one.records()[0]["cause"], "proxy_loop_detected", "the first one knows its own request");
+    let knows = one.records().iter().any(|record| record["cause"] == "proxy_loop_detected");
+    assert!(knows, "the first one knows its own request");
 }

@@ -28,6 +28,7 @@ mod explain;
 mod faults;
 mod front;
 mod health;
+mod http2;
 mod hygiene;
 mod kept;
 mod limiting;

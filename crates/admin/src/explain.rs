@@ -98,7 +98,7 @@ fn outcome(record: &AccessRecord<'_>) -> String {
             format!("The client went away after {after}, in the middle of an answer with status {status}.")
         }
         (_, Origin::Goodgate) => {
-            let said = cause.sentence();
+            let said = record.detail.unwrap_or(cause.sentence());
             format!("The client was answered {status} by goodgate after {after}, because of {name}: {said}")
         }
         (_, Origin::Backend | Origin::Cache) => format!(

@@ -115,7 +115,7 @@ impl fmt::Debug for Certificate {
 }
 
 /// When a certificate in DER form ceases to be valid; none if it cannot be read.
-pub fn expiry(der: &[u8]) -> Option<SystemTime> {
+fn expiry(der: &[u8]) -> Option<SystemTime> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))

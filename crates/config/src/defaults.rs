@@ -31,10 +31,14 @@ pub const RESOLVER_PORT: u16 = 53;
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// `limits.body_timeout`.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// `limits.min_body_rate`, in a second.
+pub const BODY_RATE_MIN: u32 = 128;
 /// `limits.write_timeout`.
 pub const CLIENT_WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// `limits.keepalive_timeout`.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+/// `listeners[].http2`.
+pub const HTTP2: bool = false;
 /// `listeners[].tls.min_version` is 1.2.
 pub const ALLOWS_TLS12: bool = true;
 /// `listeners[].tls.client_auth` is `required`.

@@ -32,7 +32,7 @@ pub(crate) const SERVER: Keys =
 pub(crate) const SHUTDOWN: Keys = Keys { built: &["delay", "drain"], later: &[] };
 
 pub(crate) const LISTENER: Keys =
-    Keys { built: &["address", "proxy_protocol", "redirect_to_https", "tls"], later: &["http2"] };
+    Keys { built: &["address", "proxy_protocol", "redirect_to_https", "http2", "tls"], later: &[] };
 
 pub(crate) const LISTENER_TLS: Keys =
     Keys { built: &["certificates", "min_version", "client_ca", "client_auth"], later: &[] };
@@ -45,6 +45,7 @@ pub(crate) const LIMITS: Keys = Keys {
     built: &[
         "header_timeout",
         "body_timeout",
+        "min_body_rate",
         "write_timeout",
         "keepalive_timeout",
         "handshake_timeout",
@@ -266,6 +267,7 @@ mod tests {
             ("admin.hosts", "[]".to_owned()),
             ("limits.header_timeout", time(HEADER_TIMEOUT)),
             ("limits.body_timeout", time(BODY_TIMEOUT)),
+            ("limits.min_body_rate", size(u64::from(BODY_RATE_MIN))),
             ("limits.write_timeout", time(CLIENT_WRITE_TIMEOUT)),
             ("limits.keepalive_timeout", time(KEEPALIVE_TIMEOUT)),
             ("limits.handshake_timeout", time(HANDSHAKE_TIMEOUT)),

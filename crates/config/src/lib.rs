@@ -34,7 +34,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use access::Access;
-pub use certificate::{BadCertificate, Certificate, FileState, expiry};
+pub use certificate::{BadCertificate, Certificate, FileState};
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use rate::{Per, Period, Rate, RateLimit};

@@ -75,6 +75,8 @@ pub struct ListenerTls {
     pub certificates: Vec<Arc<Certificate>>,
     /// Whether clients that speak TLS 1.2 only are served.
     pub allows_tls12: bool,
+    /// Whether clients may choose HTTP/2.
+    pub http2: bool,
     /// Who vouches for clients; none: nobody is asked for a certificate.
     pub clients: Option<ClientCertificates>,
 }
@@ -106,7 +108,9 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Between two reads of the request body.
     pub body_timeout: Duration,
-    /// For each piece of a response that is written.
+    /// Bytes a second of the request body, on average over `body_timeout`; none: however slow.
+    pub body_rate_min: Option<NonZeroU32>,
+    /// For each 16 KiB of a response that the client is to take.
     pub write_timeout: Duration,
     /// Between two requests of one connection.
     pub keepalive_timeout: Duration,
@@ -135,6 +139,7 @@ impl Default for Limits {
         Self {
             header_timeout: defaults::HEADER_TIMEOUT,
             body_timeout: defaults::BODY_TIMEOUT,
+            body_rate_min: NonZeroU32::new(defaults::BODY_RATE_MIN),
             write_timeout: defaults::CLIENT_WRITE_TIMEOUT,
             keepalive_timeout: defaults::KEEPALIVE_TIMEOUT,
             handshake_timeout: defaults::HANDSHAKE_TIMEOUT,

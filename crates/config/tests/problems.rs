@@ -44,16 +44,13 @@ fn what_is_not_built_is_refused_by_name() {
     backends: [{ address: '10.0.0.1:80', max_conns: 3 }]
     sticky: { cookie: gg }
     balance: least_conn
-listeners:
-  - { address: '127.0.0.1:1', http2: true }
 include: []
 routes: [{ upstream: app }]
 ";
     let problems = "c.yaml:3:42: upstreams.app.backends[0].max_conns: not supported by this build yet
 c.yaml:4:5: upstreams.app.sticky: not supported by this build yet
 c.yaml:5:14: upstreams.app.balance: `least_conn` is not supported by this build yet; allowed: round_robin
-c.yaml:7:31: listeners[0].http2: not supported by this build yet
-c.yaml:8:1: include: not supported by this build yet";
+c.yaml:6:1: include: not supported by this build yet";
     assert_eq!(told(text), problems);
 }
 
@@ -120,6 +117,7 @@ fn durations_have_units_and_limits() {
   body_timeout: 1.5s
   keepalive_timeout: 0s
   write_timeout: 60
+  min_body_rate: 2MiB
 server:
   shutdown: { delay: 48h, drain: soon }
 upstreams: { app: ['10.0.0.1:80'] }
@@ -129,8 +127,9 @@ routes: [{ upstream: app }]
 c.yaml:3:17: limits.body_timeout: found "1.5s"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:4:22: limits.keepalive_timeout: found "0s"; allowed: 1ms to 24h
 c.yaml:5:18: limits.write_timeout: found 60; allowed: a duration with a unit, like `60s`
-c.yaml:7:22: server.shutdown.delay: found "48h"; allowed: 0s to 24h
-c.yaml:7:34: server.shutdown.drain: found "soon"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
+c.yaml:6:18: limits.min_body_rate: found "2MiB"; allowed: 0 to 1MiB
+c.yaml:8:22: server.shutdown.delay: found "48h"; allowed: 0s to 24h
+c.yaml:8:34: server.shutdown.drain: found "soon"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
     assert_eq!(told(text), problems);
 }
 

@@ -119,7 +119,7 @@ impl Door {
         };
         self.metrics.handshake(Handshake::Ok);
         client.has_tls = true;
-        client.identity = ClientIdentity::of(accepted.get_ref().1);
+        client.identity = ClientIdentity::of(accepted.get_ref().1).map(Arc::new);
         Some(Socket::Tls(accepted))
     }
 

@@ -35,6 +35,11 @@ impl ErrorAnswer {
     pub(crate) const fn of(cause: Cause) -> Self {
         Self { status: cause.status(), cause, details: cause.sentence() }
     }
+
+    /// What the cause alone does not say.
+    pub(crate) fn detail(&self) -> Option<&'static str> {
+        (self.details != self.cause.sentence()).then_some(self.details)
+    }
 }
 
 /// What an answer carries besides.
@@ -59,6 +64,7 @@ pub(crate) async fn write_with(
     mut more: More,
 ) -> Result<()> {
     context.outcome.cause = Some(error.cause);
+    context.outcome.detail = error.detail();
     let mut status = proxy_status(error);
     if context.route.as_ref().is_some_and(|route| route.errors.next_hop)
         && let Some(attempt) = context.attempting.log.last()

@@ -4,23 +4,34 @@ use std::sync::Arc;
 
 use goodgate_config::{BadTarget, normal_target};
 use goodgate_failure::Cause;
-use http::header;
+use http::Version;
+use http::header::{self, HeaderMap};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 use pingora_http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora_proxy::Session;
 
 use crate::answer::ErrorAnswer;
+use crate::classify::TOO_LARGE;
 use crate::context::Context;
 use crate::request_id::RequestId;
 use crate::snapshot::Live;
-use crate::{copies, forward, head, own, trace};
+use crate::{copies, forward, head, http2, own, trace};
 
 /// Fills the context from the request and the snapshot in force.
 pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -> Result<()> {
     let snapshot = live.snapshot();
+    let malformed = if session.is_http2() {
+        http2::to_http1(session.req_header_mut(), &snapshot.limits)?.err()
+    } else {
+        None
+    };
     let target = normalise(session.req_header_mut())?;
     ignore_upgrade(session.req_header_mut());
+    // Pingora reads only the first field of the name.
+    if has_option(&session.req_header().headers, b"close") {
+        session.set_keepalive(None);
+    }
     let request = session.req_header();
     if let Some(client) = &context.client {
         let (ip, is_trusted) =
@@ -36,6 +47,10 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
         let is_background = context.is_background();
         let begin = || trace::begin(&request.headers, snapshot.trace_share);
         context.trace = Some(if is_background { trace::unsampled() } else { begin() });
+    }
+    if let Some(malformed) = malformed {
+        context.refused = Some(malformed.into());
+        return Ok(());
     }
     if let Err(bad) = target {
         let details = bad.sentence();
@@ -84,12 +99,25 @@ fn to_origin_form(request: &mut RequestHeader) -> Result<()> {
     request.set_raw_path(&target)
 }
 
-/// A wish to switch protocols that is not passed on: the request is served as any other.
+/// A wish to switch protocols that is not passed on, or that `Connection` does not repeat: the request is served
+/// as any other. Pingora looks at `Upgrade` alone.
 fn ignore_upgrade(request: &mut RequestHeader) {
+    if !request.headers.contains_key(header::UPGRADE) {
+        return;
+    }
     let mut asked = request.headers.get_all(header::UPGRADE).iter();
-    if !asked.all(|protocols| head::may_switch(protocols.as_bytes())) {
+    let switches = request.version == Version::HTTP_11
+        && asked.next().is_some_and(|protocols| head::may_switch(protocols.as_bytes()))
+        && asked.next().is_none()
+        && has_option(&request.headers, b"upgrade");
+    if !switches {
         request.remove_header(&header::UPGRADE);
     }
+}
+
+/// Whether `Connection` has this option, in any of its fields.
+fn has_option(headers: &HeaderMap, option: &[u8]) -> bool {
+    headers.get_all(header::CONNECTION).iter().any(|value| head::has_option(value.as_bytes(), option))
 }
 
 /// Why the request is answered with an error before anybody is asked.
@@ -117,10 +145,3 @@ pub(crate) fn refusal(session: &Session, context: &Context) -> Option<ErrorAnswe
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     length.is_some_and(|length| length > route.body_bytes_max).then_some(TOO_LARGE)
 }
-
-/// The answer to a request body over the limit.
-pub(crate) const TOO_LARGE: ErrorAnswer = ErrorAnswer {
-    status: 413,
-    cause: Cause::HttpRequestError,
-    details: "The request body is larger than what is allowed here.",
-};

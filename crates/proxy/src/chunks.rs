@@ -27,9 +27,7 @@ enum State {
     Head,
     /// In a size, behind so many digits.
     Size(u8),
-    /// Behind white space after a size: only an extension may follow.
-    Space,
-    Extension(Quoting),
+    Extension(Extension),
     SizeLf,
     Data,
     DataCr,
@@ -42,12 +40,22 @@ enum State {
     End,
 }
 
-/// Where in an extension: a CR within quotes would end the line for some readers only.
+/// Where in an extension (RFC 9112 section 7.1.1). By the letter too: a CR within quotes would end the line for
+/// some readers only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Quoting {
-    Outside,
-    Inside,
+enum Extension {
+    /// Behind a semicolon and white space.
+    BeforeName,
+    Name,
+    /// In white space behind a name: a value or the next extension follows.
+    AfterName,
+    BeforeValue,
+    Value,
+    Quoted,
     Escaped,
+    Closed,
+    /// In white space behind a size or a value: another extension must follow.
+    Space,
 }
 
 /// The body is not chunked as it should be.
@@ -98,9 +106,10 @@ impl Chunks {
     fn step(&mut self, state: State, byte: u8) -> Result<State, Broken> {
         Ok(match (state, byte) {
             (State::Size(digits), _) => self.size(digits, byte)?,
-            (State::Space, b' ' | b'\t') => self.count(State::Space)?,
-            (State::Space, b';') => self.count(State::Extension(Quoting::Outside))?,
-            (State::Extension(quoting), _) => self.extension(quoting, byte)?,
+            (State::Extension(Extension::Name | Extension::Value | Extension::Closed), b'\r') => {
+                State::SizeLf
+            }
+            (State::Extension(at), _) => self.count(State::Extension(extension(at, byte)?))?,
             (State::SizeLf, b'\n') if self.left == 0 => State::Trailer,
             (State::SizeLf, b'\n') => State::Data,
             (State::DataCr, b'\r') => State::DataLf,
@@ -127,28 +136,39 @@ impl Chunks {
         match byte {
             _ if digits == 0 => Err(Broken),
             b'\r' => Ok(State::SizeLf),
-            b' ' | b'\t' => self.count(State::Space),
-            b';' => self.count(State::Extension(Quoting::Outside)),
+            b' ' | b'\t' => self.count(State::Extension(Extension::Space)),
+            b';' => self.count(State::Extension(Extension::BeforeName)),
             _ => Err(Broken),
         }
-    }
-
-    fn extension(&mut self, quoting: Quoting, byte: u8) -> Result<State, Broken> {
-        let next = match (quoting, byte) {
-            (Quoting::Outside, b'\r') => return Ok(State::SizeLf),
-            (_, byte) if !is_text(byte) => return Err(Broken),
-            (Quoting::Outside, b'"') | (Quoting::Escaped, _) => Quoting::Inside,
-            (Quoting::Inside, b'"') => Quoting::Outside,
-            (Quoting::Inside, b'\\') => Quoting::Escaped,
-            (Quoting::Outside | Quoting::Inside, _) => quoting,
-        };
-        self.count(State::Extension(next))
     }
 
     fn count(&mut self, next: State) -> Result<State, Broken> {
         self.extra += 1;
         if self.extra > EXTRA_BYTES_MAX { Err(Broken) } else { Ok(next) }
     }
+}
+
+fn extension(at: Extension, byte: u8) -> Result<Extension, Broken> {
+    Ok(match (at, byte) {
+        (Extension::Quoted, b'"') => Extension::Closed,
+        (Extension::Quoted, b'\\') => Extension::Escaped,
+        (Extension::Quoted | Extension::Escaped, byte) if is_text(byte) => Extension::Quoted,
+        (Extension::BeforeName | Extension::Name, byte) if is_token(byte) => Extension::Name,
+        (Extension::BeforeValue | Extension::Value, byte) if is_token(byte) => Extension::Value,
+        (Extension::BeforeValue, b'"') => Extension::Quoted,
+        (Extension::Name | Extension::AfterName, b'=') => Extension::BeforeValue,
+        (
+            Extension::BeforeName | Extension::BeforeValue | Extension::AfterName | Extension::Space,
+            b' ' | b'\t',
+        ) => at,
+        (Extension::Name, b' ' | b'\t') => Extension::AfterName,
+        (Extension::Value | Extension::Closed, b' ' | b'\t') => Extension::Space,
+        (
+            Extension::Name | Extension::AfterName | Extension::Value | Extension::Closed | Extension::Space,
+            b';',
+        ) => Extension::BeforeName,
+        _ => return Err(Broken),
+    })
 }
 
 /// A byte of a field's value (RFC 9110 section 5.5).
@@ -176,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_end_is_found_wherever_the_bytes_are_cut() {
-        let body = "5\r\nhello\r\n00a;x=\"q\\\"\" \r\n0123456789\r\nF ;y\r\n0123456789abcde\r\n0;z\r\nA: b\r\nC:\r\n\r\n";
+        let body = "5\r\nhello\r\n00a ; x = \"q\\\"\"\t;y=z ; w\r\n0123456789\r\nF ;y\r\n0123456789abcde\r\n0;z\r\nA: b\r\nC:\r\n\r\n";
         let bytes = format!("{body}GET / HTTP/1.1\r\n");
         assert_eq!(read(&bytes), Ok(Some(body.len())));
         for cut in 0..body.len() {
@@ -206,6 +226,18 @@ mod tests {
             "5;a\n",
             "5;a\rb",
             "5;a\0",
+            "5;\r\n",
+            "5; \r\n",
+            "5;;a\r\n",
+            "5;=a\r\n",
+            "5;a=\r\n",
+            "5;a=b=c\r\n",
+            "5;a b\r\n",
+            "5;a \r\n",
+            "5;a=b \r\n",
+            "5;a=\"b\"c\r\n",
+            "5;\"a\"\r\n",
+            "5;a=b,c\r\n",
             "5;a=\"\r\n",
             "5;a=\"\\\"\r\n",
             "1\r\nab",

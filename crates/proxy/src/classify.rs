@@ -6,6 +6,8 @@ use goodgate_failure::{Cause, Phase, ReceivedStatus};
 use nix::errno::Errno;
 use pingora_error::{Error, ErrorType};
 
+use crate::answer::ErrorAnswer;
+
 /// The error type of what was decided in a hook and only travels through Pingora as an error.
 pub(crate) const SETTLED: ErrorType = ErrorType::Custom("Settled");
 /// The longest detail that is kept of a failure.
@@ -59,24 +61,37 @@ pub(crate) fn attempt(error: &Error, phase: Phase) -> Cause {
     }
 }
 
-/// What the client did wrong, as a status, or that it left.
-pub(crate) fn client(error: &Error) -> (u16, Cause) {
-    let etype = error.etype();
-    if *etype == BODY_TOO_LARGE {
-        return (413, Cause::HttpRequestError);
+/// What the client did wrong, or that it left.
+pub(crate) fn client(error: &Error) -> ErrorAnswer {
+    let wrong = |status, details| ErrorAnswer { status, cause: Cause::HttpRequestError, details };
+    let gone = ErrorAnswer::of(Cause::ClientDisconnected);
+    let own = io_error(error).filter(|io| io.raw_os_error().is_none()).map(io::Error::kind);
+    match (error.etype(), own) {
+        (etype, _) if *etype == BODY_TOO_LARGE => TOO_LARGE,
+        (ErrorType::ReadError, Some(io::ErrorKind::TimedOut)) => {
+            wrong(408, "The request body came too slowly.")
+        }
+        (ErrorType::WriteError, Some(io::ErrorKind::TimedOut)) => {
+            ErrorAnswer { details: SLOW_READER, ..gone }
+        }
+        (ErrorType::ReadTimedout, _) => wrong(408, "The request body did not come in time."),
+        // The first is what our own stream says.
+        (ErrorType::ReadError, Some(io::ErrorKind::InvalidData))
+        | (ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd"), _) => wrong(400, BAD_CHUNKS),
+        (ErrorType::InvalidHTTPHeader, _) => ErrorAnswer::of(Cause::HttpRequestError),
+        _ => gone,
     }
-    if matches!(etype, ErrorType::ReadTimedout) {
-        return (408, Cause::HttpRequestError);
-    }
-    if matches!(etype, ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk")) {
-        return (400, Cause::HttpRequestError);
-    }
-    // What our own stream says of a body that is not chunked as it should be.
-    if io_error(error).is_some_and(|io| io.kind() == io::ErrorKind::InvalidData) {
-        return (400, Cause::HttpRequestError);
-    }
-    (499, Cause::ClientDisconnected)
 }
+
+const BAD_CHUNKS: &str = "The request body is not chunked as it should be.";
+const SLOW_READER: &str = "The client did not take the answer in time.";
+
+/// The answer to a request body over the limit.
+pub(crate) const TOO_LARGE: ErrorAnswer = ErrorAnswer {
+    status: 413,
+    cause: Cause::HttpRequestError,
+    details: "The request body is larger than what is allowed here.",
+};
 
 fn broken(phase: Phase) -> Cause {
     match phase {

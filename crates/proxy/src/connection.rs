@@ -29,12 +29,13 @@ use crate::answer::{self, ErrorAnswer};
 use crate::chunks::Chunks;
 use crate::context::Client;
 use crate::gateway::Gateway;
+use crate::grant::Grant;
 use crate::head::{self, Framing, Malformed};
 use crate::listener::Entrance;
 use crate::places::Place;
 use crate::request_id::RequestId;
 use crate::snapshot::Live;
-use crate::stream::{ClientStream, Grant};
+use crate::stream::ClientStream;
 use crate::watchdog::Alarm;
 
 /// How long a kept connection may still bring a request after the stop has begun.
@@ -50,15 +51,15 @@ const EMPTY_LINES_MAX: u32 = 8;
 /// One listener with all that its connections need.
 #[derive(Debug)]
 pub struct Door {
-    proxy: Arc<Proxy>,
+    pub(crate) proxy: Arc<Proxy>,
     pub(crate) live: Arc<Live>,
     pub(crate) entrance: Arc<Entrance>,
     pub(crate) metrics: ListenerMetrics,
-    shutdown: ShutdownWatch,
+    pub(crate) shutdown: ShutdownWatch,
 }
 
 /// Pingora's proxy, shared by all listeners: it holds the pool of backend connections.
-pub struct Proxy(Arc<HttpProxy<Gateway>>);
+pub struct Proxy(pub(crate) Arc<HttpProxy<Gateway>>);
 
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -131,17 +132,21 @@ impl Door {
     }
 
     /// Serves one connection to its end.
-    async fn serve(&self, tcp: TcpStream, address: SocketAddr) {
+    async fn serve(self: &Arc<Self>, tcp: TcpStream, address: SocketAddr) {
         self.metrics.idle.inc();
         let admitted = self.admit(tcp, address).await;
         self.metrics.idle.dec();
         let Some(Admitted { mut stream, client, place }) = admitted else {
             return;
         };
+        if stream.speaks_http2() {
+            return self.serve_http2(stream, &client).await;
+        }
         let (mut alarm, mut idle_alarm) = (Alarm::default(), Alarm::default());
         let mut requests: u32 = 0;
         loop {
             let limits = Arc::clone(&self.live.snapshot().limits);
+            stream.keep_pace(&limits);
             self.metrics.idle.inc();
             let wait = self.wait(&mut stream, limits.keepalive_timeout, &mut idle_alarm, &place).await;
             self.metrics.idle.dec();
@@ -178,7 +183,6 @@ impl Door {
         session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
         session.set_keepalive_reuses_remaining(is_last.then_some(0));
         session.set_read_timeout(Some(limits.body_timeout));
-        session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(limits.body_timeout));
         let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
         let kept = client.watchdog.watch(alarm, exchange).await?;
@@ -214,7 +218,7 @@ impl Door {
     async fn doze(&self, stream: &mut ClientStream, limit: Duration, place: &Place) -> Wait {
         stream.rest();
         let mut shutdown = self.shutdown.clone();
-        let idle = place.places().idle();
+        let idle = place.places().idle(Instant::now());
         let read = tokio::select! {
             biased;
             read = fast_timeout(limit, stream.read_ahead()) => read,
@@ -248,7 +252,7 @@ impl Door {
         let ip = log.mask.client(client.address.ip().to_canonical());
         let record =
             AccessRecord::of_no_request(started_at, request_id.as_str(), ip, error.status, error.cause);
-        let record = AccessRecord { bytes_sent: bytes.len() as u64, ..record };
+        let record = AccessRecord { detail: error.detail(), bytes_sent: bytes.len() as u64, ..record };
         self.live.access_log.write(&record, log.format);
         self.live.ring.note(record, Instant::now());
     }
@@ -312,13 +316,13 @@ fn is_of_the_client(error: &io::Error) -> bool {
 }
 
 /// Counts a request as under way as long as it lives, whatever ends it.
-struct UnderWay<'a> {
+pub(crate) struct UnderWay<'a> {
     live: &'a Live,
     active: &'a IntGauge,
 }
 
 impl<'a> UnderWay<'a> {
-    fn new(live: &'a Live, active: &'a IntGauge) -> Self {
+    pub(crate) fn new(live: &'a Live, active: &'a IntGauge) -> Self {
         live.request_begins();
         active.inc();
         Self { live, active }

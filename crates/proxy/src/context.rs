@@ -26,7 +26,7 @@ pub(crate) struct Client {
     pub(crate) ip: HeaderValue,
     pub(crate) has_tls: bool,
     /// Who it has proven to be, with TLS.
-    pub(crate) identity: Option<ClientIdentity>,
+    pub(crate) identity: Option<Arc<ClientIdentity>>,
     /// Its requests are sent to `https` at this port.
     pub(crate) redirect_to_https: Option<NonZeroU16>,
     pub(crate) watchdog: Watchdog,
@@ -61,11 +61,13 @@ pub(crate) struct Context {
 }
 
 /// How the request was answered.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) origin: Origin,
     /// Why it failed, if the client saw it fail.
     pub(crate) cause: Option<Cause>,
+    /// What is wrong in this very case, where the cause alone does not say it.
+    pub(crate) detail: Option<&'static str>,
     pub(crate) rescue: Option<(By, Cause)>,
     pub(crate) cache: Option<CacheResult>,
     /// The age of the copy that was served.
@@ -83,6 +85,18 @@ impl Client {
             has_tls: false,
             identity: None,
             redirect_to_https: None,
+            watchdog: Watchdog::new(now),
+        }
+    }
+
+    /// The same for one of several requests at once.
+    pub(crate) fn of_stream(&self, now: Instant) -> Self {
+        Self {
+            address: self.address,
+            ip: self.ip.clone(),
+            has_tls: self.has_tls,
+            identity: self.identity.clone(),
+            redirect_to_https: self.redirect_to_https,
             watchdog: Watchdog::new(now),
         }
     }
@@ -105,7 +119,7 @@ impl Context {
             refused: None,
             attempting: Attempting::new(now),
             copying: Copying::default(),
-            outcome: Outcome { origin: Origin::Backend, cause: None, rescue: None, cache: None, age: None },
+            outcome: Outcome::default(),
             body_bytes: 0,
         }
     }

@@ -8,13 +8,12 @@ use goodgate_failure::{Cause, Phase, ReceivedStatus, Refusal};
 use http::{HeaderName, StatusCode, header};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{Error, ErrorSource, Result};
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::answer::{self, ErrorAnswer};
 use crate::attempt::{Connection, has_answered};
-use crate::begin::TOO_LARGE;
 use crate::classify::{self, BODY_TOO_LARGE, SETTLED};
 use crate::context::Context;
 use crate::kept::KeptConnections;
@@ -266,7 +265,7 @@ fn judge_status(
 }
 
 /// The attempt ended in an error after the connection stood. Whether another follows.
-pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &Error) -> bool {
+pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &mut Error) -> bool {
     let timed_out = context.disarm();
     if *error.etype() == SETTLED {
         return error.retry();
@@ -275,6 +274,12 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &Error)
         return false;
     };
     let now = Instant::now();
+    let in_vain = timed_out || *error.etype() == ErrorType::ReadTimedout;
+    let is_unanswered = context.attempting.log.last().is_some_and(|attempt| attempt.phase == Phase::Request);
+    if in_vain && is_unanswered && session.is_http2() && !session.as_downstream_mut().is_body_done() {
+        // Pingora has no limit between two reads of an HTTP/2 body: it was the client that let the time pass.
+        (error.etype, error.esource) = (ErrorType::ReadTimedout, ErrorSource::Downstream);
+    }
     if error.esource() == &ErrorSource::Downstream {
         context.attempting.abandoned(&route, now);
         return false;
@@ -288,7 +293,8 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &Error)
 /// The request cannot be answered by a backend: a copy, else the honest error. The status for the log of
 /// Pingora.
 pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error: &Error) -> u16 {
-    let (status, cause) = verdict(context, error);
+    let answer = verdict(context, error);
+    let ErrorAnswer { status, cause, .. } = answer;
     if cause != Cause::ClientDisconnected && !context.attempting.log.is_empty() {
         copies::note_failed_refresh(session, context, cause, Instant::now());
     }
@@ -297,6 +303,7 @@ pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error:
         return 0;
     }
     context.outcome.cause = Some(cause);
+    context.outcome.detail = answer.detail();
     if has_answered(session) || cause == Cause::ClientDisconnected {
         return 0;
     }
@@ -305,26 +312,21 @@ pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error:
     let written = if copies::choose(session, context, cause) {
         copies::serve(session, context).await
     } else {
-        let answer = if status == TOO_LARGE.status {
-            TOO_LARGE
-        } else {
-            ErrorAnswer { status, ..ErrorAnswer::of(cause) }
-        };
         answer::write(session, context, answer).await
     };
     // If the client cannot be written to, it has left, and the log says what became of the request.
     written.map_or(0, |()| status)
 }
 
-/// Whose failure it is in the end, and the status for it.
-fn verdict(context: &Context, error: &Error) -> (u16, Cause) {
+/// Whose failure it is in the end, and the answer for it.
+fn verdict(context: &Context, error: &Error) -> ErrorAnswer {
     if error.esource() == &ErrorSource::Downstream {
         return classify::client(error);
     }
     let empty =
         || context.route.as_ref().map_or(Cause::ProxyInternalError, |route| route.upstream.why_empty());
     let cause = context.attempting.last_cause().unwrap_or_else(empty);
-    (cause.status(), cause)
+    ErrorAnswer::of(cause)
 }
 
 /// An error for what has been decided and recorded.

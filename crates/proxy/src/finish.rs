@@ -178,12 +178,13 @@ fn record<'a>(
         host: forward::asked_host(request).map(String::from_utf8_lossy).unwrap_or_default(),
         path: request.uri.path().into(),
         query: request.uri.query().map(|query| mask.query(query)),
-        version: if request.version == Version::HTTP_10 { "1.0" } else { "1.1" },
+        version: version(request.version),
         route: route.map_or("none", |route| &route.name).into(),
         upstream: route.map_or("none", |route| &route.upstream.spec().name).into(),
         status,
         origin: outcome.origin,
         cause: outcome.cause,
+        detail: outcome.detail,
         rescue: outcome.rescue,
         cache: outcome.cache,
         age: outcome.age,
@@ -195,5 +196,14 @@ fn record<'a>(
             .get(header::USER_AGENT)
             .map(|agent| String::from_utf8_lossy(agent.as_bytes())),
         attempts: context.attempting.log.as_slice().into(),
+    }
+}
+
+/// As the record has it.
+const fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
     }
 }

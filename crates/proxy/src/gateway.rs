@@ -22,7 +22,7 @@ use crate::answer;
 use crate::attempt::Connection;
 use crate::context::{Client, Context};
 use crate::snapshot::Live;
-use crate::{begin, classify, copies, exchange, finish, forward, gate, own};
+use crate::{begin, classify, copies, exchange, finish, forward, gate, http2, own};
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
@@ -59,6 +59,9 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
         if let Some(parent) = session.subrequest_ctx.as_mut().and_then(|parent| parent.user_ctx_mut()) {
             context.attempting.hand(parent.downcast_mut::<Option<Lease>>().and_then(Option::take));
+        }
+        if session.is_http2() {
+            context.client = http2::client();
         }
         begin::begin(&self.live, session, context)
     }
@@ -244,7 +247,7 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
         _reused: bool,
     ) -> Box<Error> {
-        let retry = exchange::broke(session, context, &error);
+        let retry = exchange::broke(session, context, &mut error);
         error.set_retry(retry);
         error
     }

@@ -164,7 +164,13 @@ struct Fields<'a> {
     upgrade: bool,
     refuses_upgrade: bool,
     connection_upgrade: bool,
+    options: usize,
 }
+
+/// Options of `Connection`; Pingora takes no more.
+const OPTIONS_MAX: usize = 9;
+/// Fields that `Connection` must not name: without them a backend would be told something else.
+const OURS: [&[u8]; 4] = [b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];
 
 impl<'a> Fields<'a> {
     fn take(&mut self, line: &'a [u8]) -> Result<(), Malformed> {
@@ -184,16 +190,11 @@ impl<'a> Fields<'a> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value),
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                self.refuses_upgrade |= !may_switch(value);
+                self.refuses_upgrade |= self.upgrade || !may_switch(value);
                 self.upgrade = true;
                 Ok(())
             }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
-                let mut options = value.split(|byte| *byte == b',');
-                self.connection_upgrade |=
-                    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
-                Ok(())
-            }
+            10 if name.eq_ignore_ascii_case(b"connection") => self.connection(value),
             14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value),
             // Applications that see fields as variables cannot tell them from the real ones.
@@ -207,6 +208,24 @@ impl<'a> Fields<'a> {
             return Err(Malformed::bad("there is more than one Host"));
         }
         if is_host(value) { Ok(()) } else { Err(Malformed::bad("the Host is not valid")) }
+    }
+
+    /// What is named here is for this connection alone, and no backend gets it: none of what we add may be.
+    fn connection(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        self.connection_upgrade |= has_option(value, b"upgrade");
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            self.options += usize::from(!option.is_empty());
+            if self.options > OPTIONS_MAX {
+                return Err(Malformed::bad("Connection names too many options"));
+            }
+            if !option.iter().copied().all(is_token) {
+                return Err(Malformed::bad("an option of Connection is not a token"));
+            }
+            if OURS.iter().any(|name| option.eq_ignore_ascii_case(name)) {
+                return Err(Malformed::bad("Connection names a field that is not for this connection"));
+            }
+        }
+        Ok(())
     }
 
     fn content_length(&mut self, value: &[u8]) -> Result<(), Malformed> {
@@ -264,13 +283,16 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Whether a switch to these protocols may be passed on. Another HTTP or TLS within a connection would lead
-/// past every rule there is here, so that such an `Upgrade` is ignored (RFC 9110 section 7.8 allows that).
+/// Whether a switch to these protocols may be passed on: to WebSocket alone. Another HTTP or TLS within a
+/// connection would lead past every rule there is here, so that any other `Upgrade` is ignored (RFC 9110 section
+/// 7.8 allows that).
 pub(crate) fn may_switch(protocols: &[u8]) -> bool {
-    protocols.split(|byte| *byte == b',').all(|protocol| {
-        let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default().trim_ascii();
-        !["h2c", "h2", "http", "tls"].iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
-    })
+    protocols.eq_ignore_ascii_case(b"websocket")
+}
+
+/// Whether a value of `Connection` names this option.
+pub(crate) fn has_option(value: &[u8], option: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(option))
 }
 
 fn is_imitation(name: &[u8]) -> bool {
@@ -389,7 +411,7 @@ mod tests {
 
     #[test]
     fn no_other_http_is_switched_to() {
-        for ignored in ["h2c", "websocket, h2c", "HTTP/2.0", "TLS/1.0", "H2"] {
+        for ignored in ["h2c", "websocket, h2c", "HTTP/2.0", "TLS/1.0", "H2", "other", ""] {
             let fields = format!("Upgrade: {ignored}\r\nConnection: Upgrade\r\n");
             assert_eq!(with_fields(&fields), Ok(Framing::Length(0)), "{ignored}");
         }

@@ -13,6 +13,7 @@ use pingora_http::RequestHeader;
 const LOOP: &str = "cdn-loop";
 const VIA: HeaderValue = HeaderValue::from_static("1.1 goodgate");
 const VIA_OLD: HeaderValue = HeaderValue::from_static("1.0 goodgate");
+const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 goodgate");
 
 /// What this process leaves in a request: its name, and an identifier that no other process has.
 #[derive(Debug)]
@@ -34,7 +35,12 @@ impl Trail {
     /// Adds this gateway to those that a request has passed; `from` is the version that it came with.
     pub(crate) fn leave(&self, request: &mut RequestHeader, from: Version) -> Result<()> {
         request.append_header("CDN-Loop", self.0.clone())?;
-        request.append_header("Via", if from == Version::HTTP_10 { VIA_OLD } else { VIA })?;
+        let via = match from {
+            Version::HTTP_10 => VIA_OLD,
+            Version::HTTP_2 => VIA_HTTP2,
+            _ => VIA,
+        };
+        request.append_header("Via", via)?;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use goodgate_config::Limits;
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ pub(crate) struct Places {
     taken: AtomicUsize,
     /// Idle connections by when they became so. Only those are here that have been idle for a while, so that
     /// busy ones never meet at this lock.
-    idle: Mutex<BTreeMap<u64, Arc<Notify>>>,
+    idle: Mutex<BTreeMap<(Instant, u64), Arc<Notify>>>,
     next: AtomicU64,
     of_clients: Mutex<HashMap<IpAddr, u32, ahash::RandomState>>,
 }
@@ -42,7 +43,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Idle<'a> {
     places: &'a Places,
-    since: u64,
+    since: (Instant, u64),
     leave: Arc<Notify>,
 }
 
@@ -60,9 +61,9 @@ impl Places {
         longest.inspect(|(_, leave)| leave.notify_one()).is_some()
     }
 
-    /// Lines up among the idle.
-    pub(crate) fn idle(&self) -> Idle<'_> {
-        let since = self.next.fetch_add(1, Ordering::Relaxed);
+    /// Lines up among the idle, by since when it is.
+    pub(crate) fn idle(&self, since: Instant) -> Idle<'_> {
+        let since = (since, self.next.fetch_add(1, Ordering::Relaxed));
         let leave = Arc::new(Notify::new());
         self.idle.lock().insert(since, Arc::clone(&leave));
         Idle { places: self, since, leave }
@@ -124,6 +125,8 @@ impl Drop for Idle<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn limits(most: usize) -> Limits {
@@ -135,7 +138,9 @@ mod tests {
         let (places, limits) = (Arc::new(Places::default()), limits(2));
         let (_one, two) = (places.take(&limits).unwrap().0, places.take(&limits).unwrap().0);
         assert_eq!(places.take(&limits).unwrap_err(), Full::All);
-        let (first, second) = (places.idle(), places.idle());
+        let now = Instant::now();
+        let second = places.idle(now + Duration::from_secs(1));
+        let first = places.idle(now);
         let third = places.take(&limits).unwrap().0;
         first.must_leave().await;
         drop((first, two));

@@ -28,6 +28,14 @@ impl Socket {
         }
     }
 
+    /// Whether the handshake has chosen HTTP/2.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     /// Writes what can be written without waiting.
     pub(crate) fn write_now(&mut self, bytes: &[u8]) {
         match self {

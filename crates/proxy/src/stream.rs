@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
+use goodgate_config::Limits;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
@@ -24,7 +25,8 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::chunks::{Broken, Chunks};
+use crate::grant::Grant;
+use crate::pace::Pace;
 use crate::socket::Socket;
 
 /// How much of following requests is read while one is under way.
@@ -44,35 +46,6 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
-/// What of the incoming bytes belongs to the request under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Grant {
-    /// This many bytes.
-    Bytes(u64),
-    /// Those of a chunked body, as far as it has been read.
-    Chunked(Chunks),
-    /// All: what follows is no HTTP (upgraded), or is not read any more.
-    Everything,
-}
-
-impl Grant {
-    /// Takes bytes in; how many of them are covered. Only a chunked body can be wrong.
-    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Bytes(left) => *left = left.saturating_sub(bytes.len() as u64),
-            Self::Chunked(chunks) => {
-                let count = chunks.take(bytes).map_err(|Broken| io::ErrorKind::InvalidData)?;
-                if chunks.is_end() {
-                    *self = Self::Bytes(0);
-                }
-                return Ok(count);
-            }
-            Self::Everything => {}
-        }
-        Ok(bytes.len())
-    }
-}
-
 /// A client's connection with its buffers.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
@@ -81,6 +54,9 @@ pub(crate) struct ClientStream {
     grant: Grant,
     out: BytesMut,
     lingers: bool,
+    pace: Pace,
+    /// It was too slow: nothing more is owed to it.
+    given_up: bool,
     /// Runs since the client has closed its side behind a complete request.
     half_closed: Option<Pin<Box<Sleep>>>,
 }
@@ -93,8 +69,15 @@ impl ClientStream {
             grant: Grant::Bytes(0),
             out: BytesMut::new(),
             lingers: false,
+            pace: Pace::default(),
+            given_up: false,
             half_closed: None,
         }
+    }
+
+    /// Whether the handshake has chosen HTTP/2.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.socket.as_ref().is_some_and(Socket::speaks_http2)
     }
 
     /// Bytes that have been read and not handed on.
@@ -136,10 +119,16 @@ impl ClientStream {
         }
     }
 
+    /// How fast the client must be from now on.
+    pub(crate) fn keep_pace(&mut self, limits: &Limits) {
+        self.pace.keep(limits);
+    }
+
     /// Hands the request on. `lingers` says that a close must wait for what the client still sends.
     pub(crate) fn grant(&mut self, grant: Grant, lingers: bool) {
         self.grant = grant;
         self.lingers = lingers;
+        self.pace.begin();
         self.half_closed = None;
     }
 
@@ -164,10 +153,7 @@ impl ClientStream {
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let Some(socket) = &mut self.socket else {
-                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-            };
-            let written = ready!(Pin::new(socket).poll_write(context, &self.out))?;
+            let written = ready!(self.poll_out(context, &[]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -175,9 +161,45 @@ impl ClientStream {
         }
         match &mut self.socket {
             // What was written may wait as ciphertext.
-            Some(tls @ Socket::Tls(_)) => Pin::new(tls).poll_flush(context),
+            Some(tls @ Socket::Tls(_)) => {
+                let flushed = Pin::new(tls).poll_flush(context);
+                if flushed.is_pending() {
+                    return self.poll_stalled(context);
+                }
+                self.pace.took_all();
+                flushed
+            }
             Some(Socket::Plain(_)) | None => Poll::Ready(Ok(())),
         }
+    }
+
+    /// Writes what was gathered and then the data, as far as the client takes it.
+    fn poll_out(&mut self, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let written = match (self.out.is_empty(), data.is_empty()) {
+            (true, _) => Pin::new(socket).poll_write(context, data),
+            (false, true) => Pin::new(socket).poll_write(context, &self.out),
+            (false, false) => {
+                let parts = [IoSlice::new(&self.out), IoSlice::new(data)];
+                Pin::new(socket).poll_write_vectored(context, &parts)
+            }
+        };
+        if written.is_pending() {
+            return self.poll_stalled(context);
+        }
+        if let Poll::Ready(Ok(count)) = &written {
+            self.pace.took(*count);
+        }
+        written
+    }
+
+    /// The client takes nothing more for now. Ready when it is given up for that.
+    fn poll_stalled<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        ready!(self.pace.poll_room(context));
+        self.given_up = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Whether the request has been read to its end, and was no change of protocol.
@@ -192,6 +214,11 @@ impl ClientStream {
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
+        if let (Some(socket), true) = (&self.socket, self.given_up) {
+            // What the kernel still holds for it would stay there for minutes.
+            let _ = socket.tcp().set_zero_linger();
+            return;
+        }
         if let (Some(socket), false) = (&mut self.socket, self.out.is_empty()) {
             // An answer that is cut short: what there is of it shows that it was one.
             socket.write_now(&self.out);
@@ -236,21 +263,28 @@ impl AsyncRead for ClientStream {
         if let Poll::Ready(Err(error)) = this.poll_send(context) {
             return Poll::Ready(Err(error));
         }
-        let room = buffer.remaining();
-        let limit = match this.grant {
-            Grant::Bytes(0) => return this.poll_closed(context),
-            Grant::Bytes(left) => room.min(usize::try_from(left).unwrap_or(usize::MAX)),
-            Grant::Chunked(_) | Grant::Everything => room,
-        };
+        if this.is_spent() {
+            return this.poll_closed(context);
+        }
         if this.ahead.is_empty() {
             let Some(socket) = &mut this.socket else { return Poll::Ready(Ok(())) };
-            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(limit));
-            ready!(Pin::new(socket).poll_read(context, &mut part))?;
-            let count = this.grant.take(part.filled())?;
-            this.ahead.extend_from_slice(part.filled().get(count..).unwrap_or_default());
-            buffer.advance(count);
+            let before = buffer.filled().len();
+            // Straight into the reader's buffer, which may be large and has not been touched yet: that of a client
+            // that sends little never is.
+            if Pin::new(socket).poll_read(context, buffer)?.is_pending() {
+                if this.grant != Grant::Everything {
+                    ready!(this.pace.poll_body(context));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                return Poll::Pending;
+            }
+            let read = buffer.filled().get(before..).unwrap_or_default();
+            this.pace.sent(read.len());
+            let count = this.grant.take(read)?;
+            this.ahead.extend_from_slice(read.get(count..).unwrap_or_default());
+            buffer.set_filled(before + count);
         } else {
-            let part = this.ahead.get(..limit.min(this.ahead.len())).unwrap_or_default();
+            let part = this.ahead.get(..buffer.remaining().min(this.ahead.len())).unwrap_or_default();
             let count = this.grant.take(part)?;
             buffer.put_slice(part.get(..count).unwrap_or_default());
             this.ahead.advance(count);
@@ -273,15 +307,8 @@ impl AsyncWrite for ClientStream {
             this.out.extend_from_slice(data);
             return Poll::Ready(Ok(data.len()));
         }
-        let Some(socket) = &mut this.socket else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        if this.out.is_empty() {
-            return Pin::new(socket).poll_write(context, data);
-        }
         let gathered = this.out.len();
-        let parts = [IoSlice::new(&this.out), IoSlice::new(data)];
-        let written = ready!(Pin::new(socket).poll_write_vectored(context, &parts))?;
+        let written = ready!(this.poll_out(context, data))?;
         this.out.advance(written.min(gathered));
         match written.checked_sub(gathered) {
             Some(of_data) if of_data > 0 => Poll::Ready(Ok(of_data)),
@@ -300,10 +327,9 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(context))?;
-        match &mut self.socket {
-            Some(socket) => Pin::new(socket).poll_shutdown(context),
-            None => Poll::Ready(Ok(())),
-        }
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(())) };
+        let shut = Pin::new(socket).poll_shutdown(context);
+        if shut.is_pending() { self.poll_stalled(context) } else { shut }
     }
 }
 

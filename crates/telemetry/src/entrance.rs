@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use prometheus::{IntCounter, IntGauge};
 
 use crate::Metrics;
+use crate::exposition::unix_seconds;
 
 /// How a TLS handshake with a client ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,16 +120,14 @@ impl ListenerMetrics {
 impl Metrics {
     /// When each of the certificates that clients are shown ends; those that are not named are gone.
     pub(crate) fn write_certificates(&self, certificates: &[(String, SystemTime)]) {
-        self.entrance.expiry.reset();
+        self.certificates.expiry.reset();
         for (certificate, expires) in certificates {
-            let seconds = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-            let gauge = self.entrance.expiry.with_label_values(&[certificate]);
-            gauge.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+            self.certificates.expiry.with_label_values(&[certificate]).set(unix_seconds(*expires));
         }
     }
 
     /// Notes that certificate files have changed, and whether they could be used.
     pub fn certificate_reloaded(&self, ok: bool) {
-        self.entrance.reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
+        self.certificates.reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
     }
 }

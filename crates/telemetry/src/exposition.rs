@@ -9,6 +9,12 @@ use prometheus::TextEncoder;
 
 use crate::{Metrics, StoreUsage};
 
+/// As Prometheus has times.
+pub(crate) fn unix_seconds(time: SystemTime) -> i64 {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
 impl Metrics {
     /// The exposition in Prometheus' text format.
     pub fn text<'a>(
@@ -42,6 +48,7 @@ impl Metrics {
         self.backends.in_rotation.reset();
         self.backends.state.reset();
         self.backends.in_flight.reset();
+        self.certificates.backend_expiry.reset();
         self.backends.attempts.reset();
         for upstream in upstreams {
             let name = upstream.spec().name.as_str();
@@ -61,6 +68,10 @@ impl Metrics {
         }
         let in_flight = i64::try_from(view.in_flight).unwrap_or(i64::MAX);
         self.backends.in_flight.with_label_values(&[upstream, &backend]).set(in_flight);
+        if let Some(expires) = view.certificate_expires {
+            let gauge = self.certificates.backend_expiry.with_label_values(&[upstream, &backend]);
+            gauge.set(unix_seconds(expires));
+        }
         self.backends.attempts.with_label_values(&[upstream, &backend, "ok"]).inc_by(view.ok);
         self.backends.attempts.with_label_values(&[upstream, &backend, "failed"]).inc_by(view.failed);
     }

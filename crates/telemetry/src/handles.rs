@@ -12,9 +12,10 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 use crate::Metrics;
 
 /// Who made a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
     /// A backend.
+    #[default]
     Backend,
     /// A copy in the cache.
     Cache,

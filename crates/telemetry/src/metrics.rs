@@ -37,6 +37,7 @@ pub struct StoreUsage {
 pub struct Metrics {
     pub(crate) registry: Registry,
     pub(crate) entrance: EntranceFamilies,
+    pub(crate) certificates: CertificateFamilies,
     pub(crate) requests: RequestFamilies,
     pub(crate) backends: BackendFamilies,
     pub(crate) dns: DnsFamilies,
@@ -63,6 +64,7 @@ impl Metrics {
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self {
             entrance: EntranceFamilies::declare(&to)?,
+            certificates: CertificateFamilies::declare(&to)?,
             requests: RequestFamilies::declare(&to)?,
             backends: BackendFamilies::declare(&to)?,
             dns: DnsFamilies::declare(&to)?,
@@ -84,13 +86,11 @@ pub(crate) struct EntranceFamilies {
     pub(crate) turned_away: IntCounterVec,
     pub(crate) made_room: IntCounterVec,
     pub(crate) handshakes: IntCounterVec,
-    pub(crate) expiry: IntGaugeVec,
-    pub(crate) reloads: IntCounterVec,
 }
 
 impl EntranceFamilies {
     fn declare(to: &Declare<'_>) -> Declared<Self> {
-        let families = Self {
+        Ok(Self {
             connections: to.gauges(
                 "goodgate_client_connections",
                 "Client connections",
@@ -111,10 +111,30 @@ impl EntranceFamilies {
                 "TLS handshakes with clients",
                 &["listener", "result"],
             )?,
+        })
+    }
+}
+
+/// Certificates, ours and those of backends.
+#[derive(Debug)]
+pub(crate) struct CertificateFamilies {
+    pub(crate) expiry: IntGaugeVec,
+    pub(crate) backend_expiry: IntGaugeVec,
+    pub(crate) reloads: IntCounterVec,
+}
+
+impl CertificateFamilies {
+    fn declare(to: &Declare<'_>) -> Declared<Self> {
+        let families = Self {
             expiry: to.gauges(
                 "goodgate_certificate_expiry_timestamp_seconds",
                 "When a certificate that clients are shown ends",
                 &["certificate"],
+            )?,
+            backend_expiry: to.gauges(
+                "goodgate_backend_certificate_expiry_timestamp_seconds",
+                "When the certificate that a backend shows ends",
+                &["upstream", "backend"],
             )?,
             reloads: to.counters(
                 "goodgate_certificate_reloads_total",

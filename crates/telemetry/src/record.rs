@@ -47,6 +47,8 @@ pub struct AccessRecord<'a> {
     /// Why it failed, if it did.
     #[serde(serialize_with = "optional_cause")]
     pub cause: Option<Cause>,
+    /// What is wrong in this very case, in a constant phrase, where the cause alone does not say it.
+    pub detail: Option<&'static str>,
     /// How a failure was kept from the client, if one was, and which.
     #[serde(serialize_with = "rescue")]
     pub rescue: Option<(By, Cause)>,
@@ -94,6 +96,7 @@ impl<'a> AccessRecord<'a> {
             status,
             origin: Origin::Goodgate,
             cause: Some(cause),
+            detail: None,
             rescue: None,
             cache: None,
             age: None,

@@ -30,6 +30,11 @@ pub(crate) fn write(line: &mut Vec<u8>, record: &AccessRecord<'_>) -> io::Result
     write!(line, " HTTP/{version}\" {} {} ", record.status, record.bytes_sent)?;
     millis(line, record.duration)?;
     write!(line, " origin={} cause={}", record.origin.name(), record.cause.map_or("-", Cause::name))?;
+    if let Some(detail) = record.detail {
+        line.extend_from_slice(b" detail=\"");
+        escape(line, detail, |byte| byte == b' ' || is_plain(byte));
+        line.push(b'"');
+    }
     match record.rescue {
         Some((by, cause)) => write!(line, " rescue={}:{}", by.name(), cause.name())?,
         None => line.extend_from_slice(b" rescue=-"),
@@ -158,12 +163,13 @@ mod tests {
     fn what_was_no_request_is_a_line_too() {
         let mut timed_out = Attempt::new("[::1]:80".parse().unwrap(), true);
         timed_out.next = Some(Err(Refusal::Deadline));
-        let record = AccessRecord { attempts: vec![timed_out].into(), ..record() };
+        let detail = Some("there is more than one Host");
+        let record = AccessRecord { detail, attempts: vec![timed_out].into(), ..record() };
         assert_eq!(
             line(&record),
             "192.0.2.1 1970-01-01T00:00:00.000Z \"- - - HTTP/-\" 400 0 0.0ms origin=goodgate \
-             cause=http_request_error rescue=- cache=- route=none id=id-1 agent=\"-\" \
-             [[::1]:80 fail_open connect -| deadline]"
+             cause=http_request_error detail=\"there is more than one Host\" rescue=- cache=- route=none id=id-1 \
+             agent=\"-\" [[::1]:80 fail_open connect -| deadline]"
         );
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::{Blame, Cause, Window};
 use parking_lot::Mutex;
@@ -43,6 +43,7 @@ pub struct Vitals {
     /// Milliseconds after `born`, plus one; zero: never.
     last_failure: AtomicU64,
     idle_close: IdleClose,
+    certificate_expires: Mutex<Option<SystemTime>>,
 }
 
 /// A backend at one moment, for metrics and the admin side.
@@ -66,6 +67,8 @@ pub struct BackendView {
     pub ok: u64,
     /// Attempts that failed.
     pub failed: u64,
+    /// When the certificate that it has shown last ends; none: not known, or no TLS.
+    pub certificate_expires: Option<SystemTime>,
 }
 
 impl Vitals {
@@ -82,6 +85,7 @@ impl Vitals {
             failed: AtomicU64::new(0),
             last_failure: AtomicU64::new(0),
             idle_close: IdleClose::new(now),
+            certificate_expires: Mutex::default(),
         }
     }
 
@@ -230,6 +234,11 @@ impl Backend {
         change.map(|(from, to)| Transition { backend: self.address, from, to, cause, in_rotation: 0 })
     }
 
+    /// Notes when the certificate that it shows ends.
+    pub fn note_certificate(&self, expires: SystemTime) {
+        *self.vitals.certificate_expires.lock() = Some(expires);
+    }
+
     /// The backend at this moment.
     pub fn view(&self) -> BackendView {
         let health = self.vitals.health();
@@ -247,6 +256,7 @@ impl Backend {
             in_flight: self.vitals.in_flight.load(Ordering::Relaxed),
             ok: self.vitals.ok.load(Ordering::Relaxed),
             failed: self.vitals.failed.load(Ordering::Relaxed),
+            certificate_expires: self.tls_name.as_ref().and_then(|_| *self.vitals.certificate_expires.lock()),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What the gateway believes true of the world outside, kept up to date in the background: the addresses
-//! of names, and active health checks.
+//! of names, active health checks, and when certificates end.
 //!
 //! One task per upstream name and kind lives from reload to reload and looks up the upstream in force each
 //! time round, so that a storm of reloads delays no probe. Nothing here runs on the request path.
 
+mod certificates;
 mod check;
 mod names;
 mod probes;

@@ -1,4 +1,4 @@
-//! The tasks that watch: one pair for each upstream name, as long as the name is configured.
+//! The tasks that watch: three for each upstream name, as long as the name is configured.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use goodgate_upstream::Upstream;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
+use crate::certificates::Certificates;
 use crate::check::ProbeConnector;
 use crate::names::Names;
 use crate::probes::Probes;
@@ -24,7 +25,7 @@ pub struct Watcher {
     connector: ProbeConnector,
     metrics: Arc<Metrics>,
     upstreams: Arc<Mutex<Vec<Arc<Upstream>>>>,
-    tasks: Mutex<HashMap<String, [JoinHandle<()>; 2]>>,
+    tasks: Mutex<HashMap<String, [JoinHandle<()>; 3]>>,
 }
 
 impl Watcher {
@@ -73,7 +74,7 @@ impl Watcher {
         }
     }
 
-    fn start(&self, name: &str, upstream: &Upstream) -> [JoinHandle<()>; 2] {
+    fn start(&self, name: &str, upstream: &Upstream) -> [JoinHandle<()>; 3] {
         let current = {
             let upstreams = Arc::clone(&self.upstreams);
             let name = name.to_owned();
@@ -81,7 +82,8 @@ impl Watcher {
         };
         let mut names = Names::new(self.resolver.clone(), self.series(upstream));
         let mut probes = Probes::new(self.connector.clone(), self.series(upstream));
-        let look_up = current.clone();
+        let mut certificates = Certificates::default();
+        let (look_up, show) = (current.clone(), current.clone());
         let resolving = tokio::spawn(async move {
             while let Some(upstream) = look_up() {
                 rest_until(names.round(&upstream).await).await;
@@ -92,7 +94,12 @@ impl Watcher {
                 rest_until(probes.round(&upstream).await).await;
             }
         });
-        [resolving, probing]
+        let looking = tokio::spawn(async move {
+            while let Some(upstream) = show() {
+                rest_until(certificates.round(&upstream).await).await;
+            }
+        });
+        [resolving, probing, looking]
     }
 
     fn series(&self, upstream: &Upstream) -> Arc<UpstreamMetrics> {

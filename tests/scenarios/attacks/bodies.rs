@@ -84,13 +84,13 @@ async fn a_body_that_stops_is_408_and_one_that_trickles_in_time_arrives() {
     }
     assert_eq!(recorder.took(&[]).await, Ok(()));
     let mut slow = Connection::open(gateway.address).await.unwrap();
-    slow.send("POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n").await.unwrap();
+    slow.send("POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").await.unwrap();
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        slow.send("b").await.unwrap();
+        slow.send([b'b'; 100]).await.unwrap();
     }
     assert_eq!(slow.answer(false).await.unwrap().status, 200);
-    assert_eq!(recorder.took(&[Received::new("POST /b", "bbbbbbbbbb")]).await, Ok(()));
+    assert_eq!(recorder.took(&[Received::new("POST /b", &"b".repeat(1000))]).await, Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,11 +91,14 @@ async fn a_request_line_has_three_parts_and_nothing_else() {
         cases.push(Case::accepted(name, line(&format!("{method} {target} HTTP/1.1")), &seen));
     }
     let old = "GET http://b/x HTTP/1.0\r\n\r\n";
-    cases.push(Case::accepted(
-        "a target in absolute form is a host where HTTP/1.0 needs none",
-        old,
-        &[("GET /x", "")],
-    ));
+    cases.push(
+        Case::accepted(
+            "a target in absolute form is a host where HTTP/1.0 needs none",
+            old,
+            &[("GET /x", "")],
+        )
+        .then_closed(),
+    );
     run(LIMITS, cases).await;
 }
 const LONG_TARGET: &str = "(long)";
@@ -207,7 +210,7 @@ async fn there_is_one_host_and_it_is_one() {
         Case::refused("twice the same", request("Host: a\r\nhost: a\r\n"), 400),
         Case::refused("two, folded", request("Host: a\r\n b\r\n"), 400),
         Case::refused("two in HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-        Case::accepted("none in HTTP/1.0", "GET /old HTTP/1.0\r\n\r\n", &[("GET /old", "")]),
+        Case::accepted("none in HTTP/1.0", "GET /old HTTP/1.0\r\n\r\n", &[("GET /old", "")]).then_closed(),
     ];
     for host in [
         "",

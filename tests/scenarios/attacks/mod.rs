@@ -9,8 +9,12 @@ use std::time::Duration;
 use crate::harness::{Connection, Gateway, eventually};
 use recorder::{Received, Recorder};
 
+mod allowed;
 mod answers;
 mod bodies;
+mod broken;
+mod crowd;
+mod fields;
 mod garbage;
 mod heads;
 mod recorder;
@@ -34,8 +38,11 @@ struct Case {
     received: Vec<Received>,
     /// The client says that it is done before it looks for answers.
     half_closes: bool,
-    /// Requests without an answer that have a record nevertheless.
-    unanswered: usize,
+    /// Whether the connection ends with a good answer, instead of being kept for another request.
+    closes: bool,
+    /// What the last head at the backend must hold, in lower case, and what none may.
+    holds: Vec<String>,
+    lacks: Vec<String>,
 }
 
 impl Case {
@@ -47,7 +54,9 @@ impl Case {
             answers: vec![status],
             received: Vec::new(),
             half_closes: false,
-            unanswered: 0,
+            closes: false,
+            holds: Vec::new(),
+            lacks: Vec::new(),
         }
     }
 
@@ -67,6 +76,31 @@ impl Case {
         self.answers.push(status);
         self
     }
+
+    /// The connection ends with the last answer.
+    fn then_closed(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+
+    fn with_field(mut self, line: &str) -> Self {
+        self.holds.push(format!("\r\n{line}\r\n"));
+        self
+    }
+
+    fn without(mut self, texts: &[&str]) -> Self {
+        self.lacks.extend(texts.iter().map(|text| (*text).to_owned()));
+        self
+    }
+
+    fn is_refused(&self) -> bool {
+        self.answers.last().is_none_or(|status| *status >= 400)
+    }
+
+    /// Whether another request is sent on the connection to see that it is kept.
+    fn is_kept(&self) -> bool {
+        !self.is_refused() && !self.closes
+    }
 }
 
 /// Runs the cases one after another against a gateway of their own and settles the accounts: every answer
@@ -82,11 +116,11 @@ async fn run(config: &str, cases: Vec<Case>) {
             Ok(answered) => ids.extend(answered),
             Err(problem) => wrong.push(format!("{}: {problem}", case.name)),
         }
-        records += case.answers.len() + case.unanswered;
+        records += case.answers.len() + usize::from(case.is_kept());
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     settle(&gateway, &ids, records).await;
-    let expected: usize = cases.iter().map(|case| case.received.len()).sum();
+    let expected: usize = cases.iter().map(|case| case.received.len() + usize::from(case.is_kept())).sum();
     assert_eq!(recorder.total(), expected, "requests at the backend in all");
 }
 
@@ -98,6 +132,7 @@ async fn settle(gateway: &Gateway, ids: &[(String, u16)], records: usize) {
         let mut of_it = log.iter().filter(|record| record["request_id"] == id.as_str());
         let first = of_it.next().unwrap_or_else(|| panic!("no record of {id}"));
         assert!(of_it.next().is_none() && first["status"] == *status, "{status}: {first}");
+        assert_eq!(first["detail"].is_string(), *status >= 400, "the log says what is wrong: {first}");
     }
     let refused = ids.iter().filter(|(_, status)| *status >= 400).count();
     assert_eq!(gateway.metric("goodgate_gateway_errors_total").await as usize, refused, "each is counted");
@@ -127,13 +162,35 @@ async fn play(gateway: &Gateway, recorder: &Recorder, case: &Case) -> Result<Vec
         }
         ids.push((answer.header("x-request-id").unwrap_or_default().to_owned(), *status));
     }
-    if case.answers.last().is_some_and(|status| *status < 400) {
+    recorder.took(&case.received).await?;
+    let heads = recorder.heads();
+    if let Some(missing) =
+        case.holds.iter().find(|text| !heads.last().is_some_and(|head| head.contains(*text)))
+    {
+        return Err(format!("{missing:?} is missing: {heads:?}"));
+    }
+    if let Some(found) = case.lacks.iter().find(|text| heads.iter().any(|head| head.contains(*text))) {
+        return Err(format!("{found:?} has reached the backend: {heads:?}"));
+    }
+    if case.is_kept() {
+        ids.push(ask_again(&mut connection, recorder).await?);
         let _ = connection.half_close().await;
     }
     let rest = connection.rest(CLOSES).await.map_err(|_| "the connection stays open")?;
     if !rest.is_empty() {
         return Err(format!("more comes back: {:?}", String::from_utf8_lossy(&rest)));
     }
-    recorder.took(&case.received).await?;
     Ok(ids)
+}
+
+/// The connection is in order: another request on it is answered.
+async fn ask_again(connection: &mut Connection, recorder: &Recorder) -> Result<(String, u16), String> {
+    let answer = connection.get("/again").await.map_err(|error| format!("not kept: {error}"))?;
+    let is_good = answer.status == 200 && answer.text() == "ok";
+    if !is_good {
+        return Err(format!("the next answer is {answer:?}"));
+    }
+    recorder.took(&[Received::new("GET /again", "")]).await?;
+    recorder.heads();
+    Ok((answer.header("x-request-id").unwrap_or_default().to_owned(), 200))
 }

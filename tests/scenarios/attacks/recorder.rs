@@ -32,6 +32,7 @@ pub struct Recorder {
 #[derive(Default)]
 struct Shared {
     requests: Mutex<Vec<Received>>,
+    heads: Mutex<Vec<String>>,
     wrong: Mutex<Vec<String>>,
     total: AtomicUsize,
     bytes: AtomicUsize,
@@ -61,6 +62,11 @@ impl Recorder {
         self.shared.bytes.load(Ordering::SeqCst)
     }
 
+    /// The heads as they came since the last time, in lower case.
+    pub fn heads(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.heads.lock())
+    }
+
     /// Whether exactly these requests have come since the last time, each with one reading.
     pub async fn took(&self, expected: &[Received]) -> Result<(), String> {
         let start = Instant::now();
@@ -81,6 +87,8 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     loop {
         match read(&bytes) {
             Ok(Some((request, length))) => {
+                let head = find(&bytes, b"\r\n\r\n").unwrap_or_default() + 4;
+                shared.heads.lock().push(String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase());
                 bytes.drain(..length);
                 let body = if request.line.starts_with("HEAD ") { "" } else { "ok" };
                 shared.requests.lock().push(request);
@@ -123,7 +131,7 @@ fn read(bytes: &[u8]) -> Result<Option<(Received, usize)>, &'static str> {
     let Some(end) = find(bytes, b"\r\n\r\n") else {
         return Ok(None);
     };
-    let head = std::str::from_utf8(&bytes[..end]).unwrap_or_default();
+    let head = String::from_utf8_lossy(&bytes[..end]);
     let mut lines = head.split("\r\n");
     let line = lines.next().unwrap_or_default().strip_suffix(" HTTP/1.1").ok_or("not HTTP/1.1")?;
     if line.split(' ').count() != 2 || !line.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
@@ -132,7 +140,8 @@ fn read(bytes: &[u8]) -> Result<Option<(Received, usize)>, &'static str> {
     let (mut hosts, mut lengths, mut codings) = (0, Vec::new(), Vec::new());
     for field in lines {
         let (name, value) = field.split_once(':').ok_or("no colon")?;
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        if name.is_empty()
+            || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
         {
             return Err("a bad name");
         }

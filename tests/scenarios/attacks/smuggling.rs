@@ -144,12 +144,31 @@ async fn a_length_that_is_only_unusual_is_taken_by_its_digits() {
 }
 
 /// Chunks that are cut off or refused; the request behind them is not read.
-const BAD_CHUNKS: [(&str, &str); 35] = [
+const BAD_CHUNKS: [(&str, &str); 54] = [
     ("0x", "0x5\r\nhello\r\n0\r\n\r\n"),
     ("+", "+5\r\nhello\r\n0\r\n\r\n"),
     ("-", "-5\r\nhello\r\n0\r\n\r\n"),
     ("a space before", " 5\r\nhello\r\n0\r\n\r\n"),
     ("a space behind; llhttp refuses it too", "5 \r\nhello\r\n0\r\n\r\n"),
+    ("an extension without a name", "5;\r\nhello\r\n0\r\n\r\n"),
+    ("two semicolons", "5;;a\r\nhello\r\n0\r\n\r\n"),
+    ("an extension of two words", "5;a b\r\nhello\r\n0\r\n\r\n"),
+    ("an extension with = and nothing", "5;a=\r\nhello\r\n0\r\n\r\n"),
+    ("an extension with two values", "5;a=b=c\r\nhello\r\n0\r\n\r\n"),
+    ("something behind a quoted value", "5;a=\"b\"c\r\nhello\r\n0\r\n\r\n"),
+    ("a space behind an extension", "5;a=b \r\nhello\r\n0\r\n\r\n"),
+    ("a comma for a semicolon", "5,a=b\r\nhello\r\n0\r\n\r\n"),
+    ("a bad extension of the last chunk", "5\r\nhello\r\n0;;\r\n\r\n"),
+    ("a digit beyond ASCII", "\u{665}\r\nhello\r\n0\r\n\r\n"),
+    ("a fraction", "5.0\r\nhello\r\n0\r\n\r\n"),
+    ("digits of h", "5h\r\nhello\r\n0\r\n\r\n"),
+    ("-0 at the end", "5\r\nhello\r\n-0\r\n\r\n"),
+    ("0x0 at the end", "5\r\nhello\r\n0x0\r\n\r\n"),
+    ("CR LF CR at the end", "5\r\nhello\r\n0\r\n\r"),
+    ("a trailer without a name", "5\r\nhello\r\n0\r\n: x\r\n\r\n"),
+    ("a trailer with NUL", "5\r\nhello\r\n0\r\nx: \0\r\n\r\n"),
+    ("a bare CR in a trailer", "5\r\nhello\r\n0\r\nx: y\rz: w\r\n\r\n"),
+    ("a folded first trailer", "5\r\nhello\r\n0\r\n x: y\r\n\r\n"),
     ("a tab behind", "5\t\r\nhello\r\n0\r\n\r\n"),
     ("a space inside", "0 5\r\nhello\r\n0\r\n\r\n"),
     ("an underscore", "0_5\r\nhello\r\n0\r\n\r\n"),
@@ -220,6 +239,8 @@ async fn good_chunks_arrive_and_the_next_request_is_the_next() {
             "5 \t;a\r\nhello\r\n0\r\n\r\n",
         ),
         // Trailers are dropped, whatever they say.
+        ("capital hex digits", "5\r\nhello\r\n0\r\n\r\n"),
+        ("extensions in every form", "5;a;b=c ; d = \"e \\\"f\\\\\"\t;g\r\nhello\r\n0;h\r\n\r\n"),
         ("a trailer Content-Length", "5\r\nhello\r\n0\r\nContent-Length: 44\r\n\r\n"),
         ("a trailer Transfer-Encoding", "5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n"),
         ("a trailer Host", "5\r\nhello\r\n0\r\nHost: b\r\nX: y\r\n\r\n"),
@@ -259,11 +280,10 @@ async fn every_method_may_have_a_body_and_what_follows_is_the_next_request() {
         Case::accepted("and a bad one behind", format!("{get}nonsense\r\n\r\n"), &two[..1]).then_refused(400),
     );
     let close = "GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    cases.push(Case::accepted(
-        "behind the last one nothing is read",
-        format!("{close}{SMUGGLED}"),
-        &two[..1],
-    ));
+    cases.push(
+        Case::accepted("behind the last one nothing is read", format!("{close}{SMUGGLED}"), &two[..1])
+            .then_closed(),
+    );
     let long = post("Content-Length: 5\r\n", "hello, and more\r\n\r\n");
     cases.push(Case::accepted("a body longer than said", long, &[("POST /case", "hello")]).then_refused(400));
     cases.push(Case::refused("a body shorter than said", post("Content-Length: 50\r\n", "hello"), 408));
@@ -301,6 +321,12 @@ async fn expectations_and_upgrades_hide_nothing() {
             &upgraded,
         ),
         Case::accepted("nor TLS", upgrade("Upgrade: TLS/1.0\r\n"), &upgraded),
+        Case::accepted("nor another protocol", upgrade("Upgrade: other\r\n"), &upgraded),
+        Case::accepted(
+            "nor WebSocket twice",
+            upgrade("Upgrade: websocket\r\nUpgrade: websocket\r\n"),
+            &upgraded,
+        ),
         Case::accepted("nor HTTP/2.0", upgrade("Upgrade: HTTP/2.0, SHTTP/1.3\r\n"), &upgraded),
         Case::refused("a switch with a body", upgrade("Upgrade: websocket\r\nContent-Length: 5\r\n"), 400),
         Case::refused(

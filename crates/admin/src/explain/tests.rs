@@ -53,6 +53,7 @@ fn backend(host: u8, state: State, ok: u64, failed: u64) -> MeasuredBackend {
         in_flight: 4,
         ok,
         failed,
+        certificate_expires: None,
     };
     MeasuredBackend { view, idle_close: IdleCloseView::default(), idle_limit: Duration::from_mins(1) }
 }

@@ -47,7 +47,11 @@ fn listener(
         view.key_problem("nobody may send a PROXY header: name who does in `trusted_proxies`");
     }
     let redirect_to_https = map.read("redirect_to_https", https_port).flatten();
-    let tls = map.has("tls").then(|| tls(&map.section("tls", &keys::LISTENER_TLS), folder));
+    let http2 = map.read("http2", boolean).unwrap_or(defaults::HTTP2);
+    let tls = map.has("tls").then(|| tls(&map.section("tls", &keys::LISTENER_TLS), folder, http2));
+    if let Some(view) = map.get("http2").filter(|_| http2 && tls.is_none()) {
+        view.key_problem("has no meaning without `tls`: there it is chosen");
+    }
     if let (Some(_), Some(view)) = (redirect_to_https, map.get("redirect_to_https").filter(|_| tls.is_some()))
     {
         view.key_problem("has no meaning with `tls`: its requests are https already");
@@ -71,7 +75,7 @@ fn https_port(node: &Node) -> Result<Option<NonZeroU16>, String> {
     Ok(NonZeroU16::new(port))
 }
 
-fn tls(map: &Map<'_>, folder: &Path) -> Option<ListenerTls> {
+fn tls(map: &Map<'_>, folder: &Path, http2: bool) -> Option<ListenerTls> {
     let min_version = map.read("min_version", one_of(&[("1.2", true), ("1.3", false)]));
     let clients = clients(map, folder);
     let view = map.required("certificates")?;
@@ -79,7 +83,12 @@ fn tls(map: &Map<'_>, folder: &Path) -> Option<ListenerTls> {
     if view.items().is_some_and(|items| items.is_empty()) {
         view.problem("found an empty list; allowed: at least one certificate");
     }
-    Some(ListenerTls { certificates, allows_tls12: min_version.unwrap_or(defaults::ALLOWS_TLS12), clients })
+    Some(ListenerTls {
+        certificates,
+        allows_tls12: min_version.unwrap_or(defaults::ALLOWS_TLS12),
+        http2,
+        clients,
+    })
 }
 
 fn certificate(item: &View<'_>, folder: &Path) -> Option<Arc<Certificate>> {

@@ -15,6 +15,8 @@ use crate::view::{Map, View};
 use crate::{Admin, Limits, Server, Token, defaults, keys};
 
 const THREADS_MAX: usize = 1024;
+/// A byte in a microsecond: a faster client is not meant to be given up.
+const BODY_RATE_MAX: u64 = 1 << 20;
 const UPSTREAM_KEEPALIVE_MAX: usize = 65_536;
 /// More open files than a process can have.
 const CONNECTIONS_MAX: usize = 10_000_000;
@@ -81,6 +83,11 @@ pub(super) fn limits(top: &Map<'_>) -> Limits {
     let limits = Limits {
         header_timeout: time("header_timeout", defaults::HEADER_TIMEOUT),
         body_timeout: time("body_timeout", defaults::BODY_TIMEOUT),
+        body_rate_min: NonZeroU32::new(
+            map.read("min_body_rate", size(0..=BODY_RATE_MAX))
+                .and_then(|rate| u32::try_from(rate).ok())
+                .unwrap_or(defaults::BODY_RATE_MIN),
+        ),
         write_timeout: time("write_timeout", defaults::CLIENT_WRITE_TIMEOUT),
         keepalive_timeout: time("keepalive_timeout", defaults::KEEPALIVE_TIMEOUT),
         handshake_timeout: time("handshake_timeout", defaults::HANDSHAKE_TIMEOUT),

@@ -30,13 +30,16 @@ pub(crate) struct ServerTls {
     config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
     allows_tls12: bool,
+    http2: bool,
     clients: Option<ClientCertificates>,
 }
 
 impl ServerTls {
     /// As configured. What was there before lives on if only certificates differ.
     pub(crate) fn new(spec: &ListenerTls, before: Option<&Arc<Self>>) -> Arc<Self> {
-        let same = before.filter(|old| old.allows_tls12 == spec.allows_tls12 && old.clients == spec.clients);
+        let same = before.filter(|old| {
+            old.allows_tls12 == spec.allows_tls12 && old.http2 == spec.http2 && old.clients == spec.clients
+        });
         if let Some(old) = same {
             old.renew(&spec.certificates);
             return Arc::clone(old);
@@ -46,6 +49,7 @@ impl ServerTls {
             config: Arc::new(config(spec, &certificates)),
             certificates,
             allows_tls12: spec.allows_tls12,
+            http2: spec.http2,
             clients: spec.clients.clone(),
         })
     }
@@ -99,6 +103,9 @@ fn config(spec: &ListenerTls, certificates: &Arc<Certificates>) -> ServerConfig 
     };
     let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if spec.http2 {
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+    }
     match ring::Ticketer::new() {
         Ok(ticketer) => config.ticketer = ticketer,
         Err(error) => log::warn!(error:% = error; "TLS sessions cannot be resumed"),

@@ -1,0 +1,150 @@
+//! HTTP/2 connections of clients. Pingora reads the frames; each request becomes what an HTTP/1.1 client would have
+//! sent, and is held to the same rules.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use goodgate_config::Limits;
+use http::{HeaderValue, header};
+use pingora_core::apps::HttpServerApp;
+use pingora_core::protocols::Digest;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::{H2Accept, HttpSession, default_h2_options, handshake};
+use pingora_error::Result;
+use pingora_http::RequestHeader;
+use pingora_timeout::fast_timeout::fast_timeout;
+use tokio::task::JoinSet;
+
+use crate::connection::{Door, UnderWay};
+use crate::context::Client;
+use crate::grant::Grant;
+use crate::head::{self, Malformed};
+use crate::stream::ClientStream;
+use crate::watchdog::Alarm;
+
+/// Requests of one connection at the same time.
+const STREAMS_MAX: u32 = 100;
+/// What a client may send of one body, and of all, before somebody takes it.
+const STREAM_WINDOW_BYTES: u32 = 128 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// What of one answer waits for a client that reads slowly.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// Malformed requests before a connection is given up.
+const MALFORMED_MAX: u32 = 32;
+
+tokio::task_local! {
+    /// Whose request the task serves: Pingora hands on nothing of a connection to its streams.
+    static CLIENT: Arc<Client>;
+}
+
+/// The client of the HTTP/2 request that this task serves.
+pub(crate) fn client() -> Option<Arc<Client>> {
+    CLIENT.try_with(Arc::clone).ok()
+}
+
+impl Door {
+    /// Serves a connection whose handshake has chosen HTTP/2, to its end.
+    pub(crate) async fn serve_http2(self: &Arc<Self>, mut stream: Box<ClientStream>, client: &Client) {
+        let limits = Arc::clone(&self.live.snapshot().limits);
+        stream.keep_pace(&limits);
+        stream.grant(Grant::Everything, false);
+        let mut options = default_h2_options();
+        options
+            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+            .max_concurrent_streams(STREAMS_MAX)
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_send_buffer_size(SEND_BUFFER_BYTES);
+        let Ok(Ok(mut connection)) =
+            fast_timeout(limits.header_timeout, handshake(stream, Some(options))).await
+        else {
+            return;
+        };
+        let digest = Arc::new(Digest::default());
+        let mut streams = JoinSet::new();
+        let (mut requests, mut malformed, mut is_ending) = (0, 0, false);
+        let mut shutdown = self.shutdown.clone();
+        loop {
+            let is_idle = streams.is_empty();
+            tokio::select! {
+                biased;
+                _ = shutdown.changed(), if !is_ending => {
+                    connection.graceful_shutdown();
+                    is_ending = true;
+                }
+                _ = streams.join_next(), if !is_idle => {}
+                accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
+                    Ok(Some(H2Accept::Session(session))) => {
+                        requests += 1;
+                        if requests >= limits.requests_per_connection_max && !is_ending {
+                            connection.graceful_shutdown();
+                            is_ending = true;
+                        }
+                        let (door, client) = (Arc::clone(self), Arc::new(client.of_stream(Instant::now())));
+                        let serving = async move { door.serve_stream(session, client).await };
+                        streams.spawn_on(serving, &pingora_runtime::current_handle());
+                    }
+                    Ok(Some(H2Accept::Rejected)) => {
+                        malformed += 1;
+                        if malformed > MALFORMED_MAX {
+                            break;
+                        }
+                    }
+                    Ok(None) | Err(_) => break,
+                },
+                () = tokio::time::sleep(idle_limit(&limits, is_ending)), if is_idle => break,
+            }
+        }
+        // What is under way hears of it, and writes its record.
+        streams.detach_all();
+    }
+
+    async fn serve_stream(&self, stream: HttpSession, client: Arc<Client>) {
+        let limits = Arc::clone(&self.live.snapshot().limits);
+        let _under_way = UnderWay::new(&self.live, &self.metrics.active);
+        let mut session = ServerSession::new_http2(stream);
+        session.set_write_timeout(Some(limits.write_timeout));
+        session.set_total_drain_timeout(Some(limits.body_timeout));
+        let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
+        let exchange = CLIENT.scope(Arc::clone(&client), exchange);
+        // Streams are not reused.
+        let _ = client.watchdog.watch(&mut Alarm::default(), exchange).await;
+    }
+}
+
+/// How long a connection without a request is kept.
+fn idle_limit(limits: &Limits, is_ending: bool) -> Duration {
+    if is_ending { Duration::from_millis(250) } else { limits.keepalive_timeout }
+}
+
+/// Makes of the request what an HTTP/1.1 client would have sent, and checks it by the same rules (RFC 9113
+/// section 8.3.1: the authority stands for the Host; section 8.2.3: a cookie may come in pieces).
+pub(crate) fn to_http1(
+    request: &mut RequestHeader,
+    limits: &Limits,
+) -> Result<std::result::Result<(), Malformed>> {
+    if let Some(authority) = request.uri.authority().map(|authority| authority.as_str().to_owned()) {
+        request.insert_header(header::HOST, authority)?;
+    }
+    let path = request.raw_path().to_vec();
+    request.set_raw_path(&path)?;
+    if request.headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+        let crumbs: Vec<&[u8]> =
+            request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        let cookie = pingora_http::header_value_from_slice(&crumbs.join(b"; ".as_slice()));
+        request.insert_header(header::COOKIE, cookie)?;
+    }
+    Ok(head::check(&written(request), limits).map(|_| ()))
+}
+
+/// The head as HTTP/1.1 has it on the wire.
+fn written(request: &RequestHeader) -> Vec<u8> {
+    let mut head = [request.method.as_str().as_bytes(), b" ", request.raw_path(), b" HTTP/1.1\r\n"].concat();
+    for (name, value) in &request.headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}

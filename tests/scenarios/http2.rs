@@ -1,0 +1,199 @@
+//! HTTP/2 of clients: the same rules, several requests at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{Method, Request, Response, StatusCode};
+
+use crate::harness::gateway::folder;
+use crate::harness::tls::{Authority, shake_hands, valid};
+use nix::sys::signal::Signal;
+
+use crate::harness::backend::page;
+use crate::harness::{Act, Backend, Gateway, eventually};
+
+/// A gateway that offers HTTP/2 before one backend, and an authority that clients trust.
+async fn start(backend: &Backend, more: &str) -> (Gateway, Authority) {
+    let (authority, folder) = (Authority::new(), folder());
+    authority.write(&folder, "site", valid("site.test"));
+    let text = format!(
+        "listeners: [{{ address: '127.0.0.1:0', http2: true, tls: {{ certificates: [{{ cert: site.crt, key: site.key }}] }} }}]\n\
+         admin: {{ address: '127.0.0.1:0' }}\naccess_log: {{ path: {} }}\nupstreams:\n  app: {{ backends: ['{}'], timeouts: {{ first_byte: 2s, read: 2s }} }}\n{more}",
+        folder.join("access.log").display(),
+        backend.address
+    );
+    (Gateway::start_in(folder, &text).await, authority)
+}
+
+const ROUTES: &str = "routes: [{ upstream: app, cache: fallback }]\n";
+
+async fn connect(gateway: &Gateway, authority: &Authority) -> SendRequest<Bytes> {
+    let mut config = authority.client(None);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let stream = shake_hands(gateway.address, &Arc::new(config), "site.test").await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    client
+}
+
+/// One request; its answer with the whole body, or why there is none.
+async fn ask(
+    client: &SendRequest<Bytes>,
+    request: Request<()>,
+    body: &'static [u8],
+) -> Result<Response<Vec<u8>>, h2::Error> {
+    let mut client = client.clone().ready().await?;
+    let (response, mut stream) = client.send_request(request, body.is_empty())?;
+    if !body.is_empty() {
+        stream.send_data(Bytes::from_static(body), true)?;
+    }
+    let (head, mut rest) = response.await?.into_parts();
+    let mut bytes = Vec::new();
+    while let Some(part) = rest.data().await {
+        let part = part?;
+        rest.flow_control().release_capacity(part.len())?;
+        bytes.extend_from_slice(&part);
+    }
+    Ok(Response::from_parts(head, bytes))
+}
+
+fn get(path: &str) -> Request<()> {
+    Request::get(format!("https://site.test{path}")).body(()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_come_to_backends_as_http_1_and_are_answered_side_by_side() {
+    let backend = Backend::start(Act::Slow(Duration::from_millis(300), Box::new(Act::Answer(200)))).await;
+    let (gateway, authority) = start(&backend, ROUTES).await;
+    let client = connect(&gateway, &authority).await;
+    let begun = Instant::now();
+    let many = (0..20).map(|at| {
+        let client = client.clone();
+        tokio::spawn(async move { ask(&client, get(&format!("//a/../{at}")), b"").await.unwrap().status() })
+    });
+    for answer in many.collect::<Vec<_>>() {
+        assert_eq!(answer.await.unwrap(), StatusCode::OK);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "one after the other: {:?}", begun.elapsed());
+    backend.set(Act::Answer(200));
+    let request = Request::post("https://site.test/p?q")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .header("x-forwarded-for", "6.6.6.6")
+        .body(())
+        .unwrap();
+    let answer = ask(&client, request, b"hello").await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let head = backend.heads().pop().unwrap().to_ascii_lowercase();
+    for line in [
+        "post /p?q http/1.1",
+        "host: site.test",
+        "cookie: a=1; b=2",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-proto: https",
+        "via: 2 goodgate",
+    ] {
+        assert!(head.split("\r\n").any(|other| other == line), "{line} is not in {head}");
+    }
+    assert_eq!(backend.bodies().pop().unwrap(), b"5\r\nhello\r\n0\r\n\r\n");
+    let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+    eventually("it has one record", || async {
+        gateway.records().iter().filter(|one| one["request_id"] == *id).count() == 1
+    })
+    .await;
+    let record = gateway.records().into_iter().find(|one| one["request_id"] == *id).unwrap();
+    assert_eq!(
+        (&record["version"], &record["status"], &record["origin"]),
+        (&"2".into(), &200.into(), &"backend".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_hidden_and_explained_as_over_http_1() {
+    let backend = Backend::start(page("Cache-Control: max-age=1\r\n", "kept")).await;
+    let (gateway, authority) = start(&backend, ROUTES).await;
+    let client = connect(&gateway, &authority).await;
+    assert_eq!(ask(&client, get("/kept"), b"").await.unwrap().body(), b"kept");
+    backend.die().await;
+    eventually("the copy is served", || async {
+        let answer = ask(&client, get("/kept"), b"").await.unwrap();
+        answer.status() == StatusCode::OK && answer.body() == b"kept"
+    })
+    .await;
+    let failed = ask(&client, get("/other"), b"").await.unwrap();
+    assert_eq!(failed.status(), StatusCode::BAD_GATEWAY);
+    assert!(failed.headers()["proxy-status"].to_str().unwrap().contains("connection_refused"), "{failed:?}");
+    let head = Request::head("https://site.test/kept").body(()).unwrap();
+    let answer = ask(&client, head, b"").await.unwrap();
+    assert_eq!((answer.status(), answer.body().len()), (StatusCode::OK, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_http_1_refuses_is_refused() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let (gateway, authority) =
+        start(&backend, &format!("limits: {{ max_uri_bytes: 100, max_body_bytes: 4 }}\n{ROUTES}")).await;
+    let client = connect(&gateway, &authority).await;
+    let status = |request: Request<()>, body| {
+        let client = client.clone();
+        async move { ask(&client, request, body).await.map_or(0, |answer| answer.status().as_u16()) }
+    };
+    let with =
+        |name: &str, value: &str| Request::get("https://site.test/").header(name, value).body(()).unwrap();
+    for (request, expected) in [
+        (get(&format!("/{}", "x".repeat(200))), 414),
+        (get("/..;/admin"), 400),
+        (get("/a%"), 400),
+        (Request::builder().method(Method::TRACE).uri("https://site.test/").body(()).unwrap(), 405),
+        (with("host", "other.test"), 400),
+        (with("content_length", "5"), 400),
+    ] {
+        let shown = format!("{request:?}");
+        assert_eq!(status(request, b"").await, expected, "{shown}");
+    }
+    let large = Request::post("https://site.test/").header("content-length", "8").body(()).unwrap();
+    assert_eq!(status(large, b"too long").await, 413);
+    assert_eq!(backend.requests(), 0);
+    assert_eq!(status(get("/"), b"").await, 200, "the connection is none the worse");
+    assert_eq!(gateway.metric("goodgate_panics_total").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_come_is_the_clients_failure_and_a_reset_nobodys() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let (gateway, authority) = start(&backend, ROUTES).await;
+    let mut client = connect(&gateway, &authority).await;
+    let (response, mut stream) =
+        client.send_request(Request::post("https://site.test/").body(()).unwrap(), false).unwrap();
+    stream.send_data(Bytes::from_static(b"begun"), false).unwrap();
+    assert_eq!(response.await.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(gateway.metric("goodgate_attempt_failures_total").await, 0.0, "the backend is not to blame");
+    backend.set(Act::Hang);
+    let (response, mut stream) = client.send_request(get("/"), true).unwrap();
+    eventually("it is with the backend", || async { backend.connections() >= 1 && backend.requests() >= 1 })
+        .await;
+    stream.send_reset(h2::Reason::CANCEL);
+    drop(response);
+    eventually("it has left", || async { gateway.records().iter().any(|record| record["status"] == 499) })
+        .await;
+    assert_eq!(gateway.metric("goodgate_attempt_failures_total").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_says_goodbye_and_lets_what_is_under_way_end() {
+    let backend = Backend::start(Act::Slow(Duration::from_millis(500), Box::new(Act::Answer(200)))).await;
+    let (mut gateway, authority) = start(&backend, ROUTES).await;
+    let client = connect(&gateway, &authority).await;
+    let under_way = tokio::spawn({
+        let client = client.clone();
+        async move { ask(&client, get("/"), b"").await.unwrap().status() }
+    });
+    eventually("it is with the backend", || async { backend.requests() == 1 }).await;
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(under_way.await.unwrap(), StatusCode::OK);
+    eventually("no new request is taken", || async { ask(&client, get("/"), b"").await.is_err() }).await;
+    assert_eq!(gateway.ends(Duration::from_secs(5)).await, Some(0));
+}
