@@ -8,7 +8,9 @@ pub mod dns;
 pub mod gateway;
 pub mod load;
 pub mod programs;
+pub mod script;
 pub mod tls;
+pub mod websocket;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

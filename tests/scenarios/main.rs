@@ -43,7 +43,9 @@ mod reloading;
 mod retries;
 mod rules;
 mod stale;
+mod streams;
 mod traces;
+mod tunnels;
 
 /// An upstream `web` of these backends with more settings (YAML lines, indented by four).
 fn upstream(backends: &[&harness::Backend], settings: &str) -> String {

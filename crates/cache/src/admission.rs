@@ -49,7 +49,7 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     fn verdict(&self) -> Result<Admission, &'static str> {
-        self.check_request()?;
+        self.check_use()?;
         self.check_privacy()?;
         match self.policy.mode {
             Mode::Fallback => self.last_good(),
@@ -59,12 +59,16 @@ impl Answer<'_> {
         }
     }
 
-    fn check_request(&self) -> Result<(), &'static str> {
+    /// What is of no use as a copy.
+    fn check_use(&self) -> Result<(), &'static str> {
         if !self.request.is_get {
             return Err("the method is not GET");
         }
         if self.request.bypasses() {
             return Err("the request bypasses the cache");
+        }
+        if is_endless(&self.response.headers) {
+            return Err("it is a stream without an end");
         }
         Ok(())
     }
@@ -197,6 +201,16 @@ fn is_good(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308)
 }
 
+/// Streams that last until somebody leaves: server-sent events, and pictures that replace each other. To keep one
+/// would mean to fetch it for nobody.
+fn is_endless(headers: &HeaderMap) -> bool {
+    let types = [b"text/event-stream".as_slice(), b"multipart/x-mixed-replace"];
+    headers.get_all(header::CONTENT_TYPE).iter().any(|value| {
+        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        types.iter().any(|endless| essence.eq_ignore_ascii_case(endless))
+    })
+}
+
 fn varies_by_person(headers: &HeaderMap) -> bool {
     headers.get_all(header::VARY).iter().flat_map(Elements::of).any(|name| {
         [b"*".as_slice(), b"cookie", b"authorization"].iter().any(|word| name.eq_ignore_ascii_case(word))
@@ -222,6 +236,18 @@ mod tests {
             }
             Admission::Refuse(_) => None,
         }
+    }
+
+    #[test]
+    fn a_stream_of_events_is_never_kept() {
+        for kind in
+            ["text/event-stream", "Text/Event-Stream; charset=utf-8", "multipart/x-mixed-replace;boundary=x"]
+        {
+            let fields = [("content-type", kind), ("cache-control", "max-age=60")];
+            assert!(standard(200, &fields).is_none(), "{kind}");
+            assert!(stored(&fallback(), &[], 200, &fields).is_none(), "{kind}");
+        }
+        assert!(standard(200, &[("content-type", "text/events"), ("cache-control", "max-age=60")]).is_some());
     }
 
     fn standard(code: u16, answered: Fields<'_>) -> Option<CacheMeta> {

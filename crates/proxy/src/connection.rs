@@ -178,6 +178,7 @@ impl Door {
         is_last: bool,
         alarm: &mut Alarm,
     ) -> Option<Box<ClientStream>> {
+        let is_last = is_last || stream.asks_to_switch();
         let mut session = ServerSession::new_http1(stream);
         session.set_connection_user_context(Some(Box::new(Arc::clone(client))));
         session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
@@ -303,7 +304,7 @@ fn grant(stream: &mut ClientStream, head: usize, framing: Framing) {
             stream.grant(Grant::Bytes((head as u64).saturating_add(length)), length > 0);
         }
         Framing::Chunked => stream.grant(Grant::Chunked(Chunks::behind(head)), true),
-        Framing::Upgrade => stream.grant(Grant::Everything, false),
+        Framing::Upgrade => stream.grant_switch(head),
     }
 }
 

@@ -58,6 +58,12 @@ pub(crate) struct Context {
     pub(crate) outcome: Outcome,
     /// Body bytes that the client has sent so far.
     pub(crate) body_bytes: u64,
+    /// What was meant for the client's connection, in seconds, before an interim response went out.
+    pub(crate) kept_for: Option<u64>,
+    /// The backend has switched to another protocol: what follows are its bytes.
+    pub(crate) is_tunnel: bool,
+    /// How long nothing may move behind the response header, where Pingora does not see to that.
+    idle_limit: Option<Duration>,
 }
 
 /// How the request was answered.
@@ -121,6 +127,9 @@ impl Context {
             copying: Copying::default(),
             outcome: Outcome::default(),
             body_bytes: 0,
+            kept_for: None,
+            is_tunnel: false,
+            idle_limit: None,
         }
     }
 
@@ -149,11 +158,36 @@ impl Context {
     /// The deadline of the attempt under way comes forward.
     pub(crate) fn tighten(&mut self, deadline: Instant) {
         if let Some(watchdog) = self.watchdog() {
-            watchdog.tighten(deadline);
+            watchdog.adjust(deadline);
         }
         if let Some(companion) = &mut self.companion {
             companion.wake();
         }
+    }
+
+    /// From now on something must move at least this often, in whichever direction.
+    pub(crate) fn limit_idle(&mut self, limit: Duration) {
+        self.idle_limit = Some(limit);
+        if let Some(watchdog) = self.watchdog() {
+            watchdog.rearm(Instant::now() + limit);
+        }
+    }
+
+    /// Something has moved.
+    pub(crate) fn moved(&self) {
+        if let (Some(limit), Some(watchdog)) = (self.idle_limit, self.watchdog()) {
+            watchdog.adjust(Instant::now() + limit);
+        }
+    }
+
+    /// Whether nothing has moved for too long.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle_limit.is_some() && self.watchdog().is_some_and(Watchdog::has_fired)
+    }
+
+    /// Whether it is a tunnel that ends for that: nobody has failed.
+    pub(crate) fn is_idle_tunnel(&self) -> bool {
+        self.is_tunnel && self.is_idle()
     }
 
     /// The header has come, or the attempt is over. Whether its deadline had passed before.

@@ -16,9 +16,10 @@ use crate::answer::{self, ErrorAnswer};
 use crate::attempt::{Connection, has_answered};
 use crate::classify::{self, BODY_TOO_LARGE, SETTLED};
 use crate::context::Context;
-use crate::kept::KeptConnections;
+use crate::kept::{self, KeptConnections};
 use crate::peer::{Terms, peer};
 use crate::route::Route;
+use crate::stream::ClientStream;
 use crate::{copies, forward};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -116,6 +117,12 @@ pub(crate) fn connected(
     if !context.attempting.connected(&route, kept, connection, is_repeatable(session, &route)) {
         return Err(settled(true));
     }
+    let is_plain = context.attempting.lease().is_some_and(|lease| lease.backend().tls_name.is_none());
+    if is_plain && session.as_ref().is_upgrade_req() && kept::has_bytes(connection.socket) {
+        // Pingora would take it for the answer, and the end of this request for that of the tunnel.
+        context.attempting.note_detail(Some("it spoke before it was asked".into()));
+        return Err(settled(failed(session, context, Cause::HttpProtocolError)));
+    }
     context.watch(connection.socket, context.attempting.deadline());
     Ok(())
 }
@@ -159,6 +166,18 @@ pub(crate) fn request_body(context: &mut Context, body: Option<&Bytes>, is_end: 
     Ok(())
 }
 
+/// A piece of the response's body has come, or of what a tunnel's backend sends.
+pub(crate) fn response_body(context: &mut Context, body: Option<&Bytes>, is_end: bool) -> Result<()> {
+    context.attempting.received(body.map_or(0, Bytes::len));
+    if is_end && !context.is_tunnel && context.is_idle() {
+        // The watchdog has closed the connection, which for some bodies looks like their end.
+        return Err(Error::create(ErrorType::ReadTimedout, ErrorSource::Upstream, None, None));
+    }
+    context.moved();
+    context.copying.push(body, is_end);
+    Ok(())
+}
+
 /// A response header has come: is it an answer, and one to pass on?
 pub(crate) fn response_header(
     session: &mut Session,
@@ -186,14 +205,35 @@ pub(crate) fn response_header(
     } else {
         context.attempting.succeeded(&route, now);
     }
+    if session.as_ref().is_upgrade_req() {
+        limit_idle(session, context, &route, is_upgrade);
+    }
     forward::response(response)?;
     copies::note_confirmation(context, session, response);
     copies::keep_last_good(context, session, response);
     Ok(())
 }
 
+/// Behind the answer to a request to switch: a tunnel has its own limit, for both directions together, and none of
+/// those of bodies.
+fn limit_idle(session: &mut Session, context: &mut Context, route: &Route, is_tunnel: bool) {
+    let timeouts = &route.upstream.spec().timeouts;
+    context.is_tunnel = is_tunnel;
+    context.limit_idle(if is_tunnel { timeouts.tunnel } else { timeouts.read });
+    if is_tunnel {
+        let client = session.as_downstream_mut();
+        client.set_read_timeout(None);
+        let stream = client.stream().and_then(|stream| (**stream).as_any().downcast_ref::<ClientStream>());
+        if let Some(stream) = stream {
+            stream.switch();
+        }
+    }
+}
+
 /// An interim response goes on to the client, unless there is no end of them.
 fn interim(session: &Session, context: &mut Context) -> Result<()> {
+    // To Pingora it is an answer before the end of the request, and closes the connection.
+    context.kept_for = context.kept_for.or(session.as_downstream().get_keepalive());
     if context.attempting.interim() <= INTERIM_MAX {
         return Ok(());
     }
@@ -266,6 +306,9 @@ fn judge_status(
 
 /// The attempt ended in an error after the connection stood. Whether another follows.
 pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &mut Error) -> bool {
+    if context.is_idle_tunnel() {
+        return false;
+    }
     let timed_out = context.disarm();
     if *error.etype() == SETTLED {
         return error.retry();
@@ -285,7 +328,11 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &mut Er
         return false;
     }
     let phase = context.attempting.log.last().map_or(Phase::Connect, |attempt| attempt.phase);
-    let cause = if timed_out { Cause::HttpResponseTimeout } else { classify::attempt(error, phase) };
+    let cause = match (timed_out, phase) {
+        (false, _) => classify::attempt(error, phase),
+        (true, Phase::Response) => Cause::ConnectionReadTimeout,
+        (true, Phase::Connect | Phase::Request) => Cause::HttpResponseTimeout,
+    };
     context.attempting.note_detail(classify::detail(error).filter(|_| !timed_out));
     context.attempting.failed(&route, session, cause, now)
 }
@@ -293,6 +340,9 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &mut Er
 /// The request cannot be answered by a backend: a copy, else the honest error. The status for the log of
 /// Pingora.
 pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error: &Error) -> u16 {
+    if context.is_idle_tunnel() {
+        return 0;
+    }
     let answer = verdict(context, error);
     let ErrorAnswer { status, cause, .. } = answer;
     if cause != Cause::ClientDisconnected && !context.attempting.log.is_empty() {

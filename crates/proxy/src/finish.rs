@@ -42,6 +42,9 @@ pub(crate) fn dress(
 /// Counts and logs the request.
 pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, error: Option<&Error>) {
     let now = Instant::now();
+    if context.is_idle_tunnel() {
+        context.outcome.detail = Some("nothing moved in the tunnel for timeouts.tunnel");
+    }
     context.disarm();
     context.attempting.end(session, now);
     context.copying.end(error.is_none());

@@ -192,6 +192,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         || *name == header::UPGRADE
         || *name == header::PROXY_AUTHENTICATE
         || *name == header::TE
+        // Trailers are not passed on (RFC 9110 section 6.5.1 allows that): none is to be announced.
+        || *name == header::TRAILER
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 

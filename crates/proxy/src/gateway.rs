@@ -179,11 +179,15 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         is_end: bool,
         context: &mut Context,
     ) -> Result<()> {
+        if session.was_upgraded() {
+            context.moved();
+            return Ok(());
+        }
         exchange::request_body(context, body.as_ref(), is_end)
     }
 
@@ -203,8 +207,7 @@ impl ProxyHttp for Gateway {
         is_end: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
-        context.attempting.received(body.as_ref().map_or(0, Bytes::len));
-        context.copying.push(body.as_ref(), is_end);
+        exchange::response_body(context, body.as_ref(), is_end)?;
         Ok(None)
     }
 
@@ -235,6 +238,9 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         if self.live.is_draining() {
             session.set_keepalive(None);
+        } else if context.kept_for.is_some() && !response.status.is_informational() {
+            let is_complete = session.as_downstream_mut().is_body_done();
+            session.set_keepalive(context.kept_for.filter(|_| is_complete));
         }
         finish::dress(session, response, context)
     }

@@ -135,6 +135,12 @@ impl Tracing for Witness {
     }
 }
 
+/// Whether there is something to read on a socket, without a wait.
+pub(crate) fn has_bytes(socket: RawFd) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    matches!(recv(socket, &mut [0], flags), Ok(1..))
+}
+
 /// Whether the other side has closed. If we do (idle limit, full pool), there is simply nothing to read.
 fn is_closed_by_peer(socket: RawFd) -> bool {
     let mut byte = [0];

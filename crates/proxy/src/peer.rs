@@ -83,8 +83,8 @@ pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> HttpPeer {
     options.total_connection_timeout = Some(connect);
     // One limit for every read of the attempt, that of the header included: it must not undercut
     // `first_byte`, which the watchdog enforces.
-    let read = if is_upgrade { timeouts.tunnel } else { timeouts.read };
-    options.read_timeout = Some(read.max(timeouts.first_byte));
+    // Pingora cannot tell a tunnel that is idle from one in which only the client speaks: the watchdog can.
+    options.read_timeout = (!is_upgrade).then_some(timeouts.read.max(timeouts.first_byte));
     options.write_timeout = Some(timeouts.write);
     options.idle_timeout = Some(backend.idle_limit(timeouts.idle, now));
     options.tracer = Some(kept.tracer());

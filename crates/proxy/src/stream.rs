@@ -11,6 +11,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ const GATHER_BYTES_MAX: usize = 16 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
-/// How long a client that sends nothing more may still wait for its answer. Most who close have left, but some
+/// How long a client that sends nothing more may still wait for its answer, or for the other end of its tunnel. Most who close have left, but some
 /// only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
@@ -54,6 +55,10 @@ pub(crate) struct ClientStream {
     grant: Grant,
     out: BytesMut,
     lingers: bool,
+    /// The request asks for another protocol: no other request comes behind it, whatever becomes of that.
+    asks_to_switch: bool,
+    /// The backend has agreed.
+    switched: AtomicBool,
     pace: Pace,
     /// It was too slow: nothing more is owed to it.
     given_up: bool,
@@ -69,6 +74,8 @@ impl ClientStream {
             grant: Grant::Bytes(0),
             out: BytesMut::new(),
             lingers: false,
+            asks_to_switch: false,
+            switched: AtomicBool::new(false),
             pace: Pace::default(),
             given_up: false,
             half_closed: None,
@@ -132,6 +139,22 @@ impl ClientStream {
         self.half_closed = None;
     }
 
+    /// Hands on a request to switch to another protocol, of this length. What is behind it waits for the backend's word.
+    pub(crate) fn grant_switch(&mut self, head: usize) {
+        self.grant(Grant::Bytes(head as u64), true);
+        self.asks_to_switch = true;
+    }
+
+    /// The backend has agreed: from now on all bytes are handed on.
+    pub(crate) fn switch(&self) {
+        self.switched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the request under way asks for another protocol.
+    pub(crate) fn asks_to_switch(&self) -> bool {
+        self.asks_to_switch
+    }
+
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(0)) };
         self.ahead.reserve(READ_BYTES.min(AHEAD_BYTES_MAX));
@@ -143,8 +166,7 @@ impl ClientStream {
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ahead.len() < AHEAD_BYTES_MAX {
             if ready!(self.poll_fill(context))? == 0 {
-                let wait = self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED)));
-                return wait.as_mut().poll(context).map(Ok);
+                return self.poll_done(context);
             }
         }
         // The buffer is full and the request goes on without us: whoever finishes it wakes the task.
@@ -202,9 +224,16 @@ impl ClientStream {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Whether the request has been read to its end, and was no change of protocol.
+    /// The client has said that it is done. Its connection stays open for a while: an answer is still delivered, and
+    /// what the backend at the other end of a tunnel has to say to that.
+    fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wait = self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED)));
+        wait.as_mut().poll(context).map(Ok)
+    }
+
+    /// Whether the request has been read to its end, and another may follow.
     pub(crate) fn is_spent(&self) -> bool {
-        self.grant == Grant::Bytes(0)
+        self.grant == Grant::Bytes(0) && !self.asks_to_switch
     }
 
     fn owes_nothing(&self) -> bool {
@@ -263,7 +292,10 @@ impl AsyncRead for ClientStream {
         if let Poll::Ready(Err(error)) = this.poll_send(context) {
             return Poll::Ready(Err(error));
         }
-        if this.is_spent() {
+        if *this.switched.get_mut() {
+            this.grant = Grant::Everything;
+        }
+        if this.grant == Grant::Bytes(0) {
             return this.poll_closed(context);
         }
         if this.ahead.is_empty() {
@@ -279,6 +311,9 @@ impl AsyncRead for ClientStream {
                 return Poll::Pending;
             }
             let read = buffer.filled().get(before..).unwrap_or_default();
+            if read.is_empty() && this.grant == Grant::Everything {
+                return this.poll_done(context);
+            }
             this.pace.sent(read.len());
             let count = this.grant.take(read)?;
             this.ahead.extend_from_slice(read.get(count..).unwrap_or_default());

@@ -1,4 +1,5 @@
-//! Deadlines of attempts that Pingora has no timer for: the response header as a whole.
+//! Deadlines of attempts that Pingora has no timer for: the response header as a whole, and a tunnel in which nothing
+//! moves in either direction.
 //!
 //! Pingora's read timeout is per read and fixed for an attempt, so a backend that trickles its header, or
 //! whose first byte may take longer than a pause in its body, escapes it. Here the deadline and the
@@ -122,8 +123,8 @@ impl Watchdog {
         }
     }
 
-    /// Brings the deadline of the attempt under way forward; nothing if there is none.
-    pub(crate) fn tighten(&self, deadline: Instant) {
+    /// Moves the deadline of the attempt under way; nothing if there is none.
+    pub(crate) fn adjust(&self, deadline: Instant) {
         if self.deadline.load(Ordering::Relaxed) != 0 {
             self.deadline.store(self.micros(deadline), Ordering::Relaxed);
         }
@@ -138,6 +139,16 @@ impl Watchdog {
         self.fired.store(false, Ordering::Relaxed);
         self.socket.store(socket, Ordering::Relaxed);
         self.deadline.store(self.micros(deadline), Ordering::Relaxed);
+    }
+
+    /// From now on there is this deadline for what follows on the same socket.
+    pub(crate) fn rearm(&self, deadline: Instant) {
+        self.deadline.store(self.micros(deadline), Ordering::Relaxed);
+    }
+
+    /// Whether the deadline has passed.
+    pub(crate) fn has_fired(&self) -> bool {
+        self.fired.load(Ordering::Relaxed)
     }
 
     /// The header has come, or the attempt is over. Whether the deadline had passed before.
