@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use goodgate_config::{BadTarget, normal_target};
 use goodgate_failure::Cause;
+use goodgate_telemetry::Refused;
 use http::Version;
 use http::header::{self, HeaderMap};
 use pingora_error::Result;
@@ -52,10 +53,12 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
         context.trace = Some(if is_background { trace::unsampled() } else { begin() });
     }
     if let Some(malformed) = malformed {
+        live.metrics().refused(malformed.reason);
         context.refused = Some(malformed.into());
         return Ok(());
     }
     if let Err(bad) = target {
+        live.metrics().refused(Refused::Path);
         let details = bad.sentence();
         context.refused = Some(ErrorAnswer { details, ..ErrorAnswer::of(Cause::HttpRequestError) });
         return Ok(());
