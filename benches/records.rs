@@ -10,7 +10,7 @@ use goodgate_failure::{Attempt, Cause, Phase};
 use goodgate_telemetry::{AccessLog, AccessRecord, BuildInfo, Format, Mask, Metrics, Target, TraceContext};
 
 fn record(query: Option<&'static str>) -> AccessRecord<'static> {
-    let mut attempt = Attempt::new(([10, 0, 0, 1], 8080).into(), false);
+    let mut attempt = Attempt::new(std::net::SocketAddr::from(([10, 0, 0, 1], 8080)).into(), false);
     attempt.phase = Phase::Response;
     attempt.status = Some(200);
     attempt.total = Some(Duration::from_micros(3_140));

@@ -246,7 +246,7 @@ impl Gateway {
     }
 
     /// The state of a backend, as the metric has it.
-    pub async fn state(&self, backend: SocketAddr) -> String {
+    pub async fn state(&self, backend: impl std::fmt::Display) -> String {
         let text = self.metrics().await;
         let prefix = format!("goodgate_backend_state{{backend=\"{backend}\",state=\"");
         let line = text.lines().find(|line| line.starts_with(&prefix) && line.ends_with(" 1"));

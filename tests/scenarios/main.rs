@@ -19,6 +19,7 @@ mod answers;
 mod attacks;
 mod backend_tls;
 mod broken_configs;
+mod browser;
 mod chaos;
 mod client_tls;
 mod coalescing;
@@ -46,6 +47,7 @@ mod stale;
 mod streams;
 mod traces;
 mod tunnels;
+mod unix_sockets;
 
 /// An upstream `web` of these backends with more settings (YAML lines, indented by four).
 fn upstream(backends: &[&harness::Backend], settings: &str) -> String {

@@ -10,6 +10,8 @@ use crate::defaults::{HTTP_PORT, HTTPS_PORT, OTLP_PORT, RESOLVER_PORT};
 /// The longest name and the longest label of the DNS, in bytes (RFC 1035 section 2.3.4).
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
+/// What the kernel holds of the path of a Unix socket (unix(7)), without the zero behind it.
+const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// An address to listen on: `IP:port`, `[IPv6]:port`. The error says what is allowed.
 pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
@@ -33,21 +35,12 @@ pub(crate) fn parse_resolver(text: &str) -> Result<SocketAddr, String> {
 
 /// How a backend's address may be written.
 pub(crate) const BACKEND_FORMS: &str =
-    "`IP:port`, `[IPv6]:port`, `name:port`, `http://name` or `https://name`";
+    "`IP:port`, `[IPv6]:port`, `name:port`, `unix:/path`, `http://name` or `https://name`";
 
-/// Why an address of a backend is refused.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum BadBackend {
-    /// It is documented, and not built yet.
-    Later(&'static str),
-    /// It is not understood; says what is allowed.
-    Wrong(String),
-}
-
-/// A backend: `IP:port`, `[IPv6]:port`, `name:port`, or one of them (the port may be missing) behind `http://`
+/// A backend: `unix:/path`, `IP:port`, `[IPv6]:port`, `name:port`, or one of them (the port may be missing) behind `http://`
 /// or `https://`. With what its scheme says about TLS, if it has one.
-pub(crate) fn parse_backend(text: &str) -> Result<(BackendAddress, Option<bool>), BadBackend> {
-    let wrong = |allowed: &str| BadBackend::Wrong(allowed.to_owned());
+pub(crate) fn parse_backend(text: &str) -> Result<(BackendAddress, Option<bool>), String> {
+    let wrong = |allowed: &str| allowed.to_owned();
     if let Some((scheme, rest)) = text.split_once("://") {
         return match scheme {
             "http" | "https" if rest.contains(['/', '?', '#']) => {
@@ -58,8 +51,8 @@ pub(crate) fn parse_backend(text: &str) -> Result<(BackendAddress, Option<bool>)
             _ => Err(wrong(BACKEND_FORMS)),
         };
     }
-    if text.starts_with("unix:") {
-        return Err(BadBackend::Later("unix: is not supported by this build yet"));
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok((unix(path)?, None));
     }
     Ok((authority(text, None)?, None))
 }
@@ -70,12 +63,23 @@ pub(crate) fn parse_collector(text: &str) -> Result<String, String> {
     match authority(rest.strip_suffix('/').unwrap_or(rest), Some(OTLP_PORT)) {
         Ok(BackendAddress::Ip(address)) => Ok(address.to_string()),
         Ok(BackendAddress::Name { host, port }) => Ok(format!("{host}:{port}")),
-        Err(_) => Err(format!("`http://host:port` without a path, like `http://127.0.0.1:{OTLP_PORT}`")),
+        Ok(BackendAddress::Unix(_)) | Err(_) => {
+            Err(format!("`http://host:port` without a path, like `http://127.0.0.1:{OTLP_PORT}`"))
+        }
     }
 }
 
-fn authority(text: &str, default_port: Option<u16>) -> Result<BackendAddress, BadBackend> {
-    let wrong = |allowed: String| Err(BadBackend::Wrong(allowed));
+fn unix(path: &str) -> Result<BackendAddress, String> {
+    let is_good = path.starts_with('/') && !path.ends_with('/') && !path.contains(char::is_control);
+    if !is_good || path.len() > UNIX_PATH_BYTES_MAX {
+        let allowed = format!("`unix:/path`, absolute and at most {UNIX_PATH_BYTES_MAX} bytes");
+        return Err(allowed);
+    }
+    Ok(BackendAddress::Unix(path.to_owned()))
+}
+
+fn authority(text: &str, default_port: Option<u16>) -> Result<BackendAddress, String> {
+    let wrong = |allowed: String| Err(allowed);
     if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         let is_bare_v6 = ip.is_ipv6() && !text.starts_with('[');
         return match default_port {
@@ -177,6 +181,7 @@ mod tests {
             ("http://app:81", "app:81"),
             ("http://10.0.0.1", "10.0.0.1:80"),
             ("http://[::1]", "[::1]:80"),
+            ("unix:/run/app.sock", "unix:/run/app.sock"),
         ];
         for (text, expected) in good {
             assert_eq!(backend(text).as_deref(), Some(expected), "{text}");
@@ -207,6 +212,10 @@ mod tests {
             "[::1:80",
             "é:80",
             "app:80:80",
+            "unix:",
+            "unix:app.sock",
+            "unix:/run/",
+            "unix:/run/a\n",
         ];
         for text in bad {
             assert_eq!(backend(text), None, "{text}");
@@ -214,14 +223,13 @@ mod tests {
         let tls = |text| parse_backend(text).ok().and_then(|(_, tls)| tls);
         assert_eq!((tls("https://app"), tls("http://app"), tls("app:1")), (Some(true), Some(false), None));
         assert_eq!(backend("https://app").as_deref(), Some("app:443"));
-        assert!(matches!(parse_backend("unix:/run/app"), Err(BadBackend::Later(_))));
+        assert!(backend(&format!("unix:/{}", "x".repeat(106))).is_some());
+        assert_eq!(backend(&format!("unix:/{}", "x".repeat(107))), None);
     }
 
     #[test]
     fn a_missing_port_is_named() {
-        let BadBackend::Wrong(allowed) = parse_backend("10.0.0.1").unwrap_err() else {
-            panic!("wrong is expected")
-        };
+        let allowed = parse_backend("10.0.0.1").unwrap_err();
         assert_eq!(allowed, "a port behind the address, like `10.0.0.1:8080`");
     }
 

@@ -313,7 +313,7 @@ fn backends_are_addresses_with_a_port() {
     - 10.0.0.300:80
     - http://app/path
     - https://app
-    - unix:/run/app.sock
+    - unix:run/app.sock
     - app:99999
     - { weight: 2 }
     - 8080
@@ -321,12 +321,12 @@ routes: [{ upstream: app }]
 ";
     let problems = r#"c.yaml:3:7: upstreams.app[0]: found "10.0.0.1"; allowed: a port behind the address, like `10.0.0.1:8080`
 c.yaml:4:7: upstreams.app[1]: found "app"; allowed: a port behind the name, like `name:8080`
-c.yaml:5:7: upstreams.app[2]: found "10.0.0.300:80"; allowed: `IP:port`, `[IPv6]:port`, `name:port`, `http://name` or `https://name`
+c.yaml:5:7: upstreams.app[2]: found "10.0.0.300:80"; allowed: `IP:port`, `[IPv6]:port`, `name:port`, `unix:/path`, `http://name` or `https://name`
 c.yaml:6:7: upstreams.app[3]: found "http://app/path"; allowed: `http://name:port` without a path
-c.yaml:8:7: upstreams.app[5]: unix: is not supported by this build yet
+c.yaml:8:7: upstreams.app[5]: found "unix:run/app.sock"; allowed: `unix:/path`, absolute and at most 107 bytes
 c.yaml:9:7: upstreams.app[6]: found "app:99999"; allowed: a port from 1 to 65535 behind the colon
 c.yaml:10:7: upstreams.app[7]: `address` is missing
-c.yaml:11:7: upstreams.app[8]: found 8080; allowed: `IP:port`, `[IPv6]:port`, `name:port`, `http://name` or `https://name`"#;
+c.yaml:11:7: upstreams.app[8]: found 8080; allowed: `IP:port`, `[IPv6]:port`, `name:port`, `unix:/path`, `http://name` or `https://name`"#;
     assert_eq!(told(text), problems);
 }
 

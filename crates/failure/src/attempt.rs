@@ -1,9 +1,8 @@
 //! What happened to one request, attempt by attempt: the raw material of the access log.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::{Allowance, Cause, Refusal};
+use crate::{Address, Allowance, Cause, Refusal};
 
 /// How far an attempt got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +30,7 @@ impl Phase {
 #[derive(Clone, Debug)]
 pub struct Attempt {
     /// The backend's address.
-    pub backend: SocketAddr,
+    pub backend: Address,
     /// When it began, since the request's begin.
     pub started: Duration,
     /// How far it got.
@@ -75,7 +74,7 @@ pub struct ConnectionAge {
 
 impl Attempt {
     /// An attempt on `backend` that is about to connect.
-    pub fn new(backend: SocketAddr, fail_open: bool) -> Self {
+    pub fn new(backend: Address, fail_open: bool) -> Self {
         Self {
             backend,
             started: Duration::ZERO,

@@ -4,6 +4,7 @@
 //! page, docs. Everything else about a failure is derived from it by exhaustive `match`. This room does
 //! no I/O and reads no clock: time and randomness are arguments.
 
+mod address;
 mod attempt;
 mod budget;
 mod cause;
@@ -13,6 +14,7 @@ mod tls;
 mod window;
 mod words;
 
+pub use address::Address;
 pub use attempt::{Attempt, Attempts, ConnectionAge, Phase};
 pub use budget::{Budget, BudgetPolicy};
 pub use cause::{Blame, Cause, ReceivedStatus};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use goodgate_failure::{Cause, Phase, ReceivedStatus};
+use goodgate_failure::{Address, Cause, Phase, ReceivedStatus};
 use goodgate_telemetry::Refused;
 use nix::errno::Errno;
 use pingora_error::{Error, ErrorType};
@@ -104,6 +104,14 @@ pub(crate) const TOO_LARGE: ErrorAnswer = ErrorAnswer {
     details: "The request body is larger than what is allowed here.",
 };
 
+/// Why a connection could not be made. A Unix socket that may not be used is nothing that has no route: it refuses,
+/// like one that is missing or that nobody listens on. The detail says which.
+pub(crate) fn connecting(error: &Error, to: Option<Address>) -> Cause {
+    let cause = attempt(error, Phase::Connect);
+    let has_no_route = cause == Cause::DestinationIpUnroutable;
+    if has_no_route && to.is_some_and(Address::is_unix) { Cause::ConnectionRefused } else { cause }
+}
+
 fn broken(phase: Phase) -> Cause {
     match phase {
         Phase::Response => Cause::HttpResponseIncomplete,
@@ -171,5 +179,35 @@ fn invalid_header(error: &Error) -> Cause {
         Cause::HttpResponseHeaderSectionSize
     } else {
         Cause::HttpProtocolError
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pingora's error where a connection could not be made.
+    fn failed(number: Errno, etype: ErrorType) -> Error {
+        *Error::because(etype, "Fail to connect", io::Error::from_raw_os_error(number as i32))
+    }
+
+    #[test]
+    fn a_unix_socket_that_cannot_be_used_refuses_the_connection() {
+        let socket = Some(Address::unix("/run/app.sock"));
+        let host = Some(Address::Ip(([10, 0, 0, 1], 80).into()));
+        for (number, etype) in [
+            (Errno::ENOENT, ErrorType::ConnectError),
+            (Errno::EACCES, ErrorType::InternalError),
+            (Errno::ECONNREFUSED, ErrorType::ConnectRefused),
+            (Errno::EAGAIN, ErrorType::ConnectError),
+        ] {
+            let error = failed(number, etype);
+            assert_eq!(connecting(&error, socket), Cause::ConnectionRefused, "{number}");
+            assert!(detail(&error).is_some_and(|detail| detail.contains("os error")), "{number}");
+        }
+        let denied = failed(Errno::EACCES, ErrorType::InternalError);
+        assert_eq!(connecting(&denied, host), Cause::DestinationIpUnroutable);
+        let too_many = failed(Errno::EMFILE, ErrorType::InternalError);
+        assert_eq!(connecting(&too_many, socket), Cause::ResourceExhausted);
     }
 }

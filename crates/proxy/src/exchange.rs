@@ -73,7 +73,7 @@ pub(crate) fn next_peer(
         now,
         tls: &route.backend_tls,
     };
-    Ok(Box::new(peer(&terms, context.attempting.expect(kept, &backend))))
+    Ok(Box::new(peer(&terms, context.attempting.expect(kept, &backend))?))
 }
 
 /// A backend in rotation, else a copy, else (fail open) the one that failed the longest ago, else one that

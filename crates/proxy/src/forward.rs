@@ -30,7 +30,7 @@ pub(crate) fn request(
     let asked = original.headers.get(header::HOST).cloned();
     match host {
         HostHeader::Client if asked.is_some() => {}
-        HostHeader::Client | HostHeader::Backend => request.insert_header(header::HOST, &*backend.written)?,
+        HostHeader::Client | HostHeader::Backend => request.insert_header(header::HOST, backend.host())?,
         HostHeader::Name(name) => request.insert_header(header::HOST, name.as_str())?,
     }
     forwarded(request, context, asked)?;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use goodgate_failure::Phase;
 use goodgate_upstream::Lease;
 use http::header;
 use pingora_cache::key::HashBinary;
@@ -140,7 +139,8 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let cause = classify::attempt(&error, Phase::Connect);
+        let to = context.attempting.lease().map(|lease| lease.backend().address);
+        let cause = classify::connecting(&error, to);
         context.attempting.note_detail(classify::detail(&error));
         error.set_retry(exchange::failed(session, context, cause));
         error

@@ -1,4 +1,4 @@
-//! How much of what a client sends is handed on to the request under way.
+//! How much of what a client sends belongs to the request under way.
 
 use std::io;
 

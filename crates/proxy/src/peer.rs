@@ -1,14 +1,14 @@
 //! The Pingora peer of an attempt: an address, never a name, with every time limit set.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_upstream::{Backend, CaBundle, ClientIdentity, Timeouts, TlsPolicy};
+use goodgate_upstream::{Address, Backend, CaBundle, ClientIdentity, Timeouts, TlsPolicy};
 use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
+use pingora_error::Result;
 
 use crate::kept::Kept;
 
@@ -58,23 +58,32 @@ impl BackendTls {
         }
     }
 
-    fn peer(&self, address: SocketAddr, name: &str) -> HttpPeer {
-        let mut peer = HttpPeer::new(address, true, name.to_owned());
+    fn peer(&self, address: Address, name: &str) -> Result<HttpPeer> {
+        let mut peer = at(address, Some(name))?;
         peer.group_key = self.group;
         peer.client_cert_key.clone_from(&self.client);
         peer.options.ca.clone_from(&self.ca);
         peer.options.verify_cert = self.verify;
         peer.options.verify_hostname = self.verify;
-        peer
+        Ok(peer)
+    }
+}
+
+/// Fails only for a path that no Unix socket can have, which the configuration refuses.
+fn at(address: Address, tls_name: Option<&str>) -> Result<HttpPeer> {
+    let sni = tls_name.unwrap_or_default().to_owned();
+    match address {
+        Address::Ip(address) => Ok(HttpPeer::new(address, tls_name.is_some(), sni)),
+        Address::Unix(path) => HttpPeer::new_uds(path, tls_name.is_some(), sni),
     }
 }
 
 /// Builds the peer.
-pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> HttpPeer {
+pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> Result<HttpPeer> {
     let Terms { backend, timeouts, is_upgrade, fresh, deadline, now, tls } = *terms;
     let mut peer = match &backend.tls_name {
-        Some(name) => tls.peer(backend.address, name),
-        None => HttpPeer::new(backend.address, false, String::new()),
+        Some(name) => tls.peer(backend.address, name)?,
+        None => at(backend.address, None)?,
     };
     let left = deadline.saturating_duration_since(now).max(Duration::from_millis(1));
     let connect = timeouts.connect.min(left);
@@ -93,5 +102,5 @@ pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> HttpPeer {
         peer.group_key = fastrand::u64(1..);
         peer.options.idle_timeout = Some(LOST_AFTER);
     }
-    peer
+    Ok(peer)
 }

@@ -39,8 +39,8 @@ const WRITE_BYTES: usize = 4 << 10;
 /// Writes up to this size are gathered until a flush.
 const GATHER_BYTES_MAX: usize = 16 << 10;
 
-/// How long a client that sends nothing more may still wait for its answer, or for the other end of its tunnel. Most who close have left, but some
-/// only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
+/// How long a client that sends nothing more may still wait for its answer or its tunnel. Most who close have left,
+/// but some only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 /// A client's connection with its buffers.
@@ -177,18 +177,14 @@ impl ClientStream {
             }
             self.out.advance(written);
         }
-        match &mut self.socket {
-            // What was written may wait as ciphertext.
-            Some(tls @ Socket::Tls(_)) => {
-                let flushed = Pin::new(tls).poll_flush(context);
-                if flushed.is_pending() {
-                    return self.poll_stalled(context);
-                }
-                self.pace.took_all();
-                flushed
-            }
-            Some(Socket::Plain(_)) | None => Poll::Ready(Ok(())),
+        let Some(tls @ Socket::Tls(_)) = &mut self.socket else { return Poll::Ready(Ok(())) };
+        // What was written may wait as ciphertext.
+        let flushed = Pin::new(tls).poll_flush(context);
+        if flushed.is_pending() {
+            return self.poll_stalled(context);
         }
+        self.pace.took_all();
+        flushed
     }
 
     /// Writes what was gathered and then the data, as far as the client takes it.
@@ -220,8 +216,7 @@ impl ClientStream {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// The client has said that it is done. Its connection stays open for a while: an answer is still delivered, and
-    /// what the backend at the other end of a tunnel has to say to that.
+    /// The client has said that it is done. For a while it is still told what the backend has to say.
     fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wait = self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED)));
         wait.as_mut().poll(context).map(Ok)
@@ -288,7 +283,7 @@ impl AsyncRead for ClientStream {
                 return Poll::Pending;
             }
             let read = buffer.filled().get(before..).unwrap_or_default();
-            if read.is_empty() && this.grant == Grant::Everything {
+            if read.is_empty() && *this.switched.get_mut() {
                 return this.poll_done(context);
             }
             this.pace.sent(read.len());

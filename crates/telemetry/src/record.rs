@@ -143,7 +143,7 @@ impl Serialize for Written<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let Self(attempt) = self;
         let mut fields = to.serialize_struct("attempt", 17)?;
-        fields.serialize_field("backend", &attempt.backend)?;
+        fields.serialize_field("backend", &format_args!("{}", attempt.backend))?;
         fields.serialize_field("phase", attempt.phase.name())?;
         fields.serialize_field("reused", &attempt.reused)?;
         if let Some(age) = attempt.age {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use goodgate_failure::{Attempt, Cause};
+use goodgate_failure::{Address, Attempt, Cause};
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::SpanData;
@@ -65,9 +65,17 @@ fn of_attempt(record: &AccessRecord<'_>, context: &TraceContext, at: usize, atte
     let mut fields = Fields(Vec::with_capacity(16));
     method(&mut fields, record);
     let query = record.query.as_deref().map(|query| format!("?{query}")).unwrap_or_default();
-    fields.add("url.full", format!("http://{}{}{query}", attempt.backend, record.path));
-    fields.add("server.address", attempt.backend.ip().to_string());
-    fields.add("server.port", i64::from(attempt.backend.port()));
+    match attempt.backend {
+        Address::Ip(address) => {
+            fields.add("url.full", format!("http://{address}{}{query}", record.path));
+            fields.add("server.address", address.ip().to_string());
+            fields.add("server.port", i64::from(address.port()));
+        }
+        Address::Unix(path) => {
+            fields.add("url.full", format!("http://localhost{}{query}", record.path));
+            fields.add("server.address", path);
+        }
+    }
     fields.add_some("http.response.status_code", attempt.status.map(i64::from));
     fields.add("http.request.body.size", whole(attempt.bytes_out));
     fields.add("http.response.body.size", whole(attempt.bytes_in));

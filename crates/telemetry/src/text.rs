@@ -126,11 +126,11 @@ mod tests {
 
     #[test]
     fn a_request_is_a_line_that_can_be_read() {
-        let mut refused = Attempt::new("10.0.0.1:80".parse().unwrap(), false);
+        let mut refused = Attempt::new("10.0.0.1:80".parse::<std::net::SocketAddr>().unwrap().into(), false);
         refused.cause = Some(Cause::ConnectionRefused);
         refused.total = Some(Duration::from_micros(412));
         refused.next = Some(Ok(Allowance::NothingSent));
-        let mut good = Attempt::new("10.0.0.2:80".parse().unwrap(), false);
+        let mut good = Attempt::new("10.0.0.2:80".parse::<std::net::SocketAddr>().unwrap().into(), false);
         good.phase = Phase::Response;
         good.status = Some(200);
         good.total = Some(Duration::from_micros(3_140));
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_was_no_request_is_a_line_too() {
-        let mut timed_out = Attempt::new("[::1]:80".parse().unwrap(), true);
+        let mut timed_out = Attempt::new("[::1]:80".parse::<std::net::SocketAddr>().unwrap().into(), true);
         timed_out.next = Some(Err(Refusal::Deadline));
         let detail = Some("there is more than one Host");
         let record = AccessRecord { detail, attempts: vec![timed_out].into(), ..record() };

@@ -1,6 +1,5 @@
 //! One address of an upstream: what it is told to be, and what has been seen of it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,14 +8,14 @@ use goodgate_failure::{Blame, Cause, Window};
 use parking_lot::Mutex;
 
 use crate::idle::IdleClose;
-use crate::{EjectionPolicy, Health, IdleCloseView, State, Transition};
+use crate::{Address, EjectionPolicy, Health, IdleCloseView, State, Transition};
 
 /// A backend as one configuration has it. The running state behind it is shared and outlives it.
 #[derive(Debug)]
 pub struct Backend {
     /// The address that attempts go to.
-    pub address: SocketAddr,
-    /// The address as written: a name where the configuration has one. For `host: backend`.
+    pub address: Address,
+    /// The address as written: a name where the configuration has one.
     pub written: Arc<str>,
     /// Its share of the requests relative to the others.
     pub weight: u16,
@@ -50,7 +49,7 @@ pub struct Vitals {
 #[derive(Clone, Debug)]
 pub struct BackendView {
     /// Its address.
-    pub address: SocketAddr,
+    pub address: Address,
     /// The address as written in the configuration.
     pub written: Arc<str>,
     /// Its state.
@@ -133,6 +132,11 @@ impl Vitals {
 }
 
 impl Backend {
+    /// What it is called in a `Host` of its own: the address as written, but a Unix socket has none.
+    pub fn host(&self) -> &str {
+        if self.address.is_unix() { "localhost" } else { &self.written }
+    }
+
     /// It said in `Keep-Alive: timeout=` how long it keeps an idle connection.
     pub fn hinted_idle_close(&self, limit: Duration, now: Instant) {
         self.vitals.idle_close.hinted(limit, now);

@@ -4,7 +4,6 @@
 //! back on their own; while they say down, live traffic has no say. Each function takes the old state and
 //! gives the new one, so that no event can leave half of a state behind.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use goodgate_failure::{Blame, Cause};
@@ -74,7 +73,7 @@ impl State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The backend.
-    pub backend: SocketAddr,
+    pub backend: crate::Address,
     /// What it was.
     pub from: State,
     /// What it is now.

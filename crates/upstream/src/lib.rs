@@ -13,6 +13,8 @@ mod policy;
 mod rotation;
 mod upstream;
 
+pub use goodgate_failure::Address;
+
 pub use backend::{Backend, BackendView, Vitals};
 pub use health::{Health, State, Transition};
 pub use idle::IdleCloseView;

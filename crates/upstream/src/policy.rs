@@ -114,6 +114,8 @@ pub enum BackendAddress {
         /// The port.
         port: u16,
     },
+    /// The absolute path of a Unix socket.
+    Unix(String),
 }
 
 impl std::fmt::Display for BackendAddress {
@@ -121,6 +123,7 @@ impl std::fmt::Display for BackendAddress {
         match self {
             Self::Ip(address) => address.fmt(f),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
         }
     }
 }

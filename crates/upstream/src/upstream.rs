@@ -1,6 +1,5 @@
 //! A named set of backends under one policy: membership, selection, and what probes and DNS report.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,8 +10,8 @@ use parking_lot::Mutex;
 
 use crate::rotation::turns;
 use crate::{
-    Backend, BackendAddress, BackendSpec, BackendView, Health, How, Lease, State, Transition, UpstreamSpec,
-    Vitals,
+    Address, Backend, BackendAddress, BackendSpec, BackendView, Health, How, Lease, State, Transition,
+    UpstreamSpec, Vitals,
 };
 
 /// An upstream of one configuration. Its backends' vitals and its budget come from the one before.
@@ -68,7 +67,8 @@ impl Upstream {
             .iter()
             .map(|entry| {
                 let addresses = match &entry.address {
-                    BackendAddress::Ip(address) => vec![*address],
+                    BackendAddress::Ip(address) => vec![Address::Ip(*address)],
+                    BackendAddress::Unix(path) => vec![Address::unix(path)],
                     BackendAddress::Name { .. } => {
                         previous.map(|old| old.addresses_of(&entry.address)).unwrap_or_default()
                     }
@@ -106,7 +106,7 @@ impl Upstream {
     /// may be one), then the rotation, then the backups.
     pub fn select(
         self: &Arc<Self>,
-        tried: impl Fn(SocketAddr) -> bool,
+        tried: impl Fn(Address) -> bool,
         wish: Wish,
         now: Instant,
     ) -> Option<Lease> {
@@ -127,7 +127,7 @@ impl Upstream {
 
     /// When [`Upstream::select`] has nothing: the untried backend that failed the longest ago, whatever
     /// its state (fail open).
-    pub fn select_fail_open(self: &Arc<Self>, tried: impl Fn(SocketAddr) -> bool) -> Option<Lease> {
+    pub fn select_fail_open(self: &Arc<Self>, tried: impl Fn(Address) -> bool) -> Option<Lease> {
         let rotation = self.rotation.load();
         let backend = rotation
             .backends
@@ -138,7 +138,7 @@ impl Upstream {
     }
 
     /// Whether a backend that `tried` does not rule out could be had, in rotation or not.
-    pub fn has_untried(&self, tried: impl Fn(SocketAddr) -> bool) -> bool {
+    pub fn has_untried(&self, tried: impl Fn(Address) -> bool) -> bool {
         self.rotation.load().backends.iter().any(|backend| !tried(backend.address))
     }
 
@@ -187,7 +187,7 @@ impl Upstream {
 
     /// A lookup of `name` gave these addresses. Those that stay keep what was seen of them; requests under
     /// way on those that leave finish undisturbed. Whether anything changed.
-    pub fn resolved(&self, name: &BackendAddress, addresses: &[SocketAddr], now: Instant) -> bool {
+    pub fn resolved(&self, name: &BackendAddress, addresses: &[Address], now: Instant) -> bool {
         let known = self.backends();
         let mut changed = false;
         for member in self.members.lock().iter_mut().filter(|member| member.spec.address == *name) {
@@ -219,7 +219,7 @@ impl Upstream {
     }
 
     /// A probe of `address` passed or failed.
-    pub fn probed(&self, address: SocketAddr, failure: Option<Cause>, now: Instant) -> Option<Transition> {
+    pub fn probed(&self, address: Address, failure: Option<Cause>, now: Instant) -> Option<Transition> {
         let policy = self.spec.probe.as_ref()?;
         let backend = self.backends().into_iter().find(|backend| backend.address == address)?;
         let step = |health: Health| match failure {
@@ -256,7 +256,7 @@ impl Upstream {
         self.members.lock().iter().find(|member| member.spec.address == *name)?.unresolved
     }
 
-    fn addresses_of(&self, name: &BackendAddress) -> Vec<SocketAddr> {
+    fn addresses_of(&self, name: &BackendAddress) -> Vec<Address> {
         let members = self.members.lock();
         let member = members.iter().find(|member| member.spec.address == *name);
         member
@@ -292,7 +292,7 @@ fn take_turn(
     cursor: &AtomicUsize,
     rotation: &Rotation,
     turns: &[u32],
-    tried: &impl Fn(SocketAddr) -> bool,
+    tried: &impl Fn(Address) -> bool,
 ) -> Option<Arc<Backend>> {
     if turns.is_empty() {
         return None;
@@ -305,11 +305,7 @@ fn take_turn(
         .cloned()
 }
 
-fn claim_trial(
-    rotation: &Rotation,
-    tried: &impl Fn(SocketAddr) -> bool,
-    now: Instant,
-) -> Option<Arc<Backend>> {
+fn claim_trial(rotation: &Rotation, tried: &impl Fn(Address) -> bool, now: Instant) -> Option<Arc<Backend>> {
     let mut untried = rotation.backends.iter().filter(|backend| !tried(backend.address));
     untried.find(|backend| backend.vitals.claim_trial(now)).cloned()
 }
@@ -317,13 +313,13 @@ fn claim_trial(
 /// The backends that one entry stands for. An address seen before keeps its vitals.
 fn seats(
     entry: &BackendSpec,
-    addresses: &[SocketAddr],
+    addresses: &[Address],
     known: &[Arc<Backend>],
     now: Instant,
 ) -> Vec<Arc<Backend>> {
     let written: Arc<str> = entry.address.to_string().into();
     let tls_name: Option<Arc<str>> = entry.tls_name.as_deref().map(Into::into);
-    let seat = |address: &SocketAddr| {
+    let seat = |address: &Address| {
         let seen = known.iter().find(|backend| backend.address == *address);
         Arc::new(Backend {
             address: *address,

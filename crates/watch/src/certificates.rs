@@ -3,18 +3,17 @@
 //! connection that does nothing else and trusts nobody.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_telemetry::ExpiryNotices;
-use goodgate_upstream::{Backend, Upstream};
+use goodgate_upstream::{Address, Backend, Upstream};
 use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -28,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Looks at the certificates of one upstream's backends.
 #[derive(Debug, Default)]
 pub(crate) struct Certificates {
-    due: HashMap<SocketAddr, Instant>,
+    due: HashMap<Address, Instant>,
     notices: ExpiryNotices,
 }
 
@@ -65,9 +64,12 @@ async fn expiry(backend: &Backend) -> Option<SystemTime> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&seen) as _)
         .with_no_client_auth();
-    let tcp = TcpStream::connect(backend.address).await.ok()?;
+    let connector = TlsConnector::from(Arc::new(config));
     // What counts is what was shown, also if the backend then asks for a certificate of ours.
-    let _ = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+    match backend.address {
+        Address::Ip(address) => drop(connector.connect(name, TcpStream::connect(address).await.ok()?).await),
+        Address::Unix(path) => drop(connector.connect(name, UnixStream::connect(path).await.ok()?).await),
+    }
     *seen.expires.lock()
 }
 

@@ -1,20 +1,18 @@
-//! One probe of one backend: Pingora's kind of health check over one connector for all.
+//! One probe of one backend, over one connector for all.
 //!
 //! Pingora's own checks bring a connector each, which loads the machine's certificates anew; made per probe
 //! that costs more than the probe, and kept per backend it costs memory.
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use goodgate_failure::{Cause, ReceivedStatus};
-use goodgate_upstream::{Backend, ProbeKind, ProbePolicy, TlsPolicy};
+use goodgate_upstream::{Address, Backend, ProbeKind, ProbePolicy, TlsPolicy};
 use pingora_core::connectors::http::v1::Connector;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_error::{Error, ErrorType, ImmutStr, Result};
 use pingora_http::RequestHeader;
-use pingora_load_balancing::health_check::HealthCheck;
 
 /// The connector of all probes.
 #[derive(Clone)]
@@ -41,15 +39,14 @@ pub(crate) struct Check {
     pub(crate) backend: Arc<Backend>,
 }
 
-#[async_trait]
-impl HealthCheck for Check {
+impl Check {
     /// A new connection, and for HTTP one request on it. Nothing is kept.
-    async fn check(&self, _target: &pingora_load_balancing::Backend) -> Result<()> {
-        let (mut session, _) = self.connector.0.get_http_session(&self.peer()).await?;
+    pub(crate) async fn probe(&self) -> Result<()> {
+        let (mut session, _) = self.connector.0.get_http_session(&self.peer()?).await?;
         match &self.policy.kind {
             ProbeKind::Tcp => Ok(()),
             ProbeKind::Http { path, host, expect_status } => {
-                let host = host.as_deref().unwrap_or(&self.backend.written);
+                let host = host.as_deref().unwrap_or(self.backend.host());
                 let status = self.ask(&mut session, path, host).await?;
                 let is_good = expect_status.iter().any(|range| range.contains(&status));
                 if is_good { Ok(()) } else { Error::e_explain(ErrorType::HTTPStatus(status), "health check") }
@@ -57,20 +54,18 @@ impl HealthCheck for Check {
         }
     }
 
-    /// Rise and fall are counted where the state is kept.
-    fn health_threshold(&self, _success: bool) -> usize {
-        1
-    }
-}
-
-impl Check {
-    fn peer(&self) -> HttpPeer {
-        let mut target = self.backend.address;
-        if let Some(port) = self.policy.port {
-            target.set_port(port.get());
-        }
+    fn peer(&self) -> Result<HttpPeer> {
         let name = self.backend.tls_name.as_deref();
-        let mut peer = HttpPeer::new(target, name.is_some(), name.unwrap_or_default().to_owned());
+        let (has_tls, sni) = (name.is_some(), name.unwrap_or_default().to_owned());
+        let mut peer = match self.backend.address {
+            Address::Ip(mut target) => {
+                if let Some(port) = self.policy.port {
+                    target.set_port(port.get());
+                }
+                HttpPeer::new(target, has_tls, sni)
+            }
+            Address::Unix(path) => HttpPeer::new_uds(path, has_tls, sni)?,
+        };
         // Nothing is reused: a probe is to find out whether a connection can be made.
         peer.group_key = fastrand::u64(1..);
         peer.client_cert_key = self
@@ -88,7 +83,7 @@ impl Check {
         options.ca = self.tls.ca.as_ref().map(|bundle| {
             bundle.certificates().iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect()
         });
-        peer
+        Ok(peer)
     }
 
     async fn ask(&self, session: &mut HttpSession, path: &str, host: &str) -> Result<u16> {
@@ -112,7 +107,10 @@ impl Check {
 pub(crate) fn cause(error: &Error) -> Cause {
     match error.etype() {
         ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Cause::ConnectionTimeout,
-        ErrorType::ConnectRefused => Cause::ConnectionRefused,
+        // The others are what Pingora makes of a Unix socket that is missing or not allowed.
+        ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::InternalError => {
+            Cause::ConnectionRefused
+        }
         ErrorType::ConnectNoRoute => Cause::DestinationIpUnroutable,
         ErrorType::InvalidCert => Cause::TlsCertificateError,
         ErrorType::TLSHandshakeFailure => {

@@ -2,12 +2,11 @@
 //! when a lookup fails.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goodgate_telemetry::UpstreamMetrics;
-use goodgate_upstream::{BackendAddress, Upstream};
+use goodgate_upstream::{Address, BackendAddress, Upstream};
 use log::{info, warn};
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::discovery::ServiceDiscovery;
@@ -75,8 +74,8 @@ impl Name {
     }
 
     fn found(&mut self, address: &BackendAddress, upstream: &Upstream, backends: &BTreeSet<Backend>) {
-        let addresses: Vec<SocketAddr> =
-            backends.iter().filter_map(|backend| backend.addr.as_inet().copied()).collect();
+        let addresses = backends.iter().filter_map(|backend| backend.addr.as_inet().copied());
+        let addresses: Vec<Address> = addresses.map(Address::Ip).collect();
         if upstream.resolved(address, &addresses, Instant::now()) {
             info!(upstream = upstream.spec().name.as_str(), name:% = address, addresses:? = addresses; "name has new addresses");
         } else if self.failing {

@@ -1,18 +1,15 @@
 //! Active health checks of one upstream, on a schedule.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goodgate_failure::Cause;
 use goodgate_telemetry::{UpstreamMetrics, backend_changed};
-use goodgate_upstream::{Backend, ProbePolicy, State, Upstream};
-use pingora_load_balancing::health_check::HealthCheck;
+use goodgate_upstream::{Address, Backend, ProbePolicy, State, Upstream};
 use tokio::task::JoinSet;
 
 use crate::check::{Check, ProbeConnector, cause};
-use crate::resolver::backend;
 
 /// Probes of one upstream under way at a time.
 const IN_FLIGHT_MAX: usize = 64;
@@ -21,7 +18,7 @@ const IN_FLIGHT_MAX: usize = 64;
 pub(crate) struct Probes {
     connector: ProbeConnector,
     metrics: Arc<UpstreamMetrics>,
-    due: HashMap<SocketAddr, Instant>,
+    due: HashMap<Address, Instant>,
     /// The policy that the schedule was made for: another one starts it anew.
     policy: Option<ProbePolicy>,
 }
@@ -83,8 +80,7 @@ impl Probes {
 
 /// One probe; why it failed, if it did.
 async fn one(check: &Check) -> Option<Cause> {
-    let target = backend(check.backend.address);
-    match tokio::time::timeout(check.policy.timeout, check.check(&target)).await {
+    match tokio::time::timeout(check.policy.timeout, check.probe()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(cause(&error)),
         Err(_) => Some(Cause::HttpResponseTimeout),

@@ -127,6 +127,6 @@ impl ServiceDiscovery for NameDiscovery {
 }
 
 /// Pingora's backend for an address. The weight is ours to apply.
-pub(crate) fn backend(address: SocketAddr) -> Backend {
+fn backend(address: SocketAddr) -> Backend {
     Backend { addr: PingoraAddress::Inet(address), weight: 1, ext: http::Extensions::default() }
 }

@@ -1,13 +1,12 @@
 //! What is measured now of the parts of a request that is explained.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goodgate_failure::Cause;
 use goodgate_telemetry::{AccessRecord, Spread};
-use goodgate_upstream::{BackendView, IdleCloseView, Timeouts, Upstream};
+use goodgate_upstream::{Address, BackendView, IdleCloseView, Timeouts, Upstream};
 
 use crate::Subject;
 
@@ -44,7 +43,7 @@ pub(crate) struct MeasuredUpstream {
     pub(crate) first_byte: Option<Spread>,
     pub(crate) connect: Option<Spread>,
     /// For each cause of the record: which backends failed with it how often, in the records that are kept.
-    pub(crate) culprits: Vec<(Cause, SocketAddr, u64)>,
+    pub(crate) culprits: Vec<(Cause, Address, u64)>,
 }
 
 /// One backend.
@@ -91,8 +90,8 @@ impl MeasuredUpstream {
     }
 }
 
-fn culprits(causes: &[Cause], subject: &dyn Subject, upstream: &str) -> Vec<(Cause, SocketAddr, u64)> {
-    let mut counts: Vec<(Cause, SocketAddr, u64)> = Vec::new();
+fn culprits(causes: &[Cause], subject: &dyn Subject, upstream: &str) -> Vec<(Cause, Address, u64)> {
+    let mut counts: Vec<(Cause, Address, u64)> = Vec::new();
     for record in subject.ring().newest_first(Some(upstream)) {
         for attempt in record.attempts.iter() {
             let passed_on =

@@ -14,8 +14,8 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn address(host: u8) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, host], 80))
+fn address(host: u8) -> goodgate_upstream::Address {
+    SocketAddr::from(([10, 0, 0, host], 80)).into()
 }
 
 fn record(attempts: &[Attempt], cause: Cause) -> AccessRecord<'_> {

@@ -8,7 +8,7 @@ use goodgate_upstream::{BackendAddress, BackendSpec, EjectionPolicy};
 use super::TIMEOUT;
 use super::tls::Tls;
 use super::upstream::MAX_FAILS_MAX;
-use crate::address::{BACKEND_FORMS as FORMS, BadBackend, parse_backend};
+use crate::address::{BACKEND_FORMS as FORMS, parse_backend};
 use crate::kind::{boolean, duration, integer, text, wrong};
 use crate::tree::{Kind, Node};
 use crate::view::View;
@@ -69,6 +69,7 @@ fn plain(
     let own_name = match &address {
         BackendAddress::Ip(address) => address.ip().to_string(),
         BackendAddress::Name { host, .. } => host.clone(),
+        BackendAddress::Unix(_) => "localhost".to_owned(),
     };
     let tls_name = scheme.unwrap_or(tls.is_given).then(|| tls.sni.clone().unwrap_or(own_name));
     let weight = NonZeroU16::new(defaults::WEIGHT).unwrap_or(NonZeroU16::MIN);
@@ -77,8 +78,5 @@ fn plain(
 
 fn address(node: &Node) -> Result<(BackendAddress, Option<bool>), String> {
     let text = text(node).map_err(|_| wrong(node, FORMS))?;
-    parse_backend(&text).map_err(|bad| match bad {
-        BadBackend::Later(message) => message.to_owned(),
-        BadBackend::Wrong(allowed) => wrong(node, &allowed),
-    })
+    parse_backend(&text).map_err(|allowed| wrong(node, &allowed))
 }

@@ -2,12 +2,11 @@
 
 mod failing;
 
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_failure::{Attempt, Attempts, Cause, ConnectionAge, Phase};
+use goodgate_failure::{Address, Attempt, Attempts, Cause, ConnectionAge, Phase};
 use goodgate_telemetry::backend_changed;
 use goodgate_upstream::{Backend, How, Lease, Wish};
 use http::{Method, StatusCode};
@@ -46,7 +45,7 @@ pub(crate) struct Attempting {
     /// The connection of the attempt under way.
     kept: Option<Arc<Kept>>,
     /// Who refused the connection, and when: the only ones that may be asked twice.
-    refusals: Vec<(SocketAddr, Instant)>,
+    refusals: Vec<(Address, Instant)>,
 }
 
 /// A kept connection that was of no use is replaced by another one to the same backend. That is no retry.
@@ -149,7 +148,7 @@ impl Attempting {
         self.lease.is_some()
     }
 
-    fn may_ask_again(&self, address: SocketAddr, now: Instant) -> bool {
+    fn may_ask_again(&self, address: Address, now: Instant) -> bool {
         let mut refusals = self.refusals.iter().filter(|(refused, _)| *refused == address);
         let first = refusals.next().map(|(_, at)| now.saturating_duration_since(*at));
         refusals.next().is_none() && first.is_some_and(|ago| ago >= ASK_AGAIN_AFTER)

@@ -1,6 +1,7 @@
 //! Selection, ejection and membership, with time passed in.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
@@ -12,13 +13,17 @@ use crate::{EjectionPolicy, HostHeader, ProbeKind, ProbePolicy, Timeouts, TlsPol
 const TEN: Duration = Duration::from_secs(10);
 const FIRST: Wish = Wish { is_retry: false, may_be_trial: true };
 
-fn address(port: u16) -> SocketAddr {
+fn socket(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn address(port: u16) -> Address {
+    socket(port).into()
 }
 
 fn entry(port: u16) -> BackendSpec {
     BackendSpec {
-        address: BackendAddress::Ip(address(port)),
+        address: BackendAddress::Ip(socket(port)),
         weight: NonZeroU16::new(1).unwrap(),
         backup: false,
         tls_name: None,
@@ -51,7 +56,11 @@ fn spec(backends: Vec<BackendSpec>) -> UpstreamSpec {
 }
 
 fn pick(upstream: &Arc<Upstream>, now: Instant) -> Option<u16> {
-    upstream.select(|_| false, FIRST, now).map(|lease| lease.backend().address.port())
+    let lease = upstream.select(|_| false, FIRST, now)?;
+    match lease.backend().address {
+        Address::Ip(address) => Some(address.port()),
+        Address::Unix(_) => None,
+    }
 }
 
 fn fail(upstream: &Arc<Upstream>, port: u16, cause: Cause, now: Instant) -> Option<Transition> {
