@@ -1,6 +1,6 @@
-# The two commands. Each first installs what it needs where it may, or says what to install (.ci/setup).
+# The commands. Each first installs what it needs where it may, or says what to install (.ci/setup).
 
-.PHONY: run test
+.PHONY: run test fuzz
 
 # Where rustup puts cargo, in case the shell was not started anew since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -14,3 +14,7 @@ run:
 test:
 	@.ci/setup build test
 	@.ci/test
+
+# Feeds the parsers with bytes that nobody thought of, each for so many seconds. Needs a nightly compiler.
+fuzz:
+	@.ci/fuzz $(or $(SECONDS_EACH),60)

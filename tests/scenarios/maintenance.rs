@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::harness::backend::response;
 use crate::harness::gateway::folder;
-use crate::harness::{Act, Answer, Backend, Connection, Gateway, request};
+use crate::harness::{Act, Answer, Backend, Connection, Gateway, eventually, request};
 use crate::{site, upstream};
 
 async fn ask(gateway: &Gateway, fields: &str) -> Answer {
@@ -28,9 +28,10 @@ async fn a_closed_route_says_when_to_come_back_and_nothing_has_failed() {
     let record = gateway.record(&answer).await;
     assert_eq!((&record["origin"], &record["cause"]), (&Value::from("goodgate"), &Value::Null));
     assert_eq!(backend.requests(), 0);
+    let counted = "goodgate_responses_total{status=\"503\",origin=\"goodgate\"}";
+    eventually("all three are counted", || async { gateway.metric(counted).await == 3.0 }).await;
     let metrics = gateway.metrics().await;
     let sum = |selector: &str| crate::harness::gateway::sum(&metrics, selector);
-    assert_eq!(sum("goodgate_responses_total{status=\"503\",origin=\"goodgate\"}"), 3.0);
     for silent in
         ["goodgate_gateway_errors_total", "goodgate_attempt_failures_total", "goodgate_rescues_total"]
     {

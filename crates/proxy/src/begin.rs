@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use goodgate_config::{BadTarget, normal_target};
 use goodgate_failure::Cause;
+use goodgate_telemetry::Refused;
 use http::Version;
 use http::header::{self, HeaderMap};
 use pingora_error::Result;
@@ -38,10 +39,13 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
             forward::client_ip(client.address.ip(), &request.headers, &snapshot.trusted_proxies);
         context.client_ip = Some(ip);
         context.is_trusted = is_trusted;
+        context.is_https = client.has_tls;
         forward::settle_forwarded(session.req_header_mut(), client.has_tls, is_trusted)?;
     }
     let request = session.req_header();
-    context.is_https = forward::is_https(&request.headers);
+    if context.is_trusted || context.is_background() {
+        context.is_https = forward::is_https(&request.headers);
+    }
     context.request_id = RequestId::of(&request.headers, context.is_trusted);
     if live.traces.is_some() {
         let is_background = context.is_background();
@@ -49,10 +53,12 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
         context.trace = Some(if is_background { trace::unsampled() } else { begin() });
     }
     if let Some(malformed) = malformed {
+        live.metrics().refused(malformed.reason);
         context.refused = Some(malformed.into());
         return Ok(());
     }
     if let Err(bad) = target {
+        live.metrics().refused(Refused::Path);
         let details = bad.sentence();
         context.refused = Some(ErrorAnswer { details, ..ErrorAnswer::of(Cause::HttpRequestError) });
         return Ok(());

@@ -3,6 +3,7 @@
 use std::io;
 
 use goodgate_failure::{Address, Cause, Phase, ReceivedStatus};
+use goodgate_telemetry::Refused;
 use nix::errno::Errno;
 use pingora_error::{Error, ErrorType};
 
@@ -80,6 +81,16 @@ pub(crate) fn client(error: &Error) -> ErrorAnswer {
         | (ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd"), _) => wrong(400, BAD_CHUNKS),
         (ErrorType::InvalidHTTPHeader, _) => ErrorAnswer::of(Cause::HttpRequestError),
         _ => gone,
+    }
+}
+
+/// What is wrong with a body that was answered in this way, if that is what is wrong.
+pub(crate) fn refused_body(status: u16, detail: Option<&'static str>) -> Option<Refused> {
+    match status {
+        408 => Some(Refused::BodyTimeout),
+        413 => Some(Refused::BodyTooLarge),
+        400 if detail == Some(BAD_CHUNKS) => Some(Refused::Chunks),
+        _ => None,
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_config::Limits;
-use goodgate_telemetry::{AccessRecord, ListenerMetrics, Origin};
+use goodgate_telemetry::{AccessRecord, ListenerMetrics, Origin, Refused};
 use log::warn;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
@@ -157,7 +157,10 @@ impl Door {
             match read_head(&mut stream, &limits).await {
                 Ok(Some((length, framing))) => grant(&mut stream, length, framing),
                 Ok(None) => return,
-                Err(malformed) => return self.refuse(stream, &client, &limits, malformed.into()).await,
+                Err(malformed) => {
+                    self.live.metrics().refused(malformed.reason);
+                    return self.refuse(stream, &client, &limits, malformed.into()).await;
+                }
             }
             requests = requests.saturating_add(1);
             let is_last = requests >= limits.requests_per_connection_max;
@@ -295,8 +298,13 @@ async fn read_head(
     }
 }
 
-const TOO_LONG: Malformed = Malformed { status: 431, what: "the request header is too long" };
-const TOO_SLOW: Malformed = Malformed { status: 408, what: "the request header did not come in time" };
+const TOO_LONG: Malformed =
+    Malformed { status: 431, reason: Refused::HeaderTooLarge, what: "the request header is too long" };
+const TOO_SLOW: Malformed = Malformed {
+    status: 408,
+    reason: Refused::HeaderTimeout,
+    what: "the request header did not come in time",
+};
 
 fn grant(stream: &mut ClientStream, head: usize, framing: Framing) {
     match framing {

@@ -11,6 +11,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::attempt::has_answered;
+use crate::classify::refused_body;
 use crate::context::Context;
 use crate::copies;
 use crate::forward;
@@ -147,6 +148,10 @@ fn count(
     metrics.response(status, outcome.origin, now.saturating_duration_since(context.started));
     if let (Origin::Goodgate, Some(cause)) = (outcome.origin, outcome.cause) {
         metrics.gateway_error(status, cause);
+        let body = (cause == Cause::HttpRequestError).then(|| refused_body(status, outcome.detail));
+        if let Some(reason) = body.flatten() {
+            live.metrics().refused(reason);
+        }
     }
     if let Some((by, cause)) = outcome.rescue {
         metrics.rescue(by, cause);

@@ -59,13 +59,15 @@ fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<Header
             request.insert_header("X-Forwarded-For", client.ip.clone())?;
         }
     }
-    if !request.headers.contains_key(FORWARDED_PROTO) {
+    // What an untrusted client has said is gone, or says what is said here.
+    let is_said = |request: &RequestHeader, name: HeaderName| {
+        (context.is_trusted || context.is_background()) && request.headers.contains_key(name)
+    };
+    if !is_said(request, FORWARDED_PROTO) {
         request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(context.scheme()))?;
     }
     match host {
-        Some(host) if !request.headers.contains_key(FORWARDED_HOST) => {
-            request.insert_header("X-Forwarded-Host", host)
-        }
+        Some(host) if !is_said(request, FORWARDED_HOST) => request.insert_header("X-Forwarded-Host", host),
         _ => Ok(()),
     }
 }
@@ -79,11 +81,10 @@ const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain
 /// Leaves of `X-Forwarded-*` only what is believed, and notes there that the client speaks https. What refreshes
 /// a copy behind its back is made of its request, and says the same.
 pub(crate) fn settle_forwarded(request: &mut RequestHeader, has_tls: bool, is_trusted: bool) -> Result<()> {
-    if !is_trusted {
+    // A look at each name costs less than three searches.
+    if !is_trusted && request.headers.keys().any(|name| name.as_str().starts_with("x-forwarded-")) {
         for name in [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST] {
-            if request.headers.contains_key(&name) {
-                request.remove_header(&name);
-            }
+            request.remove_header(&name);
         }
     }
     if has_tls && !request.headers.contains_key(FORWARDED_PROTO) {

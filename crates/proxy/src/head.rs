@@ -9,6 +9,7 @@ use std::net::Ipv6Addr;
 
 use goodgate_config::Limits;
 use goodgate_failure::Cause;
+use goodgate_telemetry::Refused;
 use memchr::{memchr, memchr_iter};
 use pingora_http::authority::{RawTargetAuthority, raw_target_authority};
 
@@ -30,6 +31,8 @@ pub(crate) enum Framing {
 pub(crate) struct Malformed {
     /// The status to answer with.
     pub(crate) status: u16,
+    /// Under which it is counted.
+    pub(crate) reason: Refused,
     /// What is wrong, in a constant phrase.
     pub(crate) what: &'static str,
 }
@@ -41,12 +44,12 @@ impl From<Malformed> for ErrorAnswer {
 }
 
 impl Malformed {
-    const fn new(status: u16, what: &'static str) -> Self {
-        Self { status, what }
+    const fn new(status: u16, reason: Refused, what: &'static str) -> Self {
+        Self { status, reason, what }
     }
 
-    const fn bad(what: &'static str) -> Self {
-        Self::new(400, what)
+    const fn bad(reason: Refused, what: &'static str) -> Self {
+        Self::new(400, reason, what)
     }
 }
 
@@ -58,7 +61,7 @@ pub(crate) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Malfo
         let end = seen + offset + 1;
         let line = bytes.get(..end).unwrap_or_default();
         if !line.ends_with(b"\r\n") {
-            return Err(Malformed::bad("a line ends in a bare LF"));
+            return Err(Malformed::bad(Refused::LineEnd, "a line ends in a bare LF"));
         }
         if line.ends_with(b"\r\n\r\n") {
             return Ok(Some(end));
@@ -78,7 +81,7 @@ pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<Framing, Malformed> 
         }
         fields.count += 1;
         if fields.count > limits.headers_max {
-            return Err(Malformed::new(431, "too many header fields"));
+            return Err(Malformed::new(431, Refused::HeaderTooLarge, "too many header fields"));
         }
         fields.take(line)?;
     }
@@ -105,22 +108,22 @@ fn check_request_line<'a>(line: &'a [u8], limits: &Limits) -> Result<(&'a [u8], 
     let mut parts = line.splitn(3, |byte| *byte == b' ');
     let method = parts.next().unwrap_or_default();
     if method.is_empty() || !method.iter().copied().all(is_token) {
-        return Err(Malformed::bad("the method is not a token"));
+        return Err(Malformed::bad(Refused::RequestLine, "the method is not a token"));
     }
     let target = parts.next().unwrap_or_default();
     if target.len() > limits.uri_bytes_max {
-        return Err(Malformed::new(414, "the request target is too long"));
+        return Err(Malformed::new(414, Refused::TargetTooLong, "the request target is too long"));
     }
     if target.is_empty() || !target.iter().copied().all(is_of_target) {
-        return Err(Malformed::bad("the request target is not valid"));
+        return Err(Malformed::bad(Refused::Target, "the request target is not valid"));
     }
     let http11 = match parts.next().unwrap_or_default() {
         b"HTTP/1.1" => true,
         b"HTTP/1.0" => false,
         version if is_other_version(version) => {
-            return Err(Malformed::new(505, "the HTTP version is not supported"));
+            return Err(Malformed::new(505, Refused::Version, "the HTTP version is not supported"));
         }
-        _ => return Err(Malformed::bad("the request line is not valid")),
+        _ => return Err(Malformed::bad(Refused::RequestLine, "the request line is not valid")),
     };
     check_method(method, target)?;
     Ok((target, http11))
@@ -139,7 +142,7 @@ fn is_other_version(version: &[u8]) -> bool {
 
 fn check_method(method: &[u8], target: &[u8]) -> Result<(), Malformed> {
     if method == b"CONNECT" || method == b"TRACE" {
-        return Err(Malformed::new(405, "the method is not allowed"));
+        return Err(Malformed::new(405, Refused::Method, "the method is not allowed"));
     }
     let origin_form = target.starts_with(b"/");
     let absolute_form =
@@ -148,7 +151,7 @@ fn check_method(method: &[u8], target: &[u8]) -> Result<(), Malformed> {
     if origin_form || absolute_form || asterisk_form {
         Ok(())
     } else {
-        Err(Malformed::bad("the form of the request target is not allowed"))
+        Err(Malformed::bad(Refused::Target, "the form of the request target is not allowed"))
     }
 }
 
@@ -174,14 +177,15 @@ const OURS: [&[u8]; 4] = [b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-
 
 impl<'a> Fields<'a> {
     fn take(&mut self, line: &'a [u8]) -> Result<(), Malformed> {
-        let colon = memchr(b':', line).ok_or(Malformed::bad("a header line has no colon"))?;
+        let colon =
+            memchr(b':', line).ok_or(Malformed::bad(Refused::HeaderSyntax, "a header line has no colon"))?;
         let (name, value) = line.split_at(colon);
         if name.is_empty() || !name.iter().copied().all(is_token) {
-            return Err(Malformed::bad("a header name is not a token"));
+            return Err(Malformed::bad(Refused::HeaderSyntax, "a header name is not a token"));
         }
         let value = value.get(1..).unwrap_or_default();
         if value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {
-            return Err(Malformed::bad("a header value holds a control character"));
+            return Err(Malformed::bad(Refused::HeaderSyntax, "a header value holds a control character"));
         }
         self.note(name, value.trim_ascii())
     }
@@ -198,16 +202,18 @@ impl<'a> Fields<'a> {
             14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value),
             // Applications that see fields as variables cannot tell them from the real ones.
-            14 | 17 if is_imitation(name) => Err(Malformed::bad("a header name imitates one that frames")),
+            14 | 17 if is_imitation(name) => {
+                Err(Malformed::bad(Refused::Imitation, "a header name imitates one that frames"))
+            }
             _ => Ok(()),
         }
     }
 
     fn host(&mut self, value: &'a [u8]) -> Result<(), Malformed> {
         if self.host.replace(value).is_some() {
-            return Err(Malformed::bad("there is more than one Host"));
+            return Err(Malformed::bad(Refused::Host, "there is more than one Host"));
         }
-        if is_host(value) { Ok(()) } else { Err(Malformed::bad("the Host is not valid")) }
+        if is_host(value) { Ok(()) } else { Err(Malformed::bad(Refused::Host, "the Host is not valid")) }
     }
 
     /// What is named here is for this connection alone, and no backend gets it: none of what we add may be.
@@ -216,13 +222,16 @@ impl<'a> Fields<'a> {
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             self.options += usize::from(!option.is_empty());
             if self.options > OPTIONS_MAX {
-                return Err(Malformed::bad("Connection names too many options"));
+                return Err(Malformed::bad(Refused::Connection, "Connection names too many options"));
             }
             if !option.iter().copied().all(is_token) {
-                return Err(Malformed::bad("an option of Connection is not a token"));
+                return Err(Malformed::bad(Refused::Connection, "an option of Connection is not a token"));
             }
             if OURS.iter().any(|name| option.eq_ignore_ascii_case(name)) {
-                return Err(Malformed::bad("Connection names a field that is not for this connection"));
+                return Err(Malformed::bad(
+                    Refused::Connection,
+                    "Connection names a field that is not for this connection",
+                ));
             }
         }
         Ok(())
@@ -230,20 +239,27 @@ impl<'a> Fields<'a> {
 
     fn content_length(&mut self, value: &[u8]) -> Result<(), Malformed> {
         if self.length.is_some() {
-            return Err(Malformed::bad("Content-Length is repeated"));
+            return Err(Malformed::bad(Refused::ContentLength, "Content-Length is repeated"));
         }
         let digits = !value.is_empty() && value.len() <= 19 && value.iter().all(u8::is_ascii_digit);
         let number = digits.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten();
-        self.length = Some(number.ok_or(Malformed::bad("Content-Length is not a number"))?);
+        self.length =
+            Some(number.ok_or(Malformed::bad(Refused::ContentLength, "Content-Length is not a number"))?);
         Ok(())
     }
 
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Malformed> {
         if !self.http11 {
-            return Err(Malformed::bad("Transfer-Encoding in an HTTP/1.0 request"));
+            return Err(Malformed::bad(
+                Refused::TransferEncoding,
+                "Transfer-Encoding in an HTTP/1.0 request",
+            ));
         }
         if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-            return Err(Malformed::bad("Transfer-Encoding is not exactly chunked"));
+            return Err(Malformed::bad(
+                Refused::TransferEncoding,
+                "Transfer-Encoding is not exactly chunked",
+            ));
         }
         self.chunked = true;
         Ok(())
@@ -255,28 +271,35 @@ impl<'a> Fields<'a> {
         let authority = match raw_target_authority(target) {
             RawTargetAuthority::None => return Ok(()),
             RawTargetAuthority::AmbiguousAuthority => {
-                return Err(Malformed::bad("the request target has two readings"));
+                return Err(Malformed::bad(Refused::Target, "the request target has two readings"));
             }
             RawTargetAuthority::Absolute { authority, .. } => authority,
         };
         if authority.contains(&b'@') || http::uri::Authority::try_from(authority).is_err() {
-            return Err(Malformed::bad("the host of the request target is not valid"));
+            return Err(Malformed::bad(Refused::Host, "the host of the request target is not valid"));
         }
         if self.host.is_some_and(|host| host != authority) {
-            return Err(Malformed::bad("the request target and the Host name different hosts"));
+            return Err(Malformed::bad(
+                Refused::Host,
+                "the request target and the Host name different hosts",
+            ));
         }
         Ok(())
     }
 
     fn framing(&self) -> Result<Framing, Malformed> {
         if self.http11 && self.host.is_none() {
-            return Err(Malformed::bad("the Host is missing"));
+            return Err(Malformed::bad(Refused::Host, "the Host is missing"));
         }
         let switches = self.http11 && self.upgrade && !self.refuses_upgrade && self.connection_upgrade;
         match (self.chunked, self.length) {
-            (true, Some(_)) => Err(Malformed::bad("both Content-Length and Transfer-Encoding")),
+            (true, Some(_)) => {
+                Err(Malformed::bad(Refused::BothLengths, "both Content-Length and Transfer-Encoding"))
+            }
             (false, None | Some(0)) if switches => Ok(Framing::Upgrade),
-            _ if switches => Err(Malformed::bad("a request to switch protocols has a body")),
+            _ if switches => {
+                Err(Malformed::bad(Refused::Upgrade, "a request to switch protocols has a body"))
+            }
             (true, None) => Ok(Framing::Chunked),
             (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
         }
@@ -331,7 +354,9 @@ fn is_port(digits: &[u8]) -> bool {
 /// Whether these bytes may begin a request: TLS on a port without it is told at once.
 pub(crate) fn may_begin(bytes: &[u8]) -> Result<(), Malformed> {
     match bytes.first() {
-        Some(byte) if !is_token(*byte) && *byte != b'\r' => Err(Malformed::bad("this is not HTTP")),
+        Some(byte) if !is_token(*byte) && *byte != b'\r' => {
+            Err(Malformed::bad(Refused::RequestLine, "this is not HTTP"))
+        }
         Some(_) | None => Ok(()),
     }
 }

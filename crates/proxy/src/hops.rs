@@ -5,12 +5,12 @@
 //! by `CDN-Loop` (RFC 8586), which exists for nothing else, which nobody may change but by adding to it, and
 //! which no rule of a route touches.
 
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use memchr::memmem;
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 
-const LOOP: &str = "cdn-loop";
+const LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const VIA: HeaderValue = HeaderValue::from_static("1.1 goodgate");
 const VIA_OLD: HeaderValue = HeaderValue::from_static("1.0 goodgate");
 const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 goodgate");

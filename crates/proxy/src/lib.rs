@@ -16,6 +16,8 @@ mod copies;
 mod exchange;
 mod finish;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod gateway;
 mod grant;

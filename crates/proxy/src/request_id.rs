@@ -1,7 +1,8 @@
 //! The name by which a request is known in log, header and page.
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest identifier taken over from a trusted proxy.
 const BYTES_MAX: usize = 128;
 /// Digits of an identifier of ours: 128 random bits in hexadecimal.
@@ -15,7 +16,8 @@ pub(crate) struct RequestId(HeaderValue);
 impl RequestId {
     /// A trusted proxy's if it is harmless, else a new one.
     pub(crate) fn of(headers: &HeaderMap, is_trusted: bool) -> Self {
-        let given = headers.get("x-request-id").filter(|value| is_trusted && is_plain(value.as_bytes()));
+        let given = if is_trusted { headers.get(X_REQUEST_ID) } else { None };
+        let given = given.filter(|value| is_plain(value.as_bytes()));
         given.map_or_else(Self::random, |value| Self(value.clone()))
     }
 
@@ -55,7 +57,6 @@ fn is_plain(id: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderName;
 
     #[test]
     fn it_is_taken_over_only_from_a_trusted_proxy_and_if_it_is_harmless() {

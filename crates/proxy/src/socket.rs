@@ -4,11 +4,17 @@ use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::ServerConnection;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+/// How long and how much is read of a request that was answered before it was complete, so that the
+/// client can read the answer before the connection goes away (a reset would destroy it).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -139,4 +145,23 @@ impl AsyncWrite for Socket {
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(context),
         }
     }
+}
+
+/// Closes our side and reads on for a while.
+pub(crate) async fn linger(mut socket: Socket) {
+    let drain = async {
+        socket.shutdown().await?;
+        let tcp = socket.tcp_mut();
+        let mut waste = [0; 4096];
+        let mut total = 0;
+        while total < LINGER_BYTES_MAX {
+            match tcp.read(&mut waste).await? {
+                0 => break,
+                count => total += count,
+            }
+        }
+        io::Result::Ok(())
+    };
+    // However it ends, the connection is gone.
+    let _ = tokio::time::timeout(LINGER, drain).await;
 }

@@ -28,7 +28,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::grant::Grant;
 use crate::pace::Pace;
-use crate::socket::Socket;
+use crate::socket::{Socket, linger};
 
 /// How much of following requests is read while one is under way.
 const AHEAD_BYTES_MAX: usize = 16 << 10;
@@ -38,10 +38,6 @@ const READ_BYTES: usize = 4 << 10;
 const WRITE_BYTES: usize = 4 << 10;
 /// Writes up to this size are gathered until a flush.
 const GATHER_BYTES_MAX: usize = 16 << 10;
-/// How long and how much is read of a request that was answered before it was complete, so that the
-/// client can read the answer before the connection goes away (a reset would destroy it).
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// How long a client that sends nothing more may still wait for its answer or its tunnel. Most who close have left,
 /// but some only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
@@ -254,25 +250,6 @@ impl Drop for ClientStream {
             runtime.spawn(linger(socket));
         }
     }
-}
-
-/// Closes our side and reads on for a while.
-async fn linger(mut socket: Socket) {
-    let drain = async {
-        socket.shutdown().await?;
-        let tcp = socket.tcp_mut();
-        let mut waste = [0; 4096];
-        let mut total = 0;
-        while total < LINGER_BYTES_MAX {
-            match tcp.read(&mut waste).await? {
-                0 => break,
-                count => total += count,
-            }
-        }
-        io::Result::Ok(())
-    };
-    // However it ends, the connection is gone.
-    let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
 impl AsyncRead for ClientStream {

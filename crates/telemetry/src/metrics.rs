@@ -6,6 +6,8 @@ use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
+use crate::refused::RefusedCounters;
+
 /// Seconds: from a cache hit to the longest default timeout.
 const DURATION_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
@@ -38,6 +40,7 @@ pub struct Metrics {
     pub(crate) registry: Registry,
     pub(crate) entrance: EntranceFamilies,
     pub(crate) certificates: CertificateFamilies,
+    pub(crate) refused: RefusedCounters,
     pub(crate) requests: RequestFamilies,
     pub(crate) backends: BackendFamilies,
     pub(crate) dns: DnsFamilies,
@@ -65,6 +68,11 @@ impl Metrics {
         Ok(Self {
             entrance: EntranceFamilies::declare(&to)?,
             certificates: CertificateFamilies::declare(&to)?,
+            refused: RefusedCounters::new(&to.counters(
+                "goodgate_requests_refused_total",
+                "Requests that were refused for what they are",
+                &["reason"],
+            )?),
             requests: RequestFamilies::declare(&to)?,
             backends: BackendFamilies::declare(&to)?,
             dns: DnsFamilies::declare(&to)?,

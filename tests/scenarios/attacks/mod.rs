@@ -135,7 +135,9 @@ async fn settle(gateway: &Gateway, ids: &[(String, u16)], records: usize) {
         assert_eq!(first["detail"].is_string(), *status >= 400, "the log says what is wrong: {first}");
     }
     let refused = ids.iter().filter(|(_, status)| *status >= 400).count();
-    assert_eq!(gateway.metric("goodgate_gateway_errors_total").await as usize, refused, "each is counted");
+    for counter in ["goodgate_gateway_errors_total", "goodgate_requests_refused_total"] {
+        assert_eq!(gateway.metric(counter).await as usize, refused, "each is counted in {counter}");
+    }
     assert_eq!(gateway.metric("goodgate_panics_total").await, 0.0);
     assert_eq!(gateway.metric("goodgate_ejections_total").await, 0.0, "no backend is to blame");
 }

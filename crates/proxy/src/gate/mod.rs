@@ -62,7 +62,7 @@ impl Gate {
 /// back has none to meet.
 pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Result<bool> {
     let has_gate = context.route.as_ref().is_some_and(|route| route.gate.is_some());
-    if !has_gate || context.is_background() {
+    if !has_gate || session.subrequest_ctx.is_some() {
         return Ok(false);
     }
     let Some(route) = context.route.clone() else {

@@ -67,7 +67,11 @@ impl ServerTls {
     /// Shakes hands.
     pub(crate) async fn accept(&self, tcp: TcpStream) -> Result<Box<TlsStream<TcpStream>>, Handshake> {
         let accepted = TlsAcceptor::from(Arc::clone(&self.config)).accept(tcp).await;
-        accepted.map(Box::new).map_err(|error| failure(&error))
+        accepted.map(Box::new).map_err(|error| {
+            // Anyone can cause as many of these as they like: seen with `RUST_LOG=debug`.
+            log::debug!(error:% = error; "a TLS handshake has failed");
+            failure(&error)
+        })
     }
 }
 
