@@ -6,6 +6,7 @@
 mod access_log;
 mod causes;
 mod collector;
+mod declare;
 mod entrance;
 mod error_log;
 mod events;

@@ -1,11 +1,9 @@
 //! Every metric: name, help, labels. Nothing is declared anywhere else.
 
-use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
+use crate::declare::{Declare, Declared};
 use crate::refused::RefusedCounters;
 
 /// Seconds: from a cache hit to the longest default timeout.
@@ -54,8 +52,6 @@ pub struct Metrics {
     pub panics: IntCounter,
     pub(crate) scrape: parking_lot::Mutex<()>,
 }
-
-type Declared<T> = Result<T, prometheus::Error>;
 
 impl Metrics {
     /// Declares everything. Fails only if two families were given one name.
@@ -373,35 +369,5 @@ impl ConfigFamilies {
             families.reloads.with_label_values(&[result]);
         }
         Ok(families)
-    }
-}
-
-/// Makes families and registers them.
-struct Declare<'a>(&'a Registry);
-
-impl Declare<'_> {
-    fn add<C: Collector + Clone + 'static>(&self, collector: C) -> Declared<C> {
-        self.0.register(Box::new(collector.clone()))?;
-        Ok(collector)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Declared<IntCounter> {
-        self.add(IntCounter::new(name, help)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Declared<Gauge> {
-        self.add(Gauge::new(name, help)?)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Declared<IntCounterVec> {
-        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Declared<IntGaugeVec> {
-        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Declared<HistogramVec> {
-        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
     }
 }
