@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use goodgate_admin::{Admin, Subject};
 use goodgate_config::{Config, LogTarget, Tracing};
-use goodgate_proxy::{Door, Live, Proxy};
+use goodgate_proxy::{Door, Live, Proxy, RETIRE_EVERY};
 use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, Ring, StoreUsage, Target, Traces};
 use goodgate_upstream::Upstream;
 use goodgate_watch::{Resolver, Watcher};
@@ -120,6 +120,7 @@ async fn serve(
     running.watcher.prime(&upstreams, PRIME_LIMIT).await;
     running.watcher.watch(&upstreams);
     tokio::spawn(certificates::watch(Arc::clone(&running)));
+    tokio::spawn(retire_idle(Arc::clone(&running)));
     let mut reloader = Reloader::new(Arc::clone(&running), file, config);
 
     let workers = workers(config);
@@ -147,6 +148,14 @@ async fn serve(
     stop::stop(&running, config, &stopping).await;
     workers.shutdown_timeout(Duration::ZERO);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Closes backend connections for their age, as long as the process runs.
+async fn retire_idle(running: Arc<Running>) {
+    let mut round = tokio::time::interval(RETIRE_EVERY);
+    loop {
+        running.live.retire_idle(round.tick().await.into_std());
+    }
 }
 
 /// Each connection is an open file, on both sides: the soft limit is raised to the hard one.

@@ -42,9 +42,9 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
         return Ok(false);
     }
     if copies::choose(session, context, cause) {
-        copies::serve(session, context).await?;
+        Box::pin(copies::serve(session, context)).await?;
     } else {
-        answer::write(session, context, ErrorAnswer::of(cause)).await?;
+        Box::pin(answer::write(session, context, ErrorAnswer::of(cause))).await?;
     }
     Ok(false)
 }
@@ -64,16 +64,17 @@ pub(crate) fn next_peer(
     let Some(backend) = context.attempting.lease().map(|lease| Arc::clone(lease.backend())) else {
         return Err(settled(false));
     };
+    let timeouts = &route.upstream.spec().timeouts;
     let terms = Terms {
         backend: &backend,
-        timeouts: &route.upstream.spec().timeouts,
+        timeouts,
         is_upgrade: session.as_ref().is_upgrade_req(),
         fresh,
         deadline: context.attempting.deadline(),
         now,
         tls: &route.backend_tls,
     };
-    Ok(Box::new(peer(&terms, context.attempting.expect(kept, &backend))?))
+    peer(&terms, context.attempting.expect(kept, &backend, timeouts.idle))
 }
 
 /// A backend in rotation, else a copy, else (fail open) the one that failed the longest ago, else one that
@@ -114,11 +115,15 @@ pub(crate) fn connected(
     let Some(route) = context.route.clone() else {
         return Ok(());
     };
-    if !context.attempting.connected(&route, kept, connection, is_repeatable(session, &route)) {
+    if !context.attempting.connected(&route, kept, connection, || is_repeatable(session, &route)) {
         return Err(settled(true));
     }
     let is_plain = context.attempting.lease().is_some_and(|lease| lease.backend().tls_name.is_none());
-    if is_plain && session.as_ref().is_upgrade_req() && kept::has_bytes(connection.socket) {
+    if is_plain
+        && !connection.reused
+        && session.as_ref().is_upgrade_req()
+        && kept::has_bytes(connection.socket)
+    {
         // Pingora would take it for the answer, and the end of this request for that of the tunnel.
         context.attempting.note_detail(Some("it spoke before it was asked".into()));
         return Err(settled(failed(session, context, Cause::HttpProtocolError)));

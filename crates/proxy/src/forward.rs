@@ -9,6 +9,7 @@ use http::{StatusCode, Version};
 use ipnet::IpNet;
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
+use smallvec::SmallVec;
 
 use crate::context::Context;
 use crate::hops::Trail;
@@ -140,9 +141,7 @@ pub(crate) fn response(response: &mut ResponseHeader) -> Result<()> {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
-    for name in hop_by_hop(&response.headers) {
-        response.remove_header(&name);
-    }
+    drop_hop_by_hop(response);
     let has_no_body = response.status.is_informational() || response.status == StatusCode::NO_CONTENT;
     if has_no_body {
         // RFC 9110 section 8.6, RFC 9112 section 6.1: neither may be there.
@@ -172,11 +171,11 @@ fn unify_length(response: &mut ResponseHeader) -> Result<()> {
     response.insert_header(header::CONTENT_LENGTH, one)
 }
 
-/// The fields that are for this connection only: known ones, and those that `Connection` names, but for
+/// Removes the fields that are for this connection only: known ones, and those that `Connection` names, but for
 /// those that frame the message. One pass over the fields, since most answers have one such field or none.
-fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
-    let mut found = Vec::new();
-    for (name, value) in headers {
+fn drop_hop_by_hop(response: &mut ResponseHeader) {
+    let mut found = SmallVec::<[HeaderName; 2]>::new();
+    for (name, value) in &response.headers {
         if *name == header::CONNECTION {
             found.extend(nominated(value));
         }
@@ -184,7 +183,9 @@ fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
             found.push(name.clone());
         }
     }
-    found
+    for name in found {
+        response.remove_header(&name);
+    }
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {

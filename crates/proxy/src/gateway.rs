@@ -38,10 +38,11 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Context;
+    /// Boxed, since Pingora moves it from step to step.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
-        Context::new()
+    fn new_ctx(&self) -> Box<Context> {
+        Box::new(Context::new())
     }
 
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
@@ -49,13 +50,13 @@ impl ProxyHttp for Gateway {
     fn on_connection_reuse(
         &self,
         _session: &mut Session,
-        context: &mut Context,
+        context: &mut Box<Context>,
         client: Box<dyn Any + Send + Sync>,
     ) {
         context.client = client.downcast::<Arc<Client>>().ok().map(|client| *client);
     }
 
-    async fn early_request_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, context: &mut Box<Context>) -> Result<()> {
         if let Some(parent) = session.subrequest_ctx.as_mut().and_then(|parent| parent.user_ctx_mut()) {
             context.attempting.hand(parent.downcast_mut::<Option<Lease>>().and_then(Option::take));
         }
@@ -65,14 +66,15 @@ impl ProxyHttp for Gateway {
         begin::begin(&self.live, session, context)
     }
 
-    fn allow_spawning_subrequest(&self, _session: &Session, context: &Context) -> bool {
+    fn allow_spawning_subrequest(&self, _session: &Session, context: &Box<Context>) -> bool {
         context.copying.request.is_some() && !context.is_background()
     }
 
-    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, context: &mut Box<Context>) -> Result<bool> {
         if let Some(error) = begin::refusal(session, context) {
             session.set_keepalive(None);
-            answer::write(session, context, error).await?;
+            // Boxed, here and where this calls: what is rare must not make the future of every request larger.
+            Box::pin(answer::write(session, context, error)).await?;
             return Ok(true);
         }
         Ok(own::redirect_to_https(session, context).await?
@@ -81,12 +83,12 @@ impl ProxyHttp for Gateway {
             || copies::answer_early(session, context).await?)
     }
 
-    fn request_cache_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
+    fn request_cache_filter(&self, session: &mut Session, context: &mut Box<Context>) -> Result<()> {
         copies::enable_standard(session, context);
         Ok(())
     }
 
-    fn cache_key_callback(&self, _session: &Session, context: &mut Context) -> Result<CacheKey> {
+    fn cache_key_callback(&self, _session: &Session, context: &mut Box<Context>) -> Result<CacheKey> {
         let request = context.copying.request.as_ref();
         let key =
             request.ok_or_else(|| Error::explain(pingora_error::ErrorType::InternalError, "no cache key"))?;
@@ -96,7 +98,7 @@ impl ProxyHttp for Gateway {
     fn cache_vary_filter(
         &self,
         meta: &CacheMeta,
-        _context: &mut Context,
+        _context: &mut Box<Context>,
         request: &RequestHeader,
     ) -> Option<HashBinary> {
         goodgate_cache::variance(meta.headers(), &request.headers)
@@ -108,7 +110,7 @@ impl ProxyHttp for Gateway {
         meta: &CacheMeta,
         _hit: &mut HitHandler,
         is_fresh: bool,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<Option<ForcedFreshness>> {
         if copies::must_not_wait(meta) {
             session.cache.set_cache_lock(None, None);
@@ -116,7 +118,7 @@ impl ProxyHttp for Gateway {
         Ok(copies::judge_hit(session, context, meta, is_fresh))
     }
 
-    fn cache_miss(&self, session: &mut Session, context: &mut Context) {
+    fn cache_miss(&self, session: &mut Session, context: &mut Box<Context>) {
         if copies::fills_on_miss(context) {
             session.cache.cache_miss();
         } else {
@@ -124,11 +126,15 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn proxy_upstream_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+    async fn proxy_upstream_filter(&self, session: &mut Session, context: &mut Box<Context>) -> Result<bool> {
         exchange::may_proceed(session, context).await
     }
 
-    async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        context: &mut Box<Context>,
+    ) -> Result<Box<HttpPeer>> {
         exchange::next_peer(&self.live.kept, session, context)
     }
 
@@ -136,7 +142,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         _peer: &HttpPeer,
-        context: &mut Context,
+        context: &mut Box<Context>,
         mut error: Box<Error>,
     ) -> Box<Error> {
         let to = context.attempting.lease().map(|lease| lease.backend().address);
@@ -153,7 +159,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         socket: RawFd,
         digest: Option<&Digest>,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<()> {
         let connection = Connection { reused, socket, tls: digest.and_then(exchange::tls_time) };
         exchange::connected(&self.live.kept, session, context, &connection)
@@ -163,7 +169,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<()> {
         if copies::hides_validators(session, context) {
             for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
@@ -182,7 +188,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         is_end: bool,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<()> {
         if session.was_upgraded() {
             context.moved();
@@ -195,7 +201,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<()> {
         exchange::response_header(session, response, context)
     }
@@ -205,7 +211,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         is_end: bool,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
         exchange::response_body(context, body.as_ref(), is_end)?;
         Ok(None)
@@ -215,7 +221,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &Session,
         response: &ResponseHeader,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<RespCacheable> {
         Ok(copies::admit_standard(context, session, response))
     }
@@ -223,7 +229,7 @@ impl ProxyHttp for Gateway {
     fn should_serve_stale(
         &self,
         _session: &mut Session,
-        context: &mut Context,
+        context: &mut Box<Context>,
         error: Option<&Error>,
     ) -> bool {
         // For failures the net of our own answers: see `copies`.
@@ -234,7 +240,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<()> {
         if self.live.is_draining() {
             session.set_keepalive(None);
@@ -250,7 +256,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        context: &mut Context,
+        context: &mut Box<Context>,
         _reused: bool,
     ) -> Box<Error> {
         let retry = exchange::broke(session, context, &mut error);
@@ -262,24 +268,24 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         error: &Error,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> FailToProxy {
         let status = exchange::give_up(session, context, error).await;
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Box<Context>) {
         finish::finish(&self.live, session, context, error);
     }
 
-    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _context: &Box<Context>, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _context: &Context,
+        _context: &Box<Context>,
         _error: &Error,
         _at: ProxyWarnLogContext,
     ) -> bool {

@@ -1,24 +1,27 @@
 //! Kept backend connections: since when each lies idle, and who closed it.
 //!
 //! Pingora's pool tells neither. Here each connection carries a witness that hears of its end, and is found
-//! again by its socket when it is taken for another request. From that come two things: what a backend's
-//! own idle limit is (`upstream::idle`), and whether a connection is too old for the request at hand.
+//! again by its socket when it is taken for another request. From that come three things: what a backend's
+//! own idle limit is (`upstream::idle`), whether a connection is too old for the request at hand, and which ones
+//! are to be closed for their age. Pingora could do the last, with a timer for every request that ends.
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use goodgate_failure::ConnectionAge;
 use goodgate_upstream::Backend;
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use parking_lot::Mutex;
 use pingora_core::upstreams::peer::{Tracer, Tracing};
 
 /// Connections are spread over this many locks by their socket.
 const SHARDS: usize = 16;
+/// How often a look is taken at what lies idle for too long.
+pub const RETIRE_EVERY: Duration = Duration::from_millis(250);
 /// No socket has been noted.
 const NONE: RawFd = -1;
 
@@ -35,6 +38,10 @@ pub(crate) struct Kept {
     all: Arc<KeptConnections>,
     backend: Arc<Backend>,
     socket: AtomicI32,
+    /// The configured limit of its rest.
+    idle_max: Duration,
+    /// Closed by us for its age; its task has yet to hear of it.
+    retired: AtomicBool,
     /// Microseconds after the table was made; zero for `idle_since`: in use.
     made: AtomicU64,
     idle_since: AtomicU64,
@@ -49,12 +56,14 @@ impl KeptConnections {
         Arc::new(Self { born: now, shards: std::array::from_fn(|_| Mutex::default()) })
     }
 
-    /// A connection that may be about to be made to this backend.
-    pub(crate) fn expect(self: &Arc<Self>, backend: &Arc<Backend>) -> Arc<Kept> {
+    /// A connection that may be about to be made to this backend, to lie idle for no longer than `idle_max`.
+    pub(crate) fn expect(self: &Arc<Self>, backend: &Arc<Backend>, idle_max: Duration) -> Arc<Kept> {
         Arc::new(Kept {
             all: Arc::clone(self),
             backend: Arc::clone(backend),
             socket: AtomicI32::new(NONE),
+            idle_max,
+            retired: AtomicBool::new(false),
             made: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
         })
@@ -62,9 +71,15 @@ impl KeptConnections {
 
     /// The connection on this socket, taken out of its rest, with its age.
     pub(crate) fn take(&self, socket: RawFd, now: Instant) -> Option<(Arc<Kept>, ConnectionAge)> {
-        let kept = self.shard(socket).lock().get(&socket).map(Arc::clone)?;
+        let (kept, idle_since) = {
+            let shard = self.shard(socket).lock();
+            let kept = Arc::clone(shard.get(&socket)?);
+            let idle_since = kept.idle_since.swap(0, Ordering::Relaxed);
+            (kept, idle_since)
+        };
         let micros = self.micros(now);
-        let idle = match kept.idle_since.swap(0, Ordering::Relaxed) {
+        let idle = match idle_since {
+            _ if kept.retired.load(Ordering::Relaxed) => Duration::MAX,
             // The request before is about to note that it is done: it ended just now.
             0 => Duration::ZERO,
             since => Duration::from_micros(micros.saturating_sub(since)),
@@ -72,6 +87,20 @@ impl KeptConnections {
         let made = kept.made.load(Ordering::Relaxed);
         let since_connect = Duration::from_micros(micros.saturating_sub(made));
         Some((kept, ConnectionAge { since_connect, idle: Some(idle) }))
+    }
+
+    /// Closes what has lain idle for as long as it may. Who has just been given one of these finds it too old.
+    pub(crate) fn retire(&self, now: Instant) {
+        let micros = self.micros(now);
+        for shard in &self.shards {
+            // With the lock held no connection can end, so that the socket is the one that was noted.
+            for (socket, kept) in shard.lock().iter() {
+                if kept.is_over(micros, now) && !kept.retired.swap(true, Ordering::Relaxed) {
+                    // An error says that the other side was faster.
+                    let _ = shutdown(*socket, Shutdown::Both);
+                }
+            }
+        }
     }
 
     fn shard(&self, socket: RawFd) -> &Mutex<HashMap<RawFd, Arc<Kept>, RandomState>> {
@@ -103,6 +132,12 @@ impl Kept {
         self.idle_since.store(self.all.micros(now), Ordering::Relaxed);
     }
 
+    fn is_over(&self, micros: u64, now: Instant) -> bool {
+        let since = self.idle_since.load(Ordering::Relaxed);
+        let idle = Duration::from_micros(micros.saturating_sub(since));
+        since > 0 && idle >= self.backend.idle_limit(self.idle_max, now)
+    }
+
     /// The connection ends; its socket is still open.
     fn ends(&self) {
         let socket = self.socket.load(Ordering::Relaxed);
@@ -115,7 +150,7 @@ impl Kept {
         }
         drop(shard);
         let since = self.idle_since.load(Ordering::Relaxed);
-        if since > 0 && is_closed_by_peer(socket) {
+        if since > 0 && !self.retired.load(Ordering::Relaxed) && is_closed_by_peer(socket) {
             let now = Instant::now();
             let idle = Duration::from_micros(self.all.micros(now).saturating_sub(since));
             self.backend.closed_idle(idle, now);

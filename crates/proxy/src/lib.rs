@@ -46,4 +46,5 @@ mod variables;
 mod watchdog;
 
 pub use connection::{Door, Proxy};
+pub use kept::RETIRE_EVERY;
 pub use snapshot::{Live, Snapshot};

@@ -73,7 +73,7 @@ pub(crate) async fn redirect_to_https(session: &mut Session, context: &mut Conte
     let mut response = ResponseHeader::build(StatusCode::PERMANENT_REDIRECT, Some(3))?;
     response.insert_header(header::LOCATION, location)?;
     context.outcome.origin = Origin::Goodgate;
-    write(session, context, response, Bytes::new()).await?;
+    Box::pin(write(session, context, response, Bytes::new())).await?;
     Ok(true)
 }
 
@@ -110,7 +110,7 @@ pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Resu
             (response, body.clone())
         }
     };
-    write(session, context, response, body).await?;
+    Box::pin(write(session, context, response, body)).await?;
     Ok(true)
 }
 

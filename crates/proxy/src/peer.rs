@@ -58,7 +58,7 @@ impl BackendTls {
         }
     }
 
-    fn peer(&self, address: Address, name: &str) -> Result<HttpPeer> {
+    fn peer(&self, address: Address, name: &str) -> Result<Box<HttpPeer>> {
         let mut peer = at(address, Some(name))?;
         peer.group_key = self.group;
         peer.client_cert_key.clone_from(&self.client);
@@ -70,16 +70,16 @@ impl BackendTls {
 }
 
 /// Fails only for a path that no Unix socket can have, which the configuration refuses.
-fn at(address: Address, tls_name: Option<&str>) -> Result<HttpPeer> {
+fn at(address: Address, tls_name: Option<&str>) -> Result<Box<HttpPeer>> {
     let sni = tls_name.unwrap_or_default().to_owned();
     match address {
-        Address::Ip(address) => Ok(HttpPeer::new(address, tls_name.is_some(), sni)),
-        Address::Unix(path) => HttpPeer::new_uds(path, tls_name.is_some(), sni),
+        Address::Ip(address) => Ok(Box::new(HttpPeer::new(address, tls_name.is_some(), sni))),
+        Address::Unix(path) => HttpPeer::new_uds(path, tls_name.is_some(), sni).map(Box::new),
     }
 }
 
 /// Builds the peer.
-pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> Result<HttpPeer> {
+pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> Result<Box<HttpPeer>> {
     let Terms { backend, timeouts, is_upgrade, fresh, deadline, now, tls } = *terms;
     let mut peer = match &backend.tls_name {
         Some(name) => tls.peer(backend.address, name)?,
@@ -95,7 +95,6 @@ pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> Result<HttpPeer> {
     // Pingora cannot tell a tunnel that is idle from one in which only the client speaks: the watchdog can.
     options.read_timeout = (!is_upgrade).then_some(timeouts.read.max(timeouts.first_byte));
     options.write_timeout = Some(timeouts.write);
-    options.idle_timeout = Some(backend.idle_limit(timeouts.idle, now));
     options.tracer = Some(kept.tracer());
     // A tunnel takes its connection with it. On a kept one, which may still be marked as readable, Pingora could see
     // the switch before it has noted the end of the request, and takes that for the end of the tunnel.

@@ -134,6 +134,11 @@ impl Live {
         self.stores.usage()
     }
 
+    /// Closes backend connections that have lain idle for as long as they may; to be called every `RETIRE_EVERY`.
+    pub fn retire_idle(&self, now: Instant) {
+        self.kept.retire(now);
+    }
+
     /// From now on every answer announces that its connection closes.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);

@@ -179,8 +179,13 @@ impl Attempting {
     }
 
     /// The connection that the attempt makes, if it makes one.
-    pub(crate) fn expect(&mut self, all: &Arc<KeptConnections>, backend: &Arc<Backend>) -> &Arc<Kept> {
-        self.kept.insert(all.expect(backend))
+    pub(crate) fn expect(
+        &mut self,
+        all: &Arc<KeptConnections>,
+        backend: &Arc<Backend>,
+        idle_max: Duration,
+    ) -> &Arc<Kept> {
+        self.kept.insert(all.expect(backend, idle_max))
     }
 
     /// The connection stands. Whether it is fit for the request: one that may not be repeated goes out on a
@@ -190,13 +195,14 @@ impl Attempting {
         route: &Route,
         all: &KeptConnections,
         connection: &Connection,
-        is_repeatable: bool,
+        is_repeatable: impl FnOnce() -> bool,
     ) -> bool {
         let age = if connection.reused { self.take_kept(all, connection.socket) } else { None };
         if let (Some(ConnectionAge { idle: Some(idle), .. }), Some(lease)) = (age, &self.lease) {
             let (backend, configured) = (lease.backend(), route.upstream.spec().timeouts.idle);
-            let limit = if is_repeatable { Backend::idle_limit } else { Backend::wary_idle_limit };
-            if idle >= limit(backend, configured, self.started) {
+            let is_over = idle >= backend.idle_limit(configured, self.started)
+                || idle >= backend.wary_idle_limit(configured, self.started) && !is_repeatable();
+            if is_over {
                 self.log.pop();
                 self.replacement = Replacement::Aged;
                 self.aged += 1;

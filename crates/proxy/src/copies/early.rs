@@ -24,7 +24,7 @@ pub(crate) async fn answer_early(session: &mut Session, context: &mut Context) -
         return Ok(false);
     };
     if is_hit(context, &copy) {
-        answer::serve_fresh(session, context, &copy).await?;
+        Box::pin(answer::serve_fresh(session, context, &copy)).await?;
         return Ok(true);
     }
     let now = Instant::now();
@@ -39,7 +39,7 @@ pub(crate) async fn answer_early(session: &mut Session, context: &mut Context) -
     {
         send_trial(session, route, now);
     }
-    answer::serve(session, context).await?;
+    Box::pin(answer::serve(session, context)).await?;
     Ok(true)
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn answer_late(session: &mut Session, context: &mut Context) ->
     }
     match stored(session, context) {
         Some(copy) if is_hit(context, &copy) => {
-            answer::serve_fresh(session, context, &copy).await?;
+            Box::pin(answer::serve_fresh(session, context, &copy)).await?;
             Ok(true)
         }
         Some(_) | None => Ok(false),

@@ -71,7 +71,11 @@ pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Resu
     let Some(gate) = &route.gate else {
         return Ok(false);
     };
-    if let Some(refused) = too_many(gate, &route, session, context) {
+    Box::pin(pass(gate, &route, session, context)).await
+}
+
+async fn pass(gate: &Gate, route: &Route, session: &mut Session, context: &mut Context) -> Result<bool> {
+    if let Some(refused) = too_many(gate, route, session, context) {
         let mut fields = vec![(RATE_LIMIT_POLICY, refused.policy.clone())];
         fields.extend(refused.state().map(|state| (RATE_LIMIT, state)));
         let more = answer::More { retry_after: Some(refused.retry_after), fields };
