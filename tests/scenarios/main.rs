@@ -39,6 +39,7 @@ mod names;
 mod operators;
 mod passwords;
 mod privacy;
+mod purging;
 mod real_parts;
 mod reloading;
 mod retries;

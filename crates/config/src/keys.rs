@@ -156,6 +156,7 @@ pub(crate) const CACHE: Keys = Keys {
         "ttl",
         "cookies",
         "bypass",
+        "purge",
         "status_header",
     ],
     later: &["key"],
@@ -164,6 +165,7 @@ pub(crate) const CACHE: Keys = Keys {
 pub(crate) const COOKIES: Keys = Keys { built: &["ignore", "serve_anonymous"], later: &[] };
 
 pub(crate) const BYPASS: Keys = Keys { built: &["headers"], later: &[] };
+pub(crate) const PURGE: Keys = Keys { built: &["allow"], later: &[] };
 
 pub(crate) const ACCESS_LOG: Keys = Keys { built: &["path", "format", "sample_ok", "mask"], later: &[] };
 
@@ -173,7 +175,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 35] = [
+pub(crate) const ALL: [(&str, &Keys); 36] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -206,6 +208,7 @@ pub(crate) const ALL: [(&str, &Keys); 35] = [
     ("routes[].cache", &CACHE),
     ("routes[].cache.cookies", &COOKIES),
     ("routes[].cache.bypass", &BYPASS),
+    ("routes[].cache.purge", &PURGE),
     ("access_log", &ACCESS_LOG),
     ("access_log.mask", &MASK),
     ("tracing", &TRACING),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
+use goodgate_cache::{PurgeMode, PurgeScope};
 use goodgate_config::{Certificate, Config, Limits, Listener, LogFormat, defaults};
 use goodgate_telemetry::{
     AccessLog, Format, LogPolicy, Mask, Metrics, Ring, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
@@ -127,6 +128,11 @@ impl Live {
     /// The terms of the listener that stands at this place in the configuration of the start.
     pub(crate) fn entrance(&self, at: usize) -> Option<&Arc<Entrance>> {
         self.entrances.get(at)
+    }
+
+    /// Purges copies, of one store or all, at once; the names of the stores where it was done.
+    pub fn purge(&self, store: Option<&str>, scopes: &[PurgeScope], mode: PurgeMode) -> Vec<&'static str> {
+        self.stores.purge(store, scopes, mode)
     }
 
     /// What each store holds.

@@ -78,6 +78,7 @@ impl Metrics {
 
     fn write_stores<'a>(&self, stores: impl Iterator<Item = (&'a str, StoreUsage)>) {
         self.caches.evictions.reset();
+        self.caches.purges.reset();
         for (name, usage) in stores {
             let labels = [name, "memory"];
             self.caches
@@ -86,6 +87,7 @@ impl Metrics {
                 .set(i64::try_from(usage.objects).unwrap_or(i64::MAX));
             self.caches.bytes.with_label_values(&labels).set(i64::try_from(usage.bytes).unwrap_or(i64::MAX));
             self.caches.evictions.with_label_values(&labels).inc_by(usage.evictions);
+            self.caches.purges.with_label_values(&[name]).inc_by(usage.purges);
         }
     }
 }

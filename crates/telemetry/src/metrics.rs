@@ -30,6 +30,8 @@ pub struct StoreUsage {
     pub bytes: u64,
     /// Objects evicted since the start.
     pub evictions: u64,
+    /// Purges since the start.
+    pub purges: u64,
 }
 
 /// All metric families of the process.
@@ -309,6 +311,7 @@ pub(crate) struct CacheFamilies {
     pub(crate) objects: IntGaugeVec,
     pub(crate) bytes: IntGaugeVec,
     pub(crate) evictions: IntCounterVec,
+    pub(crate) purges: IntCounterVec,
     pub(crate) stale_age: HistogramVec,
 }
 
@@ -327,6 +330,7 @@ impl CacheFamilies {
                 "Objects evicted",
                 &["cache", "tier"],
             )?,
+            purges: to.counters("goodgate_cache_purges_total", "Purges of one scope each", &["cache"])?,
             stale_age: to.histograms(
                 "goodgate_stale_age_seconds",
                 "How far past their freshness stale copies were",

@@ -26,7 +26,8 @@ pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response:
         return;
     };
     match admit(policy, facts, response, SystemTime::now()) {
-        Admission::Store(meta) | Admission::KeepLastGood(meta) => {
+        Admission::Store(mut meta) | Admission::KeepLastGood(mut meta) => {
+            context.copying.generation.stamp(&mut meta);
             let writer = room.store.write(key, &session.req_header().headers, meta);
             context.copying.writer = Some(writer);
             context.copying.stored = true;
@@ -85,11 +86,13 @@ pub(crate) fn admit_standard(
     });
     let response = confirmed.as_ref().unwrap_or(response);
     match admit(policy, facts, response, SystemTime::now()) {
-        Admission::Store(meta) if room.store.takes(key, response) => {
+        Admission::Store(mut meta) if room.store.takes(key, response) => {
+            context.copying.generation.stamp(&mut meta);
             context.copying.stored = true;
             RespCacheable::Cacheable(meta)
         }
-        Admission::KeepLastGood(meta) => {
+        Admission::KeepLastGood(mut meta) => {
+            context.copying.generation.stamp(&mut meta);
             if session.req_header().method == Method::GET {
                 context.copying.writer = Some(room.store.write(key, &session.req_header().headers, meta));
             }

@@ -10,11 +10,12 @@ mod answer;
 mod early;
 mod keep;
 mod phases;
+mod purge;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use goodgate_cache::{CopyWriter, Key, Mode, RequestFacts, Stale, StoredCopy, may_serve_stale};
+use goodgate_cache::{CopyWriter, Generation, Key, Mode, RequestFacts, Stale, StoredCopy, may_serve_stale};
 use goodgate_failure::Cause;
 use goodgate_telemetry::By;
 use http::{HeaderMap, Method};
@@ -31,12 +32,15 @@ pub(crate) use keep::{admit_standard, invalidate, keep_last_good, note_confirmat
 pub(crate) use phases::{
     enable_standard, fills_on_miss, judge_hit, may_update_behind, must_not_wait, status_header,
 };
+pub(crate) use purge::answer_purge;
 
 /// What one request has to do with the cache.
 #[derive(Default)]
 pub(crate) struct Copying {
     /// Present when the route caches and the request may be answered from a copy.
     pub(crate) request: Option<(Key, RequestFacts)>,
+    /// The purges that the request has behind it.
+    generation: Generation,
     /// The request asked to be left alone by the cache.
     pub(crate) bypassed: bool,
     /// The copy that will answer in place of the failure.
@@ -68,7 +72,7 @@ impl std::fmt::Debug for Copying {
 
 /// Finds out what the request has to do with the route's cache.
 pub(crate) fn begin(session: &Session, context: &mut Context) {
-    let Some((policy, _)) = context.route.as_deref().and_then(|route| route.cache.as_ref()) else {
+    let Some((policy, room)) = context.route.as_deref().and_then(|route| route.cache.as_ref()) else {
         return;
     };
     let request = session.req_header();
@@ -80,6 +84,7 @@ pub(crate) fn begin(session: &Session, context: &mut Context) {
         context.copying.bypassed = true;
         return;
     }
+    context.copying.generation = room.store.generation();
     context.copying.request = Some((key(request, context.scheme()), facts));
 }
 
