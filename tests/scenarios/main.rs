@@ -46,6 +46,7 @@ mod retries;
 mod rules;
 mod stale;
 mod streams;
+mod survival;
 mod traces;
 mod tunnels;
 mod unix_sockets;

@@ -109,6 +109,7 @@ impl Admin {
             "/metrics" if is_read => self.metrics(),
             "/api/v1/backends" if is_read => self.backends(),
             "/api/v1/failures" if is_read => self.failures(uri.query()).unwrap_or_else(|why| refused(&why)),
+            "/api/v1/cache/survival" if is_read => json(&self.subject.metrics().survival()),
             PURGE if *method == Method::POST => {
                 self.purge(uri.query(), form).unwrap_or_else(|why| refused(&why))
             }
@@ -117,7 +118,8 @@ impl Admin {
             _ => text(
                 StatusCode::NOT_FOUND,
                 "404: try /metrics, /livez, /readyz, /api/v1/backends, /api/v1/failures, \
-                 /api/v1/explain?request_id=…, POST /api/v1/cache/purge\n",
+                 /api/v1/explain?request_id=…, \
+                 /api/v1/cache/survival, POST /api/v1/cache/purge\n",
             ),
         }
     }

@@ -14,6 +14,7 @@ mod request;
 mod revalidation;
 mod serving;
 mod store;
+mod survival;
 #[cfg(test)]
 mod tests;
 mod vary;
@@ -27,4 +28,5 @@ pub use request::RequestFacts;
 pub use revalidation::refresh_header;
 pub use serving::{Stale, may_serve_fresh, may_serve_stale, may_share};
 pub use store::{CopyWriter, REFRESH_BACKOFF, Store, StoredCopy, Usage};
+pub use survival::survives;
 pub use vary::variance;

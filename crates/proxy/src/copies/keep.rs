@@ -32,7 +32,7 @@ pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response:
             context.copying.writer = Some(writer);
             context.copying.stored = true;
         }
-        Admission::Refuse(_) => context.copying.refused = true,
+        Admission::Refuse(reason) => context.copying.refused = Some(reason),
     }
 }
 
@@ -96,11 +96,12 @@ pub(crate) fn admit_standard(
             if session.req_header().method == Method::GET {
                 context.copying.writer = Some(room.store.write(key, &session.req_header().headers, meta));
             }
-            context.copying.refused = true;
+            context.copying.refused = Some("it is kept only for the case of failure");
             refuse
         }
-        Admission::Store(_) | Admission::Refuse(_) => {
-            context.copying.refused = true;
+        unkept @ (Admission::Store(_) | Admission::Refuse(_)) => {
+            context.copying.refused =
+                Some(if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" });
             if !response.status.is_server_error()
                 && let Some(copy) = room.store.find(key, &session.req_header().headers)
             {

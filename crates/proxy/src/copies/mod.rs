@@ -11,6 +11,7 @@ mod early;
 mod keep;
 mod phases;
 mod purge;
+mod survival;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -33,6 +34,7 @@ pub(crate) use phases::{
     enable_standard, fills_on_miss, judge_hit, may_update_behind, must_not_wait, status_header,
 };
 pub(crate) use purge::answer_purge;
+pub(crate) use survival::note_survival;
 
 /// What one request has to do with the cache.
 #[derive(Default)]
@@ -51,7 +53,8 @@ pub(crate) struct Copying {
     confirmation: Option<HeaderMap>,
     /// What became of the answer of the backend.
     pub(crate) stored: bool,
-    pub(crate) refused: bool,
+    /// Why it was not kept.
+    pub(crate) refused: Option<&'static str>,
 }
 
 /// A copy that answers in place of a failure.
