@@ -57,6 +57,11 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Whether two authorities of one scheme are the same host and port (RFC 9110 section 4.2.3).
+pub fn is_same_authority(scheme: &str, one: &[u8], other: &[u8]) -> bool {
+    without_default_port(one, scheme).eq_ignore_ascii_case(without_default_port(other, scheme))
+}
+
 const LENGTH_BYTES: usize = size_of::<u64>();
 
 /// Appends a part in lower case, its length before it.

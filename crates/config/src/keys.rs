@@ -154,12 +154,18 @@ pub(crate) const CACHE: Keys = Keys {
         "use_stale",
         "stale_for",
         "ttl",
+        "heuristic",
+        "key",
         "cookies",
         "bypass",
         "status_header",
     ],
-    later: &["key"],
+    later: &[],
 };
+
+pub(crate) const KEY: Keys = Keys { built: &["query", "headers", "cookies"], later: &[] };
+
+pub(crate) const QUERY: Keys = Keys { built: &["only", "without"], later: &[] };
 
 pub(crate) const COOKIES: Keys = Keys { built: &["ignore", "serve_anonymous"], later: &[] };
 
@@ -173,7 +179,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 35] = [
+pub(crate) const ALL: [(&str, &Keys); 37] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -204,6 +210,8 @@ pub(crate) const ALL: [(&str, &Keys); 35] = [
     ("routes[].retry", &RETRY),
     ("routes[].errors", &ERRORS),
     ("routes[].cache", &CACHE),
+    ("routes[].cache.key", &KEY),
+    ("routes[].cache.key.query", &QUERY),
     ("routes[].cache.cookies", &COOKIES),
     ("routes[].cache.bypass", &BYPASS),
     ("access_log", &ACCESS_LOG),
@@ -336,6 +344,10 @@ mod tests {
             ("routes[].cache.store", STORE.to_owned()),
             ("routes[].cache.use_stale", words(USE_STALE)),
             ("routes[].cache.stale_for", time(STALE_FOR)),
+            ("routes[].cache.heuristic", "off".to_owned()),
+            ("routes[].cache.key.query", "all".to_owned()),
+            ("routes[].cache.key.headers", "[]".to_owned()),
+            ("routes[].cache.key.cookies", "[]".to_owned()),
             ("routes[].cache.status_header", STATUS_HEADER.to_string()),
         ]
     }

@@ -73,6 +73,10 @@ impl Object {
         }
     }
 
+    pub(super) fn outlive(&self) {
+        self.is_outlived.store(true, Ordering::Relaxed);
+    }
+
     /// Whether it was used since the last call.
     pub(super) fn take_visit(&self) -> bool {
         self.visited.swap(false, Ordering::Relaxed)
@@ -150,6 +154,22 @@ impl StoredCopy {
         self.0.body.len
     }
 
+    /// Gives meta data the identity and the variance of this copy.
+    pub(super) fn mark(&self, meta: &mut CacheMeta) {
+        if let Some(id) = self.0.id() {
+            meta.extensions_mut().insert(id);
+        }
+        match self.0.meta.variance() {
+            Some(variance) => meta.set_variance(variance),
+            None => meta.remove_variance(),
+        }
+    }
+
+    /// Whether that is the same copy, perhaps with newer meta data.
+    pub(super) fn is(&self, object: &Object) -> bool {
+        self.0.id().is_some() && self.0.id() == object.id()
+    }
+
     /// Notes that asking for a newer answer failed.
     pub fn refresh_failed(&self, cause: Cause, now: Instant) {
         *self.0.failure.lock() = Some(Failure { cause, at: now });
@@ -163,7 +183,7 @@ impl StoredCopy {
     /// Notes that the backend has given a good answer that may not be kept: from now on the copy is only for
     /// the case of failure, and must not be served while it is refreshed, which will not happen.
     pub fn outlive(&self) {
-        self.0.is_outlived.store(true, Ordering::Relaxed);
+        self.0.outlive();
     }
 
     /// Whether [`StoredCopy::outlive`] was called.
