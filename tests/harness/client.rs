@@ -142,6 +142,12 @@ impl Connection {
 
     /// Reads one final answer; interim ones are skipped.
     pub async fn answer(&mut self, to_head: bool) -> std::io::Result<Answer> {
+        Ok(self.answers(to_head).await?.1)
+    }
+
+    /// Reads one final answer, and the statuses of the interim ones before it.
+    pub async fn answers(&mut self, to_head: bool) -> std::io::Result<(Vec<u16>, Answer)> {
+        let mut interim = Vec::new();
         loop {
             let head = self.head().await?;
             let mut lines = head.split("\r\n");
@@ -153,13 +159,14 @@ impl Connection {
                 .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
                 .collect();
             if (100..200).contains(&status) && status != 101 {
+                interim.push(status);
                 continue;
             }
             let mut answer = Answer { status, headers, body: Vec::new(), complete: true };
             if !to_head && !matches!(status, 101 | 204 | 304) {
                 self.body(&mut answer).await;
             }
-            return Ok(answer);
+            return Ok((interim, answer));
         }
     }
 

@@ -24,6 +24,7 @@ mod chaos;
 mod client_tls;
 mod coalescing;
 mod confirming;
+mod conformance;
 mod connections;
 mod explain;
 mod faults;

@@ -11,8 +11,8 @@ use http::{HeaderMap, StatusCode, header};
 use pingora_cache::CacheMeta;
 use pingora_http::ResponseHeader;
 
-use crate::directives::{Directives, Elements, Flag};
-use crate::freshness::{Lifetime, age_on_arrival};
+use crate::directives::{Directives, Elements, Flag, no_cache_fields};
+use crate::freshness::{Lifetime, age_on_arrival, is_guessable};
 use crate::hop_by_hop::without_hop_by_hop;
 use crate::{Audience, CachePolicy, CopyInfo, CopyKind, Mode, RequestFacts};
 
@@ -35,7 +35,8 @@ pub fn admit(
     response: &ResponseHeader,
     now: SystemTime,
 ) -> Admission {
-    let answer = Answer { policy, request, response, directives: Directives::of(&response.headers), now };
+    let answer =
+        Answer { policy, request, response, directives: Directives::of_response(&response.headers), now };
     answer.verdict().unwrap_or_else(Admission::Refuse)
 }
 
@@ -75,7 +76,7 @@ impl Answer<'_> {
 
     /// What is never stored, in either mode.
     fn check_privacy(&self) -> Result<(), &'static str> {
-        if self.directives.has(Flag::NoStore) {
+        if self.directives.has(Flag::NoStore) && !self.is_understood() {
             return Err("no-store");
         }
         if self.directives.has(Flag::Private) {
@@ -90,22 +91,31 @@ impl Answer<'_> {
         Ok(())
     }
 
+    /// RFC 9111 section 5.2.2.3: `must-understand` lifts a `no-store` that is there for caches that do not.
+    fn is_understood(&self) -> bool {
+        self.policy.mode == Mode::Standard
+            && self.directives.has(Flag::MustUnderstand)
+            && is_defined(self.response.status)
+    }
+
     fn standard(&self) -> Result<Admission, &'static str> {
         let status = self.response.status;
         let lifetime = Lifetime::of(self.policy, status, &self.response.headers, &self.directives, self.now);
-        let lifetime = match lifetime {
-            Some(Lifetime::Configured(_)) if needs_explicit_freshness(status) => None,
-            other => other,
-        };
-        if !is_cacheable(status) {
+        if !is_storable(status) {
             return Err("the status is not cacheable");
+        }
+        if self.directives.has(Flag::MustUnderstand) && !is_defined(status) {
+            return Err("the status is not understood");
         }
         let audience = self.audience(lifetime)?;
         if self.directives.has(Flag::NoCache) {
             return Ok(Admission::Store(self.meta(CopyKind::Standard, audience, Duration::ZERO)));
         }
         let lifetime = lifetime.ok_or("nothing says how long it is fresh")?.duration();
-        if lifetime <= age_on_arrival(&self.response.headers) && !self.has_validator() {
+        if lifetime <= age_on_arrival(&self.response.headers, self.now)
+            && !self.has_validator()
+            && !self.may_be_stale()
+        {
             return Err("it is not fresh and has no validator");
         }
         Ok(Admission::Store(self.meta(CopyKind::Standard, audience, lifetime)))
@@ -144,10 +154,15 @@ impl Answer<'_> {
             stale_window: self.directives.stale_if_error.filter(|_| heeds_response),
         };
         let updating = self.updating_window(info.stale_forbidden);
-        let epoch =
-            self.now.checked_sub(age_on_arrival(&self.response.headers)).unwrap_or(SystemTime::UNIX_EPOCH);
+        let age = age_on_arrival(&self.response.headers, self.now);
+        let epoch = self.now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let fresh_until = self.fresh_until(epoch, lifetime);
-        let header = without_hop_by_hop(self.response);
+        let mut header = without_hop_by_hop(self.response);
+        if self.directives.has(Flag::NoCacheFields) {
+            for name in no_cache_fields(&self.response.headers) {
+                header.remove_header(&name);
+            }
+        }
         let mut meta = CacheMeta::new(fresh_until, self.now, updating, 0, header);
         meta.set_epoch_override(epoch);
         meta.extensions_mut().insert(info);
@@ -178,6 +193,12 @@ impl Answer<'_> {
             || self.directives.s_maxage.is_some()
     }
 
+    /// Whether the response itself says that it is of use when it is old (RFC 5861).
+    fn may_be_stale(&self) -> bool {
+        let windows = [self.directives.stale_while_revalidate, self.directives.stale_if_error];
+        !self.is_stale_forbidden() && windows.into_iter().flatten().any(|window| !window.is_zero())
+    }
+
     fn has_validator(&self) -> bool {
         self.response.headers.contains_key(header::ETAG)
             || self.response.headers.contains_key(header::LAST_MODIFIED)
@@ -186,14 +207,43 @@ impl Answer<'_> {
 
 const JUST_BEFORE: Duration = Duration::from_millis(1);
 
-/// Final statuses that this cache understands (RFC 9110 section 15.1, RFC 9111 section 3).
-fn is_cacheable(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 302 | 307 | 308 | 404 | 405 | 410 | 414 | 501)
+/// Whether an answer with this status may take the place of the stored one. An error gives way to anything, and
+/// displaces no good answer: who has one asks again, and has it for the case of failure.
+pub fn may_displace(stored: StatusCode, new: StatusCode) -> bool {
+    let is_error = |status: StatusCode| status.as_u16() >= 400 && !is_guessable(status);
+    let is_error = |status: StatusCode| is_error(status) || status == StatusCode::NOT_IMPLEMENTED;
+    is_error(stored) || !is_error(new)
 }
 
-/// Temporary redirects live only as long as they say themselves.
-fn needs_explicit_freshness(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 302 | 307)
+/// Final statuses that may be stored if something says for how long (RFC 9111 section 3). Not: answers to a question
+/// about a part or a condition, which nobody knows here; those that say something of one message, connection or
+/// client; and those that their definition keeps out of caches (RFC 6585).
+fn is_storable(status: StatusCode) -> bool {
+    !matches!(
+        status.as_u16(),
+        100..=199
+            | 206
+            | 304
+            | 401
+            | 407
+            | 408
+            | 412
+            | 413
+            | 416
+            | 417
+            | 421
+            | 425
+            | 428
+            | 429
+            | 431
+            | 511
+            | 600..
+    )
+}
+
+/// Statuses whose meaning is known here, for `must-understand`.
+fn is_defined(status: StatusCode) -> bool {
+    status.canonical_reason().is_some() && is_storable(status)
 }
 
 /// Answers worth having in an outage. Not 404 or 410: a page that vanished by mistake must not displace its copy.
@@ -318,7 +368,7 @@ mod tests {
     #[test]
     fn an_ignored_cookie_does_not_make_the_answer_personal() {
         let mut policy = fallback();
-        policy.cookies_ignored = vec![crate::CookiePattern::parse("_ga*")];
+        policy.cookies_ignored = vec![crate::NamePattern::parse("_ga*")];
         let facts = RequestFacts::new(&http::Method::GET, &headers(&[("cookie", "_ga=1")]), &policy);
         assert!(matches!(admit(&policy, &facts, &response(200, &[]), now()), Admission::KeepLastGood(_)));
     }
@@ -335,20 +385,53 @@ mod tests {
         assert!(matches!(admit(&policy(), &forbidden, &answer, now()), Admission::Refuse(_)));
     }
 
-    /// RFC 9111 section 3, RFC 9110 section 15.1: final statuses that are understood.
+    /// RFC 9111 section 3: any final status that says how long, but for those that are about one message or asker.
     #[test]
     fn section_3_statuses_that_are_stored() {
         let with_ttl = |code| CachePolicy { ttl: vec![(code, Duration::from_mins(1))], ..policy() };
+        let never = [206, 304, 401, 407, 408, 412, 413, 416, 417, 421, 425, 428, 429, 431, 511];
         for code in 200..=599 {
             let explicit = standard(code, &[("cache-control", "max-age=60")]).is_some();
             let by_ttl = stored(&with_ttl(code), &[], code, &[]).is_some();
-            let always = matches!(code, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501);
-            assert_eq!(explicit, always || matches!(code, 302 | 307), "{code}");
-            assert_eq!(by_ttl, always, "{code}");
+            assert_eq!(explicit, !never.contains(&code), "{code}");
+            assert_eq!(by_ttl, !never.contains(&code), "{code}");
         }
     }
 
-    /// RFC 9111 section 4.2.2 allows guessing; this cache does not.
+    /// RFC 9111 section 5.2.2.3.
+    #[test]
+    fn section_5_2_2_3_must_understand() {
+        let control = |text| [("cache-control", text)];
+        assert!(standard(200, &control("must-understand, no-store, max-age=60")).is_some());
+        assert!(standard(599, &control("must-understand, max-age=60")).is_none());
+        assert!(standard(599, &control("must-understand, no-store, max-age=60")).is_none());
+        assert!(stored(&fallback(), &[], 200, &control("must-understand, no-store, max-age=60")).is_none());
+    }
+
+    /// RFC 9111 section 5.2.2.4.
+    #[test]
+    fn section_5_2_2_4_fields_that_no_cache_names_are_not_stored() {
+        let answered = [("cache-control", "no-cache=\"x-a\", max-age=60"), ("x-a", "1"), ("x-b", "2")];
+        let meta = standard(200, &answered).unwrap();
+        assert!(is_fresh_after(&meta, 60));
+        assert!(!meta.headers().contains_key("x-a") && meta.headers().contains_key("x-b"));
+    }
+
+    #[test]
+    fn an_error_takes_the_place_of_an_error_alone() {
+        let may = |stored: u16, new: u16| {
+            may_displace(StatusCode::from_u16(stored).unwrap(), StatusCode::from_u16(new).unwrap())
+        };
+        for error in [400, 403, 429, 500, 501, 503, 599] {
+            for good in [200, 204, 301, 404, 410] {
+                assert!(!may(good, error) && may(error, good), "{good} {error}");
+            }
+            assert!(may(error, 500));
+        }
+        assert!(may(200, 404) && may(404, 200) && may(200, 200));
+    }
+
+    /// RFC 9111 section 4.2.2 allows guessing; without a word of the route nobody does.
     #[test]
     fn section_4_2_2_without_a_word_about_freshness_nothing_is_stored() {
         assert!(standard(200, &[]).is_none());
@@ -379,7 +462,8 @@ mod tests {
             standard(200, &[("cache-control", "max-age=60"), ("age", huge), ("etag", "\"a\"")]).unwrap();
         assert!(!is_fresh_after(&meta, 0));
         for date in ["Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"] {
-            assert!(standard(200, &[("cache-control", "max-age=60"), ("date", date)]).is_some());
+            let fields = [("cache-control", "max-age=60"), ("date", date), ("etag", "\"a\"")];
+            assert!(standard(200, &fields).is_some(), "{date}");
         }
     }
 

@@ -66,11 +66,12 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Host, and path with query, of a key's bytes. Of bytes that are no key they are empty.
+/// Host, and path with query, of a key's bytes, without what else counts. Of bytes that are no key they are empty.
 pub(crate) fn host_and_target(bytes: &[u8]) -> (&[u8], &[u8]) {
     let parts = || {
         let (_, rest) = framed(bytes)?;
-        framed(rest)
+        let (host, rest) = framed(rest)?;
+        Some((host, rest.split(|byte| *byte == 0).next()?))
     };
     parts().unwrap_or_default()
 }
@@ -79,6 +80,11 @@ pub(crate) fn host_and_target(bytes: &[u8]) -> (&[u8], &[u8]) {
 fn framed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)
+}
+
+/// Whether two authorities of one scheme are the same host and port (RFC 9110 section 4.2.3).
+pub fn is_same_authority(scheme: &str, one: &[u8], other: &[u8]) -> bool {
+    without_default_port(one, scheme).eq_ignore_ascii_case(without_default_port(other, scheme))
 }
 
 const LENGTH_BYTES: usize = size_of::<u64>();

@@ -3,29 +3,39 @@
 //! The decisions are pure: time is an argument. Only the store keeps anything, and only it meets Pingora's trait.
 
 mod admission;
+mod conditional;
 mod copy;
+mod date;
+mod deception;
 mod directives;
 mod freshness;
 mod hop_by_hop;
 mod key;
+mod key_policy;
+mod parts;
 mod policy;
 mod purge;
 mod request;
 mod revalidation;
 mod serving;
 mod store;
+mod structured;
 mod survival;
 #[cfg(test)]
 mod tests;
 mod vary;
 
-pub use admission::{Admission, admit};
+pub use admission::{Admission, admit, may_displace};
+pub use conditional::is_not_modified;
 pub use copy::{Audience, CopyInfo, CopyKind};
-pub use key::Key;
-pub use policy::{CachePolicy, CookiePattern, Mode, StoreSpec};
+pub use deception::is_deceptive;
+pub use key::{Key, is_same_authority};
+pub use key_policy::{KeyPolicy, Query};
+pub use parts::{Part, part};
+pub use policy::{CachePolicy, Mode, NamePattern, StoreSpec};
 pub use purge::{Generation, PurgeMode, PurgeScope, tag_names};
 pub use request::RequestFacts;
-pub use revalidation::refresh_header;
+pub use revalidation::{HeadVerdict, judge_head, refresh_header};
 pub use serving::{Stale, may_serve_fresh, may_serve_stale, may_share};
 pub use store::{CopyWriter, REFRESH_BACKOFF, Store, StoredCopy, Usage};
 pub use survival::survives;

@@ -6,6 +6,8 @@ use goodgate_failure::Words;
 use http::header::HeaderName;
 use ipnet::IpNet;
 
+use crate::KeyPolicy;
+
 /// One store as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSpec {
@@ -32,8 +34,13 @@ pub struct CachePolicy {
     pub stale_for: Duration,
     /// Freshness by status where the response itself says nothing.
     pub ttl: Vec<(u16, Duration)>,
+    /// How many hundredths of the time since its last change a response is taken to be fresh that says nothing
+    /// itself; none: nothing is guessed.
+    pub heuristic: Option<u8>,
+    /// What makes two requests the same besides scheme, host, port and path.
+    pub key: KeyPolicy,
     /// Cookies that do not make a request personal.
-    pub cookies_ignored: Vec<CookiePattern>,
+    pub cookies_ignored: Vec<NamePattern>,
     /// Whether a request with a cookie may get a copy that was stored for somebody without one.
     pub serve_anonymous: bool,
     /// A request with one of these fields neither reads nor fills the cache.
@@ -53,16 +60,16 @@ pub enum Mode {
     Fallback,
 }
 
-/// A cookie name, or the beginning of one if it was written with a `*` at its end.
+/// The name of a cookie or a parameter, or the beginning of one if it was written with a `*` at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CookiePattern {
+pub enum NamePattern {
     /// Exactly this name.
     Exact(String),
     /// Every name that begins so.
     Prefix(String),
 }
 
-impl CookiePattern {
+impl NamePattern {
     /// Reads `name` or `name*`.
     pub fn parse(text: &str) -> Self {
         match text.strip_suffix('*') {
@@ -71,11 +78,19 @@ impl CookiePattern {
         }
     }
 
-    /// Whether the cookie name matches. Cookie names are case-sensitive (RFC 6265).
+    /// Whether the name matches. Cookie names are case-sensitive (RFC 6265).
     pub fn matches(&self, name: &str) -> bool {
         match self {
             Self::Exact(exact) => name == exact,
             Self::Prefix(prefix) => name.starts_with(prefix.as_str()),
+        }
+    }
+
+    /// Whether it matches a name in lower case if its own case does not count either.
+    pub(crate) fn matches_lower(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => name.eq_ignore_ascii_case(exact),
+            Self::Prefix(prefix) => name.starts_with(&prefix.to_ascii_lowercase()),
         }
     }
 }

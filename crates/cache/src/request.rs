@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method};
 
+use crate::CachePolicy;
 use crate::directives::{Directives, Elements, Flag};
-use crate::{CachePolicy, CookiePattern};
 
 /// The facts of one request that bear on storing and serving.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,10 @@ pub struct RequestFacts {
     pub max_age: Option<Duration>,
     /// `min-fresh`: how much longer the answer must stay fresh.
     pub min_fresh: Option<Duration>,
+    /// `max-stale`: how long past its freshness an answer will do without asking.
+    pub max_stale: Option<Duration>,
+    /// `stale-if-error` (RFC 5861 section 4): how long past its freshness one will do in place of a failure.
+    pub stale_if_error: Option<Duration>,
     bypasses: bool,
 }
 
@@ -46,17 +50,27 @@ impl RequestFacts {
         Self {
             is_get,
             is_readable: is_get || method == Method::HEAD,
-            is_personal: is_personal(headers, &policy.cookies_ignored),
+            is_personal: is_personal(headers, policy),
             is_authorized: headers.contains_key(header::AUTHORIZATION),
             is_conditional: PRECONDITIONS.iter().any(|name| headers.contains_key(name)),
             is_range: headers.contains_key(header::RANGE),
-            no_cache: directives.has(Flag::NoCache) || pragma_no_cache(headers),
+            no_cache: directives.has(Flag::NoCache)
+                || directives.has(Flag::NoCacheFields)
+                || pragma_no_cache(headers),
             only_if_cached: directives.has(Flag::OnlyIfCached),
             max_age: directives.max_age,
             min_fresh: directives.min_fresh,
+            max_stale: directives.max_stale,
+            stale_if_error: directives.stale_if_error,
             bypasses: directives.has(Flag::NoStore)
                 || policy.bypass_headers.iter().any(|name| headers.contains_key(name)),
         }
+    }
+
+    /// The same request for the body as well.
+    #[must_use]
+    pub fn as_get(&self) -> Self {
+        Self { is_get: true, ..*self }
     }
 
     /// Whether the request neither reads nor fills the cache: `no-store`, or a field of `bypass_headers`.
@@ -83,15 +97,18 @@ fn pragma_no_cache(headers: &HeaderMap) -> bool {
             .any(|directive| directive.eq_ignore_ascii_case(b"no-cache"))
 }
 
-fn is_personal(headers: &HeaderMap, ignored: &[CookiePattern]) -> bool {
-    headers.get_all(header::COOKIE).iter().any(|line| has_personal_cookie(line, ignored))
+fn is_personal(headers: &HeaderMap, policy: &CachePolicy) -> bool {
+    headers.get_all(header::COOKIE).iter().any(|line| has_personal_cookie(line, policy))
 }
 
-/// A cookie whose name cannot be read is personal.
-fn has_personal_cookie(line: &HeaderValue, ignored: &[CookiePattern]) -> bool {
-    let is_ignored = |name: &[u8]| {
-        std::str::from_utf8(name).is_ok_and(|name| ignored.iter().any(|pattern| pattern.matches(name)))
+/// A cookie whose name cannot be read is personal. One that is in the key is not: who sends another value asks for
+/// another copy.
+fn has_personal_cookie(line: &HeaderValue, policy: &CachePolicy) -> bool {
+    let is_harmless = |name: &str| {
+        policy.cookies_ignored.iter().any(|pattern| pattern.matches(name))
+            || policy.key.cookies.iter().any(|keyed| keyed == name)
     };
+    let is_ignored = |name: &[u8]| std::str::from_utf8(name).is_ok_and(is_harmless);
     line.as_bytes()
         .split(|byte| *byte == b';')
         .map(<[u8]>::trim_ascii)
@@ -105,11 +122,12 @@ fn has_personal_cookie(line: &HeaderValue, ignored: &[CookiePattern]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NamePattern;
     use crate::tests::{headers, policy};
 
     fn facts(fields: &[(&str, &str)]) -> RequestFacts {
         let mut policy = policy();
-        policy.cookies_ignored = vec![CookiePattern::parse("_ga*"), CookiePattern::parse("lang")];
+        policy.cookies_ignored = vec![NamePattern::parse("_ga*"), NamePattern::parse("lang")];
         policy.bypass_headers = vec![http::HeaderName::from_static("x-preview")];
         RequestFacts::new(&Method::GET, &headers(fields), &policy)
     }

@@ -1,39 +1,64 @@
-//! A 304 brings the header of the stored response up to date (RFC 9111 section 3.2).
+//! A 304 brings the header of the stored response up to date (RFC 9111 section 3.2), and so does the answer to a HEAD
+//! that fits (section 4.3.5).
 
-use http::header::{self, HeaderMap, HeaderName};
+use std::time::SystemTime;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pingora_http::ResponseHeader;
 
 use crate::hop_by_hop::is_hop_by_hop;
 
-/// Takes over every field of the 304 except those that describe the stored body or belong to one connection. `Age`
-/// is the 304's own, or gone: the copy is as young as the answer that confirmed it. `Vary` stays, because the copy
-/// is filed under it.
-pub fn refresh_header(stored: &mut ResponseHeader, not_modified: &HeaderMap) {
+/// Takes over every field of the newer response except those that describe the stored bytes or belong to one
+/// connection. `Age` and `Date` are the newer one's own: the copy is as young as the answer that confirmed it. `Vary`
+/// stays, because the copy is filed under it, and `Content-Encoding`, because the stored bytes have it.
+pub fn refresh_header(stored: &mut ResponseHeader, newer: &HeaderMap, now: SystemTime) {
     stored.remove_header(&header::AGE);
-    for name in not_modified.keys().filter(|name| !is_kept(name, not_modified)) {
+    if !newer.contains_key(header::DATE)
+        && let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(now))
+    {
+        // Only a header map that is full refuses a field that it has just given up.
+        let _ = stored.insert_header(header::DATE, date);
+    }
+    for name in newer.keys().filter(|name| !is_kept(name, newer)) {
         stored.remove_header(name);
-        for value in not_modified.get_all(name) {
-            // Only a header map that is full refuses a field that it has just given up.
+        for value in newer.get_all(name) {
+            // As above.
             let _ = stored.append_header(name, value);
         }
     }
 }
 
-fn is_kept(name: &HeaderName, not_modified: &HeaderMap) -> bool {
-    const KEPT: [HeaderName; 5] = [
-        header::CONTENT_ENCODING,
-        header::CONTENT_LENGTH,
-        header::CONTENT_RANGE,
-        header::CONTENT_TYPE,
-        header::VARY,
-    ];
-    KEPT.contains(name) || is_hop_by_hop(name, not_modified)
+fn is_kept(name: &HeaderName, newer: &HeaderMap) -> bool {
+    const KEPT: [HeaderName; 4] =
+        [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::CONTENT_RANGE, header::VARY];
+    KEPT.contains(name) || is_hop_by_hop(name, newer)
+}
+
+/// What the answer to a HEAD says of the stored answer to a GET.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadVerdict {
+    /// It is the same one, and takes over the newer fields.
+    Same,
+    /// There is another one now: the stored one is stale.
+    Changed,
+}
+
+/// Compares what the answer to a HEAD says with the stored response: validators, and the length.
+pub fn judge_head(stored: &HeaderMap, body_len: usize, head: &HeaderMap) -> HeadVerdict {
+    let fits = |name| head.get(&name).is_none_or(|value| stored.get(&name) == Some(value));
+    let length = head.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    let is_as_long = length.is_none_or(|length| length == body_len.to_string().as_bytes());
+    if fits(header::ETAG) && fits(header::LAST_MODIFIED) && is_as_long {
+        HeadVerdict::Same
+    } else {
+        HeadVerdict::Changed
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::{headers, response};
+    use crate::tests::{headers, now, response};
 
     /// RFC 9111 section 3.2.
     #[test]
@@ -62,7 +87,7 @@ mod tests {
             ("connection", "x-hop"),
             ("x-hop", "1"),
         ]);
-        refresh_header(&mut stored, &not_modified);
+        refresh_header(&mut stored, &not_modified, now());
         let expected = headers(&[
             ("date", "new"),
             ("x-list", "3"),
@@ -70,9 +95,30 @@ mod tests {
             ("x-new", "4"),
             ("x-new", "5"),
             ("content-length", "5"),
-            ("content-type", "text/html"),
+            ("content-type", "text/plain"),
             ("vary", "accept"),
         ]);
         assert_eq!(stored.headers, expected);
+    }
+
+    /// RFC 9110 section 6.6.1: an answer without a date is of the moment when it came.
+    #[test]
+    fn section_6_6_1_a_304_without_a_date_gets_one() {
+        let mut stored = response(200, &[("date", "Thu, 01 Jan 1970 00:00:00 GMT")]);
+        refresh_header(&mut stored, &headers(&[]), now());
+        assert_eq!(stored.headers["date"], httpdate::fmt_http_date(now()).as_str());
+    }
+
+    /// RFC 9111 section 4.3.5.
+    #[test]
+    fn section_4_3_5_a_head_fits_by_validators_and_length() {
+        let stored = headers(&[("etag", "\"a\""), ("last-modified", "then")]);
+        let judge = |fields: &[(&str, &str)]| judge_head(&stored, 5, &headers(fields));
+        for same in [&[][..], &[("etag", "\"a\"")], &[("content-length", "5"), ("last-modified", "then")]] {
+            assert_eq!(judge(same), HeadVerdict::Same, "{same:?}");
+        }
+        for other in [("etag", "\"b\""), ("last-modified", "now"), ("content-length", "6")] {
+            assert_eq!(judge(&[other]), HeadVerdict::Changed, "{other:?}");
+        }
     }
 }

@@ -39,7 +39,20 @@ pub fn may_serve_fresh(
         && may_read(&info, request, policy)
         && !request.no_cache
         && request.max_age.is_none_or(|limit| age <= limit && !limit.is_zero())
-        && meta.is_fresh(now + request.min_fresh.unwrap_or(Duration::ZERO))
+        && (is_fresh_until(meta, request.min_fresh, now) || is_stale_enough(meta, &info, request, now))
+}
+
+/// Fresh, and for as much longer as the request wants.
+fn is_fresh_until(meta: &CacheMeta, min_fresh: Option<Duration>, now: SystemTime) -> bool {
+    now.checked_add(min_fresh.unwrap_or(Duration::ZERO)).is_some_and(|then| meta.is_fresh(then))
+}
+
+/// Not staler than the request takes without asking (section 5.2.1.2), where the response does not forbid it.
+fn is_stale_enough(meta: &CacheMeta, info: &CopyInfo, request: &RequestFacts, now: SystemTime) -> bool {
+    let staleness = now.duration_since(meta.fresh_until()).unwrap_or(Duration::ZERO);
+    !info.stale_forbidden
+        && request.min_fresh.is_none()
+        && request.max_stale.is_some_and(|limit| staleness <= limit)
 }
 
 /// Whether the copy may be served in place of a failure. The request's wish for a newer answer (`no-cache`,
@@ -64,8 +77,10 @@ pub fn may_serve_stale(
         CopyKind::LastGood => info.stored,
     };
     let past_freshness = now.duration_since(since).unwrap_or(Duration::ZERO);
-    let window = info.stale_window.filter(|_| policy.mode == Mode::Standard).unwrap_or(policy.stale_for);
-    (!info.stale_forbidden && past_freshness <= window).then_some(Stale { age, past_freshness })
+    let is_standard = policy.mode == Mode::Standard;
+    let window = info.stale_window.filter(|_| is_standard).unwrap_or(policy.stale_for);
+    let asked = request.stale_if_error.filter(|_| is_standard).unwrap_or(Duration::ZERO);
+    (!info.stale_forbidden && past_freshness <= window.max(asked)).then_some(Stale { age, past_freshness })
 }
 
 fn may_read(info: &CopyInfo, request: &RequestFacts, policy: &CachePolicy) -> bool {
@@ -142,6 +157,33 @@ mod tests {
         assert!(!fresh("no-store", 1));
         assert!(!fresh("max-age=nonsense", 1));
         assert!(!may_serve_fresh(&meta, &policy(), &request(&[("pragma", "no-cache")]), after(1)));
+    }
+
+    /// RFC 9111 section 5.2.1.2.
+    #[test]
+    fn section_5_2_1_2_max_stale_is_heeded() {
+        let serve = |held: &str, asked: &str, seconds| {
+            let meta = copy(&policy(), held);
+            may_serve_fresh(&meta, &policy(), &request(&[("cache-control", asked)]), after(seconds))
+        };
+        assert!(serve("max-age=60", "max-stale", 100_000));
+        assert!(serve("max-age=60", "max-stale=10", 70) && !serve("max-age=60", "max-stale=10", 71));
+        assert!(!serve("max-age=60", "max-stale=10, max-age=65", 70));
+        assert!(!serve("max-age=60", "max-stale, no-cache", 70));
+        for control in ["max-age=60, must-revalidate", "s-maxage=60", "no-cache, max-age=60"] {
+            assert!(!serve(control, "max-stale", 70), "{control}");
+        }
+    }
+
+    /// RFC 5861 section 4: the request may take what is older, but not what must be asked about.
+    #[test]
+    fn rfc_5861_section_4_the_request_may_widen_the_window() {
+        let serve = |held: &str, seconds| {
+            let request = request(&[("cache-control", "stale-if-error=100")]);
+            may_serve_stale(&copy(&policy(), held), &policy(), &request, REFUSED, after(seconds)).is_some()
+        };
+        assert!(serve("max-age=60, stale-if-error=5", 160) && !serve("max-age=60, stale-if-error=5", 161));
+        assert!(!serve("max-age=60, must-revalidate", 70));
     }
 
     #[test]

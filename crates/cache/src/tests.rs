@@ -6,7 +6,7 @@ use goodgate_failure::{Word, Words};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora_http::ResponseHeader;
 
-use crate::{CachePolicy, Mode, RequestFacts};
+use crate::{CachePolicy, KeyPolicy, Mode, RequestFacts};
 
 pub(crate) fn policy() -> CachePolicy {
     CachePolicy {
@@ -16,6 +16,8 @@ pub(crate) fn policy() -> CachePolicy {
         use_stale: Words::of(&[Word::Error, Word::Timeout]),
         stale_for: Duration::from_hours(1),
         ttl: Vec::new(),
+        heuristic: None,
+        key: KeyPolicy::default(),
         cookies_ignored: Vec::new(),
         serve_anonymous: false,
         bypass_headers: Vec::new(),

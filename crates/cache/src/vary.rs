@@ -40,12 +40,13 @@ pub(crate) fn fields(response: &HeaderMap) -> BTreeSet<String> {
         .collect()
 }
 
-/// The request's value of a field: `-` if absent, else `=` and its lines.
+/// The request's value of a field: `-` if absent, else `=` and its lines, joined as RFC 9110 section 5.3 allows.
 fn value(name: &str, request: &HeaderMap) -> Vec<u8> {
     let lines = request.get_all(name);
     if lines.iter().next().is_none() {
         return b"-".to_vec();
     }
+    let separator: &[u8] = if is_list(name) || name == header::ACCEPT_ENCODING { b"," } else { b", " };
     let elements: Vec<Vec<u8>> = if name == header::ACCEPT_ENCODING {
         let elements: BTreeSet<_> = lines.iter().flat_map(Elements::of).map(compact_lower).collect();
         elements.into_iter().collect()
@@ -54,7 +55,7 @@ fn value(name: &str, request: &HeaderMap) -> Vec<u8> {
     } else {
         lines.iter().map(|line| line.as_bytes().trim_ascii().to_vec()).collect()
     };
-    [b"=".to_vec(), elements.join(b",".as_slice())].concat()
+    [b"=".to_vec(), elements.join(separator)].concat()
 }
 
 /// Fields that are lists of case-insensitive elements in which white space means nothing.

@@ -144,16 +144,10 @@ pub const BUDGET_PERCENT: u8 = 20;
 
 /// `routes[].cache.mode`.
 pub const MODE: Mode = Mode::Standard;
-/// `routes[].cache.use_stale`; in fallback mode the same without `updating`.
-pub const USE_STALE: &[Word] = &[
-    Word::Error,
-    Word::Timeout,
-    Word::InvalidHeader,
-    Word::Updating,
-    Word::Http502,
-    Word::Http503,
-    Word::Http504,
-];
+/// `routes[].cache.use_stale`. Not `updating`: while the backend answers an old copy is served only as the response
+/// allows itself (RFC 9111 section 4.2.4).
+pub const USE_STALE: &[Word] =
+    &[Word::Error, Word::Timeout, Word::InvalidHeader, Word::Http502, Word::Http503, Word::Http504];
 /// `routes[].cache.stale_for`.
 pub const STALE_FOR: Duration = Duration::from_hours(24);
 /// `routes[].cache.status_header`.

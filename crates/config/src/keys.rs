@@ -154,13 +154,19 @@ pub(crate) const CACHE: Keys = Keys {
         "use_stale",
         "stale_for",
         "ttl",
+        "heuristic",
+        "key",
         "cookies",
         "bypass",
         "purge",
         "status_header",
     ],
-    later: &["key"],
+    later: &[],
 };
+
+pub(crate) const KEY: Keys = Keys { built: &["query", "headers", "cookies"], later: &[] };
+
+pub(crate) const QUERY: Keys = Keys { built: &["only", "without"], later: &[] };
 
 pub(crate) const COOKIES: Keys = Keys { built: &["ignore", "serve_anonymous"], later: &[] };
 
@@ -175,7 +181,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 36] = [
+pub(crate) const ALL: [(&str, &Keys); 38] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -206,6 +212,8 @@ pub(crate) const ALL: [(&str, &Keys); 36] = [
     ("routes[].retry", &RETRY),
     ("routes[].errors", &ERRORS),
     ("routes[].cache", &CACHE),
+    ("routes[].cache.key", &KEY),
+    ("routes[].cache.key.query", &QUERY),
     ("routes[].cache.cookies", &COOKIES),
     ("routes[].cache.bypass", &BYPASS),
     ("routes[].cache.purge", &PURGE),
@@ -339,6 +347,10 @@ mod tests {
             ("routes[].cache.store", STORE.to_owned()),
             ("routes[].cache.use_stale", words(USE_STALE)),
             ("routes[].cache.stale_for", time(STALE_FOR)),
+            ("routes[].cache.heuristic", "off".to_owned()),
+            ("routes[].cache.key.query", "all".to_owned()),
+            ("routes[].cache.key.headers", "[]".to_owned()),
+            ("routes[].cache.key.cookies", "[]".to_owned()),
             ("routes[].cache.status_header", STATUS_HEADER.to_string()),
         ]
     }

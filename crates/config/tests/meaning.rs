@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use goodgate_cache::{CookiePattern, Mode};
+use goodgate_cache::{Mode, NamePattern};
 use goodgate_config::{
     AccessLog, Action, Config, FieldValue, HostPattern, LogFormat, LogMask, LogTarget, Maintenance, Problems,
     RateLimit, RouteSpec, Tracing, load, parse,
@@ -108,7 +108,7 @@ routes:
     assert_eq!(cache.ttl, [(200, Duration::from_mins(10)), (404, Duration::ZERO)]);
     assert_eq!(
         cache.cookies_ignored,
-        [CookiePattern::Prefix("_ga".to_owned()), CookiePattern::Exact("id".to_owned())]
+        [NamePattern::Prefix("_ga".to_owned()), NamePattern::Exact("id".to_owned())]
     );
     assert_eq!(cache.bypass_headers, ["x-preview"]);
     assert_eq!(config.stores[0].object_bytes_max, 1 << 20);

@@ -738,7 +738,7 @@ routes:
   - { upstream: app, cache: on }
   - upstream: app
     match: { path: /a }
-    cache: { mode: fallback, use_stale: [error, updating], ttl: { 2xx: 1m, 404: 60, 100: 1s }, key: {} }
+    cache: { mode: fallback, use_stale: [error, updating], ttl: { 2xx: 1m, 404: 60, 100: 1s }, key: { query: some } }
   - upstream: app
     match: { path: /b }
     cache: { last_good: 'yes', cookies: { ignore: ['a=b'] }, bypass: { headers: ['x y'] }, stale_for: 2y }
@@ -748,7 +748,7 @@ c.yaml:6:49: routes[1].cache.use_stale[1]: `updating` has no meaning in `mode: f
 c.yaml:6:67: routes[1].cache.ttl.2xx: the key is no status; allowed: a status from 200 to 599
 c.yaml:6:81: routes[1].cache.ttl.404: found 60; allowed: a duration with a unit, like `60s`
 c.yaml:6:85: routes[1].cache.ttl.100: the key is no status; allowed: a status from 200 to 599
-c.yaml:6:96: routes[1].cache.key: not supported by this build yet
+c.yaml:6:103: routes[1].cache.key.query: found "some"; allowed: all, none, sorted
 c.yaml:9:25: routes[2].cache.last_good: found "yes"; allowed: true, false
 c.yaml:9:52: routes[2].cache.cookies.ignore[0]: found "a=b"; allowed: a cookie's name, or how names begin, like `_ga*`
 c.yaml:9:82: routes[2].cache.bypass.headers[0]: found "x y"; allowed: a header's name, like `x-preview`

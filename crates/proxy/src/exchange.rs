@@ -184,7 +184,7 @@ pub(crate) fn response_body(context: &mut Context, body: Option<&Bytes>, is_end:
 }
 
 /// A response header has come: is it an answer, and one to pass on?
-pub(crate) fn response_header(
+pub(crate) async fn response_header(
     session: &mut Session,
     response: &mut ResponseHeader,
     context: &mut Context,
@@ -192,7 +192,7 @@ pub(crate) fn response_header(
     let is_upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
     if response.status.is_informational() && !is_upgrade {
         forward::response(response)?;
-        return interim(session, context);
+        return interim(session, response, context).await;
     }
     context.disarm();
     let Some(route) = context.route.clone() else {
@@ -214,6 +214,8 @@ pub(crate) fn response_header(
         limit_idle(session, context, &route, is_upgrade);
     }
     forward::response(response)?;
+    copies::invalidate(context, session, response);
+    copies::compare_head(context, session, response);
     copies::note_confirmation(context, session, response);
     copies::keep_last_good(context, session, response);
     Ok(())
@@ -235,15 +237,22 @@ fn limit_idle(session: &mut Session, context: &mut Context, route: &Route, is_tu
     }
 }
 
-/// An interim response goes on to the client, unless there is no end of them.
-fn interim(session: &Session, context: &mut Context) -> Result<()> {
+/// An interim response goes on to the client, unless there is no end of them. Where an answer is stored Pingora loses
+/// those that come together with it, so they are written here, and Pingora then passes over them.
+async fn interim(session: &mut Session, response: &ResponseHeader, context: &mut Context) -> Result<()> {
     // To Pingora it is an answer before the end of the request, and closes the connection.
     context.kept_for = context.kept_for.or(session.as_downstream().get_keepalive());
-    if context.attempting.interim() <= INTERIM_MAX {
-        return Ok(());
+    if context.attempting.interim() > INTERIM_MAX {
+        context.disarm();
+        return Err(settled(failed(session, context, Cause::HttpProtocolError)));
     }
-    context.disarm();
-    Err(settled(failed(session, context, Cause::HttpProtocolError)))
+    if session.cache.enabled() && response.status != StatusCode::CONTINUE && !context.is_background() {
+        let client = session.as_downstream_mut();
+        client.set_ignore_info_resp(false);
+        client.write_response_header(Box::new(response.clone())).await.map_err(Error::into_down)?;
+        client.set_ignore_info_resp(true);
+    }
+    Ok(())
 }
 
 /// Takes note of how long the backend keeps an idle connection, if it says so.

@@ -15,6 +15,7 @@ use crate::classify::refused_body;
 use crate::context::Context;
 use crate::copies;
 use crate::forward;
+use crate::kept_date;
 use crate::rules;
 use crate::snapshot::Live;
 
@@ -37,7 +38,10 @@ pub(crate) fn dress(
     if let Some(status) = copies::status_header(session, context) {
         response.insert_header("Cache-Status", status)?;
     }
-    rules::to_client(response, session.req_header(), context)
+    copies::give_back_withheld(response, context)?;
+    rules::to_client(response, session.req_header(), context)?;
+    kept_date::keep(session, response);
+    Ok(())
 }
 
 /// Counts and logs the request.
@@ -52,7 +56,6 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     if context.is_background() {
         return;
     }
-    copies::invalidate(context, session);
     let written = session.response_written().filter(|_| has_answered(session));
     let status = written.map_or(499, |response| response.status.as_u16());
     settle(session, context, error);

@@ -7,6 +7,7 @@ use goodgate_upstream::{Backend, HostHeader};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
 use ipnet::IpNet;
+use pingora_core::protocols::http::date::get_cached_date;
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
@@ -153,6 +154,10 @@ pub(crate) fn response(response: &mut ResponseHeader) -> Result<()> {
     if response.version != Version::HTTP_11 {
         response.set_version(Version::HTTP_11);
     }
+    if !response.status.is_informational() && !response.headers.contains_key(header::DATE) {
+        // RFC 9110 section 6.6.1: who has a clock adds the time when it came.
+        response.insert_header(header::DATE, get_cached_date())?;
+    }
     Ok(())
 }
 
@@ -275,6 +280,7 @@ mod tests {
             answer.append_header(name, value).unwrap();
         }
         response(&mut answer).unwrap();
+        answer.remove_header(&header::DATE).unwrap();
         assert_eq!(answer.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
     }
 }

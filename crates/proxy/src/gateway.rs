@@ -119,6 +119,15 @@ impl ProxyHttp for Gateway {
         Ok(copies::judge_hit(session, context, meta, is_fresh))
     }
 
+    fn cache_not_modified_filter(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        _context: &mut Box<Context>,
+    ) -> Result<bool> {
+        Ok(copies::is_not_modified(session, response))
+    }
+
     fn cache_miss(&self, session: &mut Session, context: &mut Box<Context>) {
         if copies::fills_on_miss(context) {
             session.cache.cache_miss();
@@ -204,7 +213,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         context: &mut Box<Context>,
     ) -> Result<()> {
-        exchange::response_header(session, response, context)
+        exchange::response_header(session, response, context).await
     }
 
     fn upstream_response_body_filter(

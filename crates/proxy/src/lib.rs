@@ -26,6 +26,7 @@ mod hops;
 mod http2;
 mod hygiene;
 mod kept;
+mod kept_date;
 mod listener;
 mod own;
 mod pace;

@@ -16,6 +16,7 @@ use goodgate_telemetry::{
     AccessLog, Format, LogPolicy, Mask, Metrics, Ring, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
 };
 use goodgate_upstream::{HostHeader, Timeouts, TlsPolicy, Upstream, UpstreamSpec};
+use http::Method;
 use ipnet::IpNet;
 
 use crate::gate::{Gate, Verifier};
@@ -132,7 +133,9 @@ impl Live {
 
     /// Purges copies, of one store or all, at once; the names of the stores where it was done.
     pub fn purge(&self, store: Option<&str>, scopes: &[PurgeScope], mode: PurgeMode) -> Vec<&'static str> {
-        self.stores.purge(store, scopes, mode)
+        let snapshot = self.snapshot();
+        let scopes: Vec<_> = scopes.iter().map(|scope| snapshot.counted(scope)).collect();
+        self.stores.purge(store, &scopes, mode)
     }
 
     /// What each store holds.
@@ -205,6 +208,18 @@ impl Snapshot {
     /// Its upstreams, in the order of the configuration.
     pub fn upstreams(&self) -> &[Arc<Upstream>] {
         &self.upstreams
+    }
+
+    /// The scope as the route's key has it: of an address only what counts.
+    fn counted(&self, scope: &PurgeScope) -> PurgeScope {
+        let PurgeScope::Url { host, target } = scope else {
+            return scope.clone();
+        };
+        let path = target.split('?').next().unwrap_or_default();
+        let route = self.router.find(host, path, &Method::GET);
+        let cache = route.and_then(|route| route.cache.as_ref());
+        let target = cache.map_or_else(|| target.clone(), |(policy, _)| policy.key.target(target));
+        PurgeScope::Url { host: host.clone(), target }
     }
 
     fn upstream_names(&self) -> impl Iterator<Item = &str> {

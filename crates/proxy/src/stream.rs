@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::grant::Grant;
+use crate::kept_date::KeptDate;
 use crate::pace::Pace;
 use crate::socket::{Socket, linger};
 
@@ -50,6 +51,7 @@ pub(crate) struct ClientStream {
     ahead: BytesMut,
     grant: Grant,
     out: BytesMut,
+    kept_date: KeptDate,
     lingers: bool,
     /// The request asks for another protocol: no other request comes behind it, whatever becomes of that.
     asks_to_switch: bool,
@@ -69,6 +71,7 @@ impl ClientStream {
             ahead: BytesMut::new(),
             grant: Grant::Bytes(0),
             out: BytesMut::new(),
+            kept_date: KeptDate::default(),
             lingers: false,
             asks_to_switch: false,
             switched: AtomicBool::new(false),
@@ -144,6 +147,11 @@ impl ClientStream {
     /// The backend has agreed: from now on all bytes are handed on.
     pub(crate) fn switch(&self) {
         self.switched.store(true, Ordering::Relaxed);
+    }
+
+    /// The date of the next head.
+    pub(crate) fn kept_date(&self) -> &KeptDate {
+        &self.kept_date
     }
 
     /// Whether the request under way asks for another protocol.
@@ -311,7 +319,9 @@ impl AsyncWrite for ClientStream {
             if this.out.capacity() == 0 {
                 this.out.reserve(WRITE_BYTES);
             }
+            let gathered = this.out.len();
             this.out.extend_from_slice(data);
+            this.kept_date.put_into(this.out.get_mut(gathered..).unwrap_or_default());
             return Poll::Ready(Ok(data.len()));
         }
         let gathered = this.out.len();

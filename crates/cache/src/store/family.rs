@@ -60,10 +60,6 @@ impl Family {
         self.slots.iter().find(|slot| slot.variance == variance)
     }
 
-    pub(super) fn slot_mut(&mut self, variance: Option<HashBinary>) -> Option<&mut Slot> {
-        self.slots.iter_mut().find(|slot| slot.variance == variance)
-    }
-
     pub(super) fn slots_mut(&mut self) -> &mut [Slot] {
         &mut self.slots
     }
@@ -145,6 +141,12 @@ impl Family {
     pub(super) fn purge(&mut self) -> Vec<Slot> {
         self.fills.iter().for_each(|fill| fill.forbid_storing());
         std::mem::take(&mut self.slots)
+    }
+
+    /// Keeps the copies for the case of failure alone, and the fills in progress from being stored or joined.
+    pub(super) fn outdate(&mut self) {
+        self.fills.iter().for_each(|fill| fill.forbid_storing());
+        self.slots.iter().for_each(|slot| slot.object.outlive());
     }
 
     pub(super) fn add_fill(&mut self, fill: Arc<Fill>) {

@@ -157,6 +157,33 @@ impl Store {
         self.expire_family(&key.bin())
     }
 
+    /// Puts every copy under the key out of date (RFC 9111 section 4.4): from now on they are only for the case of
+    /// failure. A fill in progress will not be stored. Says whether there was a copy.
+    pub fn invalidate(&self, key: &Key) -> bool {
+        self.shard(&key.bin()).write().invalidate(&key.bin(), SystemTime::now())
+    }
+
+    /// Gives a copy the header and times of a newer answer that has confirmed it; `false` if it is there no more.
+    pub fn renew_copy(&self, key: &Key, copy: &StoredCopy, mut meta: CacheMeta) -> bool {
+        copy.mark(&mut meta);
+        self.renew(key.into(), meta)
+    }
+
+    /// Makes one copy stale and leaves it for the case of failure.
+    pub fn expire_copy(&self, key: &Key, copy: &StoredCopy) {
+        let expired = meta::expired(copy.meta(), SystemTime::now());
+        if self.renew(key.into(), expired)
+            && let Some(family) = self.shard(&key.bin()).read().family(key.into())
+        {
+            family.slots().iter().filter(|slot| copy.is(&slot.object)).for_each(|slot| slot.object.outlive());
+        }
+    }
+
+    /// Whether there is any copy under the key, for whatever request.
+    pub fn has(&self, key: &Key) -> bool {
+        self.shard(&key.bin()).read().family(key.into()).is_some_and(|family| family.primary().is_some())
+    }
+
     fn shard(&self, bin: &HashBinary) -> &RwLock<Shard> {
         let at = usize::from(bin[0]) % SHARDS;
         #[expect(clippy::indexing_slicing, reason = "there are SHARDS shards, and the index is below that")]

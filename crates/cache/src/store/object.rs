@@ -168,6 +168,22 @@ impl StoredCopy {
         self.0.body.len
     }
 
+    /// Gives meta data the identity and the variance of this copy.
+    pub(super) fn mark(&self, meta: &mut CacheMeta) {
+        if let Some(id) = self.0.id() {
+            meta.extensions_mut().insert(id);
+        }
+        match self.0.meta.variance() {
+            Some(variance) => meta.set_variance(variance),
+            None => meta.remove_variance(),
+        }
+    }
+
+    /// Whether that is the same copy, perhaps with newer meta data.
+    pub(super) fn is(&self, object: &Object) -> bool {
+        self.0.id().is_some() && self.0.id() == object.id()
+    }
+
     /// Notes that asking for a newer answer failed.
     pub fn refresh_failed(&self, cause: Cause, now: Instant) {
         *self.0.failure.lock() = Some(Failure { cause, at: now });

@@ -179,12 +179,21 @@ impl Shard {
         self.drop_slots(slots)
     }
 
-    /// Gives a standard copy new meta data if it is still the one with this identity. `weigh` is asked for the
-    /// weight that it then has, and may refuse.
+    /// Drops what is in the way of a newer answer: copies become stale and are only for the case of failure, and
+    /// fills in progress will not be stored.
+    pub(super) fn invalidate(&mut self, bin: &HashBinary, now: SystemTime) -> bool {
+        let is_found = self.expire(bin, now);
+        if let Some(family) = self.families.get_mut(bin) {
+            family.outdate();
+        }
+        is_found
+    }
+
+    /// Gives a standard copy new meta data if it is still the one with this identity. `weight` is asked for the
+    /// weight that it then has.
     pub(super) fn update_meta(
         &mut self,
         key: KeyRef<'_>,
-        variance: Option<HashBinary>,
         meta: CacheMeta,
         weight: impl FnOnce(&Object) -> u64,
     ) -> bool {
@@ -193,9 +202,8 @@ impl Shard {
         else {
             return false;
         };
-        let is_the_one =
-            |slot: &&mut Slot| slot.object.is_standard() && slot.object.id() == id && id.is_some();
-        let Some(slot) = family.slot_mut(variance).filter(is_the_one) else {
+        let is_the_one = |slot: &&mut Slot| slot.object.is_standard() && slot.object.id() == id;
+        let Some(slot) = family.slots_mut().iter_mut().find(is_the_one).filter(|_| id.is_some()) else {
             return false;
         };
         let weight = weight(&slot.object);

@@ -44,6 +44,23 @@ impl Store {
         self.shard(bin).write().expire(bin, SystemTime::now())
     }
 
+    /// Gives the copy that the meta data belongs to this one; `false` if it is there no more.
+    pub(super) fn renew(&self, key: KeyRef<'_>, meta: CacheMeta) -> bool {
+        let kept = meta::without_age(meta);
+        let base = base_weight(key.bytes, kept.response_header());
+        if !self.reserve(base) {
+            return false;
+        }
+        let mut replaced = None;
+        let is_updated = self.shard(&key.bin).write().update_meta(key, kept, |object| {
+            let former = base_weight(key.bytes, object.meta.response_header());
+            replaced = Some(former);
+            object.weight - former + base
+        });
+        self.budget.give_back(replaced.unwrap_or(base));
+        is_updated
+    }
+
     /// A fresh copy, else the fill that will bring one, else the stale copy.
     fn look_up(&self, key: &CacheKey) -> Option<(CacheMeta, HitHandler)> {
         let slot = key.variance_bin();
@@ -148,21 +165,7 @@ impl Storage for Store {
         meta: &CacheMeta,
         _trace: &SpanHandle,
     ) -> Result<bool> {
-        let slot = key.variance_bin();
-        let key = key_ref(key);
-        let kept = meta::without_age(meta::duplicate(meta));
-        let base = base_weight(key.bytes, kept.response_header());
-        if !self.reserve(base) {
-            return Ok(false);
-        }
-        let mut replaced = None;
-        let is_updated = self.shard(&key.bin).write().update_meta(key, slot, kept, |object| {
-            let former = base_weight(key.bytes, object.meta.response_header());
-            replaced = Some(former);
-            object.weight - former + base
-        });
-        self.budget.give_back(replaced.unwrap_or(base));
-        Ok(is_updated)
+        Ok(self.renew(key_ref(key), meta::duplicate(meta)))
     }
 
     fn support_streaming_partial_write(&self) -> bool {

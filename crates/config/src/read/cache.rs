@@ -3,17 +3,17 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use goodgate_cache::{CachePolicy, CookiePattern, Mode, StoreSpec};
+use goodgate_cache::{CachePolicy, KeyPolicy, Mode, NamePattern, Query, StoreSpec};
 use goodgate_failure::{Word, Words};
 use http::HeaderName;
 
 use super::check_name;
 use super::server::networks;
 use crate::kind::{
-    boolean, duration, failure_word, not_among, one_of, size, stale_word, text, text_as, wrong,
+    boolean, duration, failure_word, not_among, one_of, percent, size, stale_word, text, text_as, wrong,
 };
 use crate::quantity::parse_status;
-use crate::tree::Kind;
+use crate::tree::{Kind, Node};
 use crate::view::{Map, View};
 use crate::{defaults, keys};
 
@@ -102,6 +102,8 @@ fn policy_of(map: &Map<'_>, mode: Mode, stores: &[&str]) -> Option<CachePolicy> 
         use_stale: use_stale(map, mode),
         stale_for: map.read("stale_for", duration(AGE)).unwrap_or(defaults::STALE_FOR),
         ttl: map.get("ttl").map(|view| ttl(&view)).unwrap_or_default(),
+        heuristic: map.read("heuristic", heuristic).flatten(),
+        key: key(map),
         cookies_ignored: cookies_ignored.unwrap_or_default(),
         serve_anonymous: cookies.read("serve_anonymous", boolean).unwrap_or_default(),
         bypass_headers: bypass_headers.unwrap_or_default(),
@@ -130,11 +132,51 @@ fn store_index(map: &Map<'_>, stores: &[&str]) -> Option<usize> {
     })
 }
 
+/// `off`, or a share.
+fn heuristic(node: &Node) -> Result<Option<u8>, String> {
+    let allowed = || wrong(node, "off, or a share from 1% to 100%");
+    if text(node).is_ok_and(|text| text == "off") {
+        return Ok(None);
+    }
+    percent(node).ok().filter(|share| *share > 0).map(Some).ok_or_else(allowed)
+}
+
+fn key(map: &Map<'_>) -> KeyPolicy {
+    let map = map.section("key", &keys::KEY);
+    let headers = map.get("headers").and_then(|view| view.list_of(text_as(header)));
+    let cookies = map.get("cookies").and_then(|view| view.list_of(text_as(whole_cookie)));
+    KeyPolicy {
+        query: map.get("query").and_then(|view| query(&view)).unwrap_or_default(),
+        headers: headers.unwrap_or_default(),
+        cookies: cookies.unwrap_or_default(),
+    }
+}
+
+/// How a whole query is said in one word.
+type WholeQuery = fn() -> Query;
+const QUERIES: [(&str, WholeQuery); 3] =
+    [("all", || Query::All), ("none", || Query::None), ("sorted", || Query::Sorted)];
+
+fn query(view: &View<'_>) -> Option<Query> {
+    if !matches!(view.node().kind, Kind::Map(_)) {
+        return Some(view.read(one_of(&QUERIES))?());
+    }
+    let map = view.map(&keys::QUERY)?;
+    let names = |key| map.get(key).and_then(|view| view.list_of(text_as(parameter)));
+    match (map.has("only"), map.has("without")) {
+        (true, false) => Some(Query::Only(names("only")?)),
+        (false, true) => Some(Query::Without(names("without")?)),
+        _ => {
+            view.problem("has one of `only` and `without`");
+            None
+        }
+    }
+}
+
 /// In fallback mode every copy is only for failures, and `updating` is none.
 fn use_stale(map: &Map<'_>, mode: Mode) -> Words {
     let Some(view) = map.get("use_stale") else {
-        let is_kept = |word: &Word| mode == Mode::Standard || *word != Word::Updating;
-        return defaults::USE_STALE.iter().copied().filter(is_kept).collect();
+        return defaults::USE_STALE.iter().copied().collect();
     };
     let words = match mode {
         Mode::Standard => view.list_of(stale_word),
@@ -160,12 +202,29 @@ fn ttl(view: &View<'_>) -> Vec<(u16, Duration)> {
     map.each().filter_map(entry).collect()
 }
 
-fn cookie(text: &str) -> Result<CookiePattern, String> {
+fn parameter(text: &str) -> Result<NamePattern, String> {
+    let name = text.strip_suffix('*').unwrap_or(text);
+    let is_good = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    if is_good && !text.is_empty() {
+        Ok(NamePattern::parse(text))
+    } else {
+        Err("the name of a parameter, or how names begin, like `utm_*`".to_owned())
+    }
+}
+
+fn whole_cookie(text: &str) -> Result<String, String> {
+    match cookie(text) {
+        Ok(NamePattern::Exact(name)) if !name.is_empty() => Ok(name),
+        _ => Err("a cookie's name, like `lang`".to_owned()),
+    }
+}
+
+fn cookie(text: &str) -> Result<NamePattern, String> {
     // The characters of a token, RFC 6265 section 4.1.1; `*` only as the wildcard at the end.
     let name = text.strip_suffix('*').unwrap_or(text);
     let is_good = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte));
     if is_good {
-        Ok(CookiePattern::parse(text))
+        Ok(NamePattern::parse(text))
     } else {
         Err("a cookie's name, or how names begin, like `_ga*`".to_owned())
     }

@@ -1,18 +1,20 @@
 //! Writing a copy as the answer.
 
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use goodgate_cache::{Stale, StoredCopy};
+use bytes::Bytes;
+use goodgate_cache::{Part, Stale, StoredCopy, is_not_modified, part};
 use goodgate_telemetry::{By, CacheResult, Origin};
 use http::{HeaderValue, Method, StatusCode, header};
-use pingora_core::protocols::http::conditional_filter::{not_modified_filter, to_304};
+use pingora_core::protocols::http::conditional_filter::to_304;
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::Rescue;
 use crate::context::Context;
-use crate::rules;
+use crate::{kept_date, rules};
 
 /// Writes a fresh copy.
 pub(super) async fn serve_fresh(
@@ -21,9 +23,8 @@ pub(super) async fn serve_fresh(
     copy: &StoredCopy,
 ) -> Result<()> {
     let age = copy.meta().age();
-    let left = copy.meta().fresh_until().duration_since(SystemTime::now()).unwrap_or_default();
     note(context, CacheResult::Hit, age);
-    let status = says_status(context).then(|| format!("goodgate; hit; ttl={}", left.as_secs()));
+    let status = says_status(context).then(|| format!("goodgate; hit; ttl={}", seconds_left(copy)));
     write(session, context, copy, age, status).await
 }
 
@@ -53,6 +54,13 @@ pub(crate) async fn serve(session: &mut Session, context: &mut Context) -> Resul
     write(session, context, &copy, stale.age, status).await
 }
 
+/// Below zero once it is stale, as a request may take it.
+fn seconds_left(copy: &StoredCopy) -> i64 {
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let left = copy.meta().fresh_until().duration_since(SystemTime::now());
+    left.map_or_else(|past| -seconds(past.duration()), seconds)
+}
+
 /// RFC 9211, with why the copy is old.
 fn stale_status(stale: Stale, why: &str) -> String {
     let left = 0 - i64::try_from(stale.past_freshness.as_secs()).unwrap_or(i64::MAX);
@@ -71,6 +79,15 @@ fn says_status(context: &Context) -> bool {
     cache.is_some_and(|(policy, _)| policy.status_header)
 }
 
+/// What of the copy's body the request is for.
+pub(super) fn wanted_part(session: &Session, copy: &StoredCopy, now: SystemTime) -> Part {
+    let request = session.req_header();
+    if request.method != Method::GET {
+        return Part::Whole;
+    }
+    part(&request.headers, copy.meta().response_header(), copy.body_len(), now)
+}
+
 async fn write(
     session: &mut Session,
     context: &Context,
@@ -79,23 +96,67 @@ async fn write(
     status: Option<String>,
 ) -> Result<()> {
     let mut response = Box::new(copy.meta().response_header_copy());
-    let not_modified =
-        response.status == StatusCode::OK && not_modified_filter(session.req_header(), &response);
-    if not_modified {
-        to_304(&mut response);
-    } else if response.status != StatusCode::NO_CONTENT {
-        response.insert_header(header::CONTENT_LENGTH, copy.body_len())?;
-    }
+    let now = SystemTime::now();
+    let not_modified = is_not_modified(&session.req_header().headers, &response, now);
+    let part = if not_modified { Part::Whole } else { wanted_part(session, copy, now) };
+    let bytes = frame(&mut response, copy, not_modified, part)?;
     dress(&mut response, context, age, status)?;
     rules::to_client(&mut response, session.req_header(), context)?;
-    let no_body = session.req_header().method == Method::HEAD || not_modified || copy.body_len() == 0;
+    kept_date::keep(session, &response);
+    let no_body = session.req_header().method == Method::HEAD || bytes.is_empty();
     session.write_response_header(response, no_body).await?;
     if no_body {
         return session.as_downstream_mut().finish_body().await;
     }
-    let last = copy.body().len().saturating_sub(1);
-    for (at, chunk) in copy.body().iter().enumerate() {
-        session.write_response_body(Some(chunk.clone()), at == last).await?;
+    write_bytes(session, copy.body(), bytes).await
+}
+
+/// Gives the header the status and length of what is sent of the copy, and says which bytes those are.
+fn frame(
+    response: &mut ResponseHeader,
+    copy: &StoredCopy,
+    not_modified: bool,
+    part: Part,
+) -> Result<Range<usize>> {
+    let whole = copy.body_len();
+    let bytes = match part {
+        _ if not_modified => {
+            to_304(response);
+            return Ok(0..0);
+        }
+        Part::Beyond => {
+            response.set_status(StatusCode::RANGE_NOT_SATISFIABLE)?;
+            response.insert_header(header::CONTENT_RANGE, format!("bytes */{whole}"))?;
+            for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ETAG, header::LAST_MODIFIED]
+            {
+                response.remove_header(&name);
+            }
+            0..0
+        }
+        Part::One(bytes) => {
+            response.set_status(StatusCode::PARTIAL_CONTENT)?;
+            let last = bytes.end.saturating_sub(1);
+            response.insert_header(header::CONTENT_RANGE, format!("bytes {}-{last}/{whole}", bytes.start))?;
+            bytes
+        }
+        Part::Whole | Part::Several => 0..whole,
+    };
+    if response.status != StatusCode::NO_CONTENT {
+        response.insert_header(header::CONTENT_LENGTH, bytes.len())?;
+    }
+    Ok(bytes)
+}
+
+/// Writes these bytes of a body that is in chunks.
+async fn write_bytes(session: &mut Session, chunks: &[Bytes], bytes: Range<usize>) -> Result<()> {
+    let mut start = 0;
+    for chunk in chunks {
+        let end = start + chunk.len();
+        if end > bytes.start && start < bytes.end {
+            let piece = chunk.slice(bytes.start.saturating_sub(start)..bytes.end.min(end) - start);
+            session.write_response_body(Some(piece), end >= bytes.end).await?;
+        }
+        start = end;
     }
     Ok(())
 }

@@ -2,15 +2,17 @@
 
 use std::time::{Instant, SystemTime};
 
-use goodgate_cache::{CopyInfo, CopyKind, Mode, StoredCopy, may_serve_fresh};
+use goodgate_cache::{CopyInfo, CopyKind, Mode, Part, StoredCopy, may_serve_fresh};
 use goodgate_failure::Cause;
 use goodgate_upstream::{Lease, Wish};
+use http::StatusCode;
 use pingora_cache::CachePhase;
 use pingora_error::Result;
 use pingora_proxy::subrequest::{BodyMode, Ctx as SubrequestContext};
 use pingora_proxy::{Session, SubrequestSpawner};
 
-use super::{Rescue, answer, choose_this, rescue, stored};
+use super::{Found, Rescue, answer, choose_this, rescue, stored};
+use crate::answer::{More, Notice, say};
 use crate::context::Context;
 use crate::route::Route;
 
@@ -21,18 +23,20 @@ pub(crate) async fn answer_early(session: &mut Session, context: &mut Context) -
         return Ok(false);
     }
     let Some(copy) = stored(session, context) else {
-        return Ok(false);
+        context.copying.found = beside(context);
+        return refuse_to_ask(session, context).await;
     };
-    if is_hit(context, &copy) {
+    if is_hit(session, context, &copy) {
         Box::pin(answer::serve_fresh(session, context, &copy)).await?;
         return Ok(true);
     }
+    context.copying.found = if is_fresh_standard(&copy) { Found::Fresh } else { Found::Old };
     let now = Instant::now();
     let Some(cause) = known_in_vain(context, &copy, now) else {
-        return Ok(false);
+        return refuse_to_ask(session, context).await;
     };
     if !choose_this(context, copy, cause) {
-        return Ok(false);
+        return refuse_to_ask(session, context).await;
     }
     if let Some(route) = &context.route
         && route.upstream.is_out()
@@ -50,7 +54,7 @@ pub(crate) async fn answer_late(session: &mut Session, context: &mut Context) ->
         return Ok(false);
     }
     match stored(session, context) {
-        Some(copy) if is_hit(context, &copy) => {
+        Some(copy) if is_hit(session, context, &copy) => {
             Box::pin(answer::serve_fresh(session, context, &copy)).await?;
             Ok(true)
         }
@@ -63,7 +67,7 @@ pub(crate) async fn answer_instead(session: &mut Session, context: &mut Context)
     let Some(copy) = stored(session, context) else {
         return Ok(false);
     };
-    if is_hit(context, &copy) {
+    if is_hit(session, context, &copy) {
         answer::serve_fresh(session, context, &copy).await?;
         return Ok(true);
     }
@@ -74,13 +78,44 @@ pub(crate) async fn answer_instead(session: &mut Session, context: &mut Context)
     Ok(true)
 }
 
-/// Whether the copy is fresh and the whole of it is wanted. Parts are left to Pingora.
-fn is_hit(context: &Context, copy: &StoredCopy) -> bool {
+/// Whether the copy answers without asking. Several parts at once are left to Pingora.
+fn is_hit(session: &Session, context: &Context, copy: &StoredCopy) -> bool {
     let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
     let (Some((policy, _)), Some((_, facts))) = (cache, &context.copying.request) else {
         return false;
     };
-    !facts.is_range && may_serve_fresh(copy.meta(), policy, facts, SystemTime::now())
+    let now = SystemTime::now();
+    may_serve_fresh(copy.meta(), policy, facts, now)
+        && (!copy.is_outlived() || copy.meta().is_fresh(now))
+        && !(facts.is_range && answer::wanted_part(session, copy, now) == Part::Several)
+}
+
+/// What there is under the address though not for this request.
+fn beside(context: &Context) -> Found {
+    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
+    let has_others = cache.zip(context.copying.request.as_ref()).is_some_and(|((policy, room), (key, _))| {
+        policy.mode == Mode::Standard && policy.status_header && room.store.has(key)
+    });
+    if has_others { Found::Others } else { Found::Nothing }
+}
+
+/// A request that wants an answer out of the store or none gets 504 (RFC 9111 section 5.2.1.7).
+async fn refuse_to_ask(session: &mut Session, context: &mut Context) -> Result<bool> {
+    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
+    let is_standard = cache.is_some_and(|(policy, _)| policy.mode == Mode::Standard);
+    let facts = context.copying.request.as_ref().map(|(_, facts)| facts);
+    if !is_standard || !facts.is_some_and(|facts| facts.only_if_cached) {
+        return Ok(false);
+    }
+    let notice = Notice {
+        status: StatusCode::GATEWAY_TIMEOUT.as_u16(),
+        cause: None,
+        details: "There is no copy that meets the request, and it wants nobody to be asked.",
+        page: None,
+        more: More::default(),
+    };
+    Box::pin(say(session, context, &notice)).await?;
+    Ok(true)
 }
 
 /// Why an attempt would be in vain, as far as that is known beforehand.

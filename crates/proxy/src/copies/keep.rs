@@ -2,14 +2,17 @@
 
 use std::time::SystemTime;
 
-use goodgate_cache::{Admission, Mode, admit, refresh_header};
-use http::{Method, StatusCode};
-use pingora_cache::{CachePhase, NoCacheReason, RespCacheable};
+use goodgate_cache::{Admission, Mode, StoredCopy, admit, is_deceptive, may_displace, refresh_header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
+use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{Copying, caching, key};
+use super::{Copying, caching};
 use crate::context::Context;
+
+const DECEPTIVE: &str = "the type of the answer is not that of its address";
 
 /// Fallback mode: decides about a final answer of a backend. In standard mode [`admit_standard`] does.
 pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response: &ResponseHeader) {
@@ -25,6 +28,10 @@ pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response:
     let Some((key, facts)) = &context.copying.request else {
         return;
     };
+    if is_deceptive(session.req_header().uri.path(), response) {
+        context.copying.refused = Some(DECEPTIVE);
+        return;
+    }
     match admit(policy, facts, response, SystemTime::now()) {
         Admission::Store(mut meta) | Admission::KeepLastGood(mut meta) => {
             context.copying.generation.stamp(&mut meta);
@@ -44,25 +51,6 @@ pub(crate) fn note_confirmation(context: &mut Context, session: &Session, respon
     }
 }
 
-/// After an unsafe request that went well, what was kept under its address is out of date (RFC 9111 section
-/// 4.4). It is left for the case of failure and for nothing else.
-pub(crate) fn invalidate(context: &Context, session: &Session) {
-    let request = session.req_header();
-    let went_well = session.response_written().is_some_and(|response| response.status.as_u16() < 400);
-    if request.method.is_safe() || !went_well {
-        return;
-    }
-    let Some((_, room)) = context.route.as_ref().and_then(|route| route.cache.as_ref()) else {
-        return;
-    };
-    let key = key(request, context.scheme());
-    if room.store.soft_purge(&key)
-        && let Some(copy) = room.store.find(&key, &request.headers)
-    {
-        copy.outlive();
-    }
-}
-
 /// Decides about the answer for Pingora's cache phases (standard mode).
 pub(crate) fn admit_standard(
     context: &mut Context,
@@ -79,22 +67,36 @@ pub(crate) fn admit_standard(
     let Some((key, facts)) = &context.copying.request else {
         return refuse;
     };
+    let now = SystemTime::now();
     let confirmed = context.copying.confirmation.take().map(|header| {
         let mut response = response.clone();
-        refresh_header(&mut response, &header);
+        refresh_header(&mut response, &header, now);
         response
     });
     let response = confirmed.as_ref().unwrap_or(response);
-    match admit(policy, facts, response, SystemTime::now()) {
+    let request = session.req_header();
+    let stored = room.store.find(key, &request.headers);
+    let may_displace =
+        |copy: &StoredCopy| may_displace(copy.meta().response_header().status, response.status);
+    if is_deceptive(request.uri.path(), response) {
+        context.copying.refused = Some(DECEPTIVE);
+        return refuse;
+    }
+    if !stored.as_ref().is_none_or(may_displace) {
+        context.copying.refused = Some("it would displace a good answer");
+        return refuse;
+    }
+    match admit(policy, facts, response, now) {
         Admission::Store(mut meta) if room.store.takes(key, response) => {
             context.copying.generation.stamp(&mut meta);
             context.copying.stored = true;
+            context.copying.withheld = withheld(response, &meta);
             RespCacheable::Cacheable(meta)
         }
         Admission::KeepLastGood(mut meta) => {
             context.copying.generation.stamp(&mut meta);
-            if session.req_header().method == Method::GET {
-                context.copying.writer = Some(room.store.write(key, &session.req_header().headers, meta));
+            if request.method == Method::GET {
+                context.copying.writer = Some(room.store.write(key, &request.headers, meta));
             }
             context.copying.refused = Some("it is kept only for the case of failure");
             refuse
@@ -103,13 +105,29 @@ pub(crate) fn admit_standard(
             context.copying.refused =
                 Some(if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" });
             if !response.status.is_server_error()
-                && let Some(copy) = room.store.find(key, &session.req_header().headers)
+                && let Some(copy) = stored
             {
                 copy.outlive();
             }
             refuse
         }
     }
+}
+
+/// What `no-cache` has named: the client who asked gets it, though Pingora sends the header of the copy.
+fn withheld(response: &ResponseHeader, meta: &CacheMeta) -> Vec<(HeaderName, HeaderValue)> {
+    let is_withheld = |name: &HeaderName| {
+        !meta.headers().contains_key(name) && *name != header::TRANSFER_ENCODING && *name != header::AGE
+    };
+    let fields = response.headers.iter().filter(|(name, _)| is_withheld(name));
+    fields.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Adds to the answer what its copy was denied.
+pub(crate) fn give_back_withheld(response: &mut ResponseHeader, context: &mut Context) -> Result<()> {
+    let mut withheld = std::mem::take(&mut context.copying.withheld);
+    withheld.retain(|(name, _)| !response.headers.contains_key(name));
+    withheld.into_iter().try_for_each(|(name, value)| response.append_header(name, value).map(drop))
 }
 
 impl Copying {

@@ -7,19 +7,24 @@
 //! two thirds of a hit through the phases.
 
 mod answer;
+mod changes;
 mod early;
 mod keep;
 mod phases;
 mod purge;
+mod status;
 mod survival;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use goodgate_cache::{CopyWriter, Generation, Key, Mode, RequestFacts, Stale, StoredCopy, may_serve_stale};
+use goodgate_cache::{
+    CopyWriter, Generation, Key, KeyPolicy, Mode, RequestFacts, Stale, StoredCopy, may_serve_stale,
+};
 use goodgate_failure::Cause;
 use goodgate_telemetry::By;
-use http::{HeaderMap, Method};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -28,12 +33,14 @@ use crate::forward;
 use crate::route::Route;
 
 pub(crate) use answer::serve;
+pub(crate) use changes::{compare_head, invalidate};
 pub(crate) use early::{answer_early, answer_instead, answer_late};
-pub(crate) use keep::{admit_standard, invalidate, keep_last_good, note_confirmation};
+pub(crate) use keep::{admit_standard, give_back_withheld, keep_last_good, note_confirmation};
 pub(crate) use phases::{
-    enable_standard, fills_on_miss, judge_hit, may_update_behind, must_not_wait, status_header,
+    enable_standard, fills_on_miss, is_not_modified, judge_hit, may_update_behind, must_not_wait,
 };
 pub(crate) use purge::answer_purge;
+pub(crate) use status::status_header;
 pub(crate) use survival::note_survival;
 
 /// What one request has to do with the cache.
@@ -51,10 +58,27 @@ pub(crate) struct Copying {
     writer: Option<CopyWriter>,
     /// The header of a 304 that confirmed a copy, until the copy has taken it over.
     confirmation: Option<HeaderMap>,
+    /// Fields of the answer that its copy must not have: they are for who asked.
+    withheld: Vec<(HeaderName, HeaderValue)>,
+    /// What the first look at the store has found.
+    found: Found,
     /// What became of the answer of the backend.
     pub(crate) stored: bool,
     /// Why it was not kept.
     pub(crate) refused: Option<&'static str>,
+}
+
+/// What the first look at the store has found, where it did not answer.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Found {
+    #[default]
+    Nothing,
+    /// Answers to other requests for the same address.
+    Others,
+    /// An old copy.
+    Old,
+    /// A fresh copy, but the request wants to know better.
+    Fresh,
 }
 
 /// A copy that answers in place of a failure.
@@ -88,14 +112,15 @@ pub(crate) fn begin(session: &Session, context: &mut Context) {
         return;
     }
     context.copying.generation = room.store.generation();
-    context.copying.request = Some((key(request, context.scheme()), facts));
+    let key = key(&policy.key, request, context.scheme(), &request.uri);
+    context.copying.request = Some((key, facts));
 }
 
-/// Under which a request's answer is kept: scheme, host and port, path and query.
-fn key(request: &RequestHeader, scheme: &str) -> Key {
-    let host = forward::asked_host(request).unwrap_or_default().to_ascii_lowercase();
-    let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    Key::new(scheme, &host, target.as_bytes())
+/// Under which a request's answer is kept, or what is at another address of the same host.
+fn key(policy: &KeyPolicy, request: &RequestHeader, scheme: &str, uri: &Uri) -> Key {
+    let host = forward::asked_host(request).unwrap_or_default();
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    policy.key(scheme, host, target, &request.headers)
 }
 
 /// The copy for this request, of whatever kind.

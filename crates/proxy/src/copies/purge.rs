@@ -53,7 +53,7 @@ fn purge(session: &Session, context: &Context) -> Result<String, ErrorAnswer> {
     };
     let tags = tag_names(&request.headers);
     let scopes = if tags.is_empty() {
-        vec![key(request, context.scheme()).scope()]
+        vec![key(&policy.key, request, context.scheme(), &request.uri).scope()]
     } else {
         tags.into_iter().map(PurgeScope::Tag).collect()
     };
