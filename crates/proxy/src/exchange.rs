@@ -364,6 +364,7 @@ pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error:
     }
     // Pingora closes the connection after an error whatever we do: say so.
     session.set_keepalive(None);
+    copies::load(session, context).await;
     let written = if copies::choose(session, context, cause) {
         copies::serve(session, context).await
     } else {

@@ -7,6 +7,7 @@ mod access_log;
 mod causes;
 mod collector;
 mod declare;
+mod disk;
 mod entrance;
 mod error_log;
 mod events;
@@ -26,6 +27,7 @@ mod trace_context;
 mod traces;
 
 pub use access_log::{AccessLog, Format, LogPolicy, Target};
+pub use disk::disk_event;
 pub use entrance::{Handshake, ListenerMetrics, TurnedAway};
 pub use error_log::ErrorLog;
 pub use events::backend_changed;

@@ -23,6 +23,7 @@ mod sieve;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod writer;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -33,11 +34,15 @@ use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 use pingora_http::ResponseHeader;
 
+use crate::disk::DiskUsage;
 use crate::{Key, StoreSpec, vary};
 use budget::Budget;
 use shard::{KeyRef, Mercy, Shard};
+use tier::Tier;
 use writer::base_weight;
 
+pub use hit::BodyReader;
+pub(crate) use object::{Body, Object};
 pub use object::{REFRESH_BACKOFF, StoredCopy};
 pub use writer::CopyWriter;
 
@@ -55,6 +60,7 @@ pub struct Store {
     next_id: AtomicU64,
     evictions: AtomicU64,
     objects: AtomicU64,
+    tier: Tier,
 }
 
 /// What a store holds.
@@ -66,10 +72,12 @@ pub struct Usage {
     pub bytes: u64,
     /// Copies given up for room since the start.
     pub evictions: u64,
+    /// The tier under the memory.
+    pub disk: Option<DiskUsage>,
 }
 
 impl Store {
-    /// An empty store with these limits.
+    /// An empty store with these limits, in memory only: see [`Store::use_disk`].
     pub fn new(spec: &StoreSpec) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::new(Shard::default())).collect(),
@@ -79,6 +87,7 @@ impl Store {
             next_id: AtomicU64::new(1),
             evictions: AtomicU64::new(0),
             objects: AtomicU64::new(0),
+            tier: Tier::default(),
         }
     }
 
@@ -99,6 +108,7 @@ impl Store {
             objects: self.objects.load(Ordering::Relaxed),
             bytes: self.budget.used(),
             evictions: self.evictions.load(Ordering::Relaxed),
+            disk: self.tier.usage(),
         }
     }
 
@@ -125,12 +135,12 @@ impl Store {
 
     /// Drops every copy under the key; says whether there was one. A fill in progress will not be stored.
     pub fn purge(&self, key: &Key) -> bool {
-        self.remove_family(&key.bin())
+        self.remove_family(key.into())
     }
 
     /// Makes every copy under the key stale as of now, but keeps it for an outage; says whether there was one.
     pub fn soft_purge(&self, key: &Key) -> bool {
-        self.expire_family(&key.bin())
+        self.expire_family(key.into())
     }
 
     fn shard(&self, bin: &HashBinary) -> &RwLock<Shard> {
@@ -190,9 +200,13 @@ impl Store {
         removed.objects > 0
     }
 
-    fn remove_family(&self, bin: &HashBinary) -> bool {
-        let removed = self.shard(bin).write().remove(bin);
-        self.release(removed)
+    fn remove_family(&self, key: KeyRef<'_>) -> bool {
+        let mut shard = self.shard(&key.bin).write();
+        let removed = shard.remove(&key.bin);
+        // Under the lock: whatever is read from disk is filed under it too, and must not slip in behind.
+        let was_on_disk = self.tier.purge(key.bytes);
+        drop(shard);
+        self.release(removed) || was_on_disk
     }
 }
 

@@ -10,17 +10,19 @@ use goodgate_failure::Cause;
 use parking_lot::Mutex;
 use pingora_cache::CacheMeta;
 
+use super::hit::BodyReader;
 use super::meta::{self, CopyId};
+use crate::disk::LargeBody;
 use crate::{CopyInfo, CopyKind};
 
 /// How long after a failed refresh a copy is served without asking again.
 pub const REFRESH_BACKOFF: Duration = Duration::from_secs(1);
 
-pub(super) struct Object {
-    pub(super) meta: CacheMeta,
-    pub(super) info: CopyInfo,
-    pub(super) body: Body,
-    pub(super) weight: u64,
+pub(crate) struct Object {
+    pub(crate) meta: CacheMeta,
+    pub(crate) info: CopyInfo,
+    pub(crate) body: Body,
+    pub(crate) weight: u64,
     visited: AtomicBool,
     failure: Mutex<Option<Failure>>,
     is_outlived: AtomicBool,
@@ -79,21 +81,38 @@ impl Object {
     }
 }
 
-/// A complete body: chunks that all readers share.
-#[derive(Clone, Default)]
-pub(super) struct Body {
-    pub(super) chunks: Arc<[Bytes]>,
-    pub(super) len: usize,
+/// A complete body, which all readers share.
+#[derive(Clone)]
+pub(crate) enum Body {
+    /// In memory, in chunks of which none is empty.
+    Memory { chunks: Arc<[Bytes]>, len: usize },
+    /// On disk.
+    File(Arc<LargeBody>),
 }
 
 impl Body {
     /// Joins what came in small pieces, so that a hit is few writes. Large pieces stay as they are.
-    pub(super) fn of(pieces: Vec<Bytes>) -> Self {
+    pub(crate) fn of(pieces: Vec<Bytes>) -> Self {
         let len: usize = pieces.iter().map(Bytes::len).sum();
         let is_large_in_large_pieces =
             len > BLOCK_BYTES && len.checked_div(pieces.len()).is_some_and(|mean| mean >= BLOCK_BYTES / 4);
-        let chunks = if pieces.len() == 1 || is_large_in_large_pieces { pieces } else { join(&pieces, len) };
-        Self { chunks: chunks.into(), len }
+        let is_as_it_should_be = pieces.len() == 1 && len > 0 || is_large_in_large_pieces;
+        let chunks = if is_as_it_should_be { pieces } else { join(&pieces, len) };
+        Self::Memory { chunks: chunks.into(), len }
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Memory { len, .. } => *len,
+            Self::File(body) => usize::try_from(body.len).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::of(Vec::new())
     }
 }
 
@@ -140,14 +159,14 @@ impl StoredCopy {
         self.0.info
     }
 
-    /// The body's chunks, none of them empty.
-    pub fn body(&self) -> &[Bytes] {
-        &self.0.body.chunks
+    /// A reader of the body, from its first byte.
+    pub fn read(&self) -> BodyReader {
+        BodyReader::new(Arc::clone(&self.0))
     }
 
     /// The body's length in bytes.
     pub fn body_len(&self) -> usize {
-        self.0.body.len
+        self.0.body.len()
     }
 
     /// Notes that asking for a newer answer failed.
@@ -197,6 +216,9 @@ impl Failure {
 
 impl fmt::Debug for StoredCopy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredCopy").field("info", &self.0.info).field("body_len", &self.0.body.len).finish()
+        f.debug_struct("StoredCopy")
+            .field("info", &self.0.info)
+            .field("body_len", &self.0.body.len())
+            .finish()
     }
 }

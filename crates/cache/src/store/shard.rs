@@ -65,6 +65,10 @@ impl Shard {
         self.families.get(&key.bin).filter(|family| family.key.as_ref() == key.bytes)
     }
 
+    pub(super) fn key_under(&self, bin: &HashBinary) -> Option<Arc<[u8]>> {
+        self.families.get(bin).map(|family| Arc::clone(&family.key))
+    }
+
     fn family_mut(&mut self, key: KeyRef<'_>) -> Option<&mut Family> {
         self.families.get_mut(&key.bin).filter(|family| family.key.as_ref() == key.bytes)
     }
@@ -101,6 +105,15 @@ impl Shard {
         }
     }
 
+    /// Files a copy that has come from disk, where nothing is in its way; none if something is.
+    pub(super) fn adopt(&mut self, key: KeyRef<'_>, object: Arc<Object>) -> Option<Removed> {
+        let vacancy = self.family(key).map_or(Placement::Slot(None), |family| family.vacancy(&object));
+        match vacancy {
+            Placement::Slot(variance) => Some(self.insert(key, variance, object)),
+            Placement::Nowhere => None,
+        }
+    }
+
     /// Gives up one copy, and with a primary its variants.
     pub(super) fn evict(&mut self, mercy: Mercy) -> Removed {
         let victim = match mercy {
@@ -120,6 +133,13 @@ impl Shard {
     pub(super) fn remove(&mut self, bin: &HashBinary) -> Removed {
         self.too_large.retain(|other| other != bin);
         let slots = self.families.get_mut(bin).map(Family::purge).unwrap_or_default();
+        self.drop_empty(bin);
+        self.drop_slots(slots)
+    }
+
+    /// Drops the complete copies of a family and leaves its fills alone.
+    pub(super) fn remove_slots(&mut self, bin: &HashBinary) -> Removed {
+        let slots = self.families.get_mut(bin).map(Family::take_slots).unwrap_or_default();
         self.drop_empty(bin);
         self.drop_slots(slots)
     }

@@ -93,9 +93,9 @@ async fn write(
     if no_body {
         return session.as_downstream_mut().finish_body().await;
     }
-    let last = copy.body().len().saturating_sub(1);
-    for (at, chunk) in copy.body().iter().enumerate() {
-        session.write_response_body(Some(chunk.clone()), at == last).await?;
+    let mut body = copy.read();
+    while let Some(chunk) = body.next().await? {
+        session.write_response_body(Some(chunk), body.is_at_end()).await?;
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Keeping what a backend has answered: for Pingora's phases, or as a last-good copy beside them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use goodgate_cache::{Admission, Mode, admit, refresh_header};
+use goodgate_cache::{Admission, CopyWriter, Mode, admit, refresh_header};
 use http::{Method, StatusCode};
 use pingora_cache::{CachePhase, NoCacheReason, RespCacheable};
 use pingora_http::ResponseHeader;
@@ -96,6 +96,14 @@ pub(crate) fn admit_standard(
             context.copying.refused = true;
             refuse
         }
+        Admission::Store(meta)
+            if session.req_header().method == Method::GET && room.store.takes_on_disk(&response.headers) =>
+        {
+            // Too large for memory: it goes to disk as it streams by.
+            context.copying.writer = Some(room.store.write(key, &session.req_header().headers, meta));
+            context.copying.stored = true;
+            refuse
+        }
         Admission::Store(_) | Admission::Refuse(_) => {
             context.copying.refused = true;
             if !response.status.is_server_error()
@@ -107,6 +115,9 @@ pub(crate) fn admit_standard(
         }
     }
 }
+
+/// See [`Copying::pause`].
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Copying {
     /// A piece of the answer's body. With the last one the copy is there, before the client has it all: who
@@ -121,6 +132,13 @@ impl Copying {
         if is_end {
             self.end(true);
         }
+    }
+
+    /// How long the backend should pause, so that the disk can follow. It is a millisecond at a time: a disk that
+    /// is too slow for good loses the copy.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let is_behind = self.writer.as_ref().is_some_and(CopyWriter::is_behind);
+        is_behind.then_some(PAUSE)
     }
 
     /// The answer is complete (or was not: then nothing is kept).

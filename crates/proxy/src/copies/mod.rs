@@ -97,6 +97,18 @@ fn stored(session: &Session, context: &Context) -> Option<StoredCopy> {
     room.store.find(key, &session.req_header().headers)
 }
 
+/// Reads the copy for this request from disk, if memory lacks it and the disk has it. All that looks for a copy
+/// afterwards finds it in memory.
+pub(crate) async fn load(session: &Session, context: &Context) {
+    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
+    if let (Some((_, room)), Some((key, _))) = (cache, &context.copying.request)
+        && room.store.has_disk()
+    {
+        // Rare beside what memory answers, so that it must not make the future of every request larger.
+        Box::pin(room.store.load(key, &session.req_header().headers)).await;
+    }
+}
+
 /// Whether a copy may answer for this failure; it is kept for [`serve`].
 pub(crate) fn choose(session: &Session, context: &mut Context, cause: Cause) -> bool {
     if context.is_background() || context.copying.chosen.is_some() {
