@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -117,7 +116,6 @@ impl LargeBody {
             self.counters.corrupt("a block of a large body");
             return Err(io::ErrorKind::InvalidData.into());
         }
-        self.counters.reads.fetch_add(u64::from(start == 0), Ordering::Relaxed);
         Ok(Some(Bytes::from(bytes).slice(skip..)))
     }
 }

@@ -176,34 +176,39 @@ impl Index {
         !self.take(&mut self.shard(key).write(), key, |slot| slot.seq == seq).is_empty()
     }
 
-    /// Drops a family as of this number, and keeps what was queued before from coming.
+    /// Drops a family, and keeps what was numbered before from coming.
     pub(super) fn purge(&self, key: KeyHash, seq: u64) -> Vec<u64> {
         let mut shard = self.shard(key).write();
         shard.purged.insert(key, seq);
-        self.take(&mut shard, key, |slot| slot.seq < seq)
+        self.take(&mut shard, key, |_| true)
     }
 
-    /// The same where the journal says so: nothing is queued.
+    /// The same when the journal says it: nothing from before is to come any more.
     pub(super) fn purge_settled(&self, key: KeyHash, seq: u64) -> Vec<u64> {
         let mut shard = self.shard(key).write();
         if shard.purged.get(&key) == Some(&seq) {
             shard.purged.remove(&key);
         }
-        self.take(&mut shard, key, |slot| slot.seq < seq)
+        self.take(&mut shard, key, |_| true)
     }
 
-    /// Drops one variant as of this number.
-    pub(super) fn drop_variant(&self, key: KeyHash, variance: u32, seq: u64) -> Vec<u64> {
-        self.take(&mut self.shard(key).write(), key, |slot| slot.variance == variance && slot.seq < seq)
+    /// Whether a purge is on its way to the journal: whatever is in there is older.
+    pub(super) fn is_purged(&self, key: KeyHash) -> bool {
+        self.shard(key).read().purged.contains_key(&key)
+    }
+
+    /// Drops one variant.
+    pub(super) fn drop_variant(&self, key: KeyHash, variance: u32) -> Vec<u64> {
+        self.take(&mut self.shard(key).write(), key, |slot| slot.variance == variance)
     }
 
     /// Makes a family stale; says whether there is one.
-    pub(super) fn expire(&self, key: KeyHash, seq: u64, at: u32) -> bool {
+    pub(super) fn expire(&self, key: KeyHash, at: u32) -> bool {
         let mut shard = self.shard(key).write();
         let Some(family) = shard.families.get_mut(&key) else {
             return false;
         };
-        for slot in family.slots_mut().iter_mut().filter(|slot| slot.seq < seq && slot.expired == 0) {
+        for slot in family.slots_mut().iter_mut().filter(|slot| slot.expired == 0) {
             slot.expired = at;
         }
         true

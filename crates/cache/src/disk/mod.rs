@@ -289,7 +289,7 @@ impl Disk {
         let key = KeyHash::of(key);
         let variance = key::variance_of(Some(variance));
         let seq = self.shared.next_seq();
-        let gone = self.shared.index.drop_variant(key, variance, seq);
+        let gone = self.shared.index.drop_variant(key, variance);
         let is_found = !gone.is_empty();
         self.shared.queue.push(Job::Drop { key, variance, seq, gone });
         is_found
@@ -300,7 +300,7 @@ impl Disk {
         let key = KeyHash::of(key);
         let seq = self.shared.next_seq();
         let at = key::seconds(now);
-        let is_found = self.shared.index.expire(key, seq, at);
+        let is_found = self.shared.index.expire(key, at);
         self.shared.queue.push(Job::Expire { key, seq, at });
         is_found
     }

@@ -112,15 +112,15 @@ fn apply(segments: &mut Segments, segment: u64, entry: &Entry, is_there: bool) {
     let index = Arc::clone(&segments.shared);
     let index = &index.index;
     let gone = match entry.deed {
-        Deed::Kept if is_there => {
+        Deed::Kept if is_there && !index.is_purged(entry.key) => {
             segments.file(segment, entry);
             return;
         }
         Deed::Kept => return,
         Deed::Purged => index.purge_settled(entry.key, entry.seq),
-        Deed::Dropped => index.drop_variant(entry.key, entry.variance, entry.seq),
+        Deed::Dropped => index.drop_variant(entry.key, entry.variance),
         Deed::Expired => {
-            index.expire(entry.key, entry.seq, entry.at);
+            index.expire(entry.key, entry.at);
             return;
         }
     };

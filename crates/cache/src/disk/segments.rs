@@ -99,9 +99,17 @@ impl Segments {
         Ok(())
     }
 
+    /// Notes what takes copies away. A damaged entry must not undo it: there are two.
+    pub(super) fn note_deed(&mut self, entry: &Entry) -> io::Result<()> {
+        self.make_room(2 * ENTRY_BYTES as u64)?;
+        self.begin_if_full()?;
+        self.note(entry)?;
+        self.note(entry)
+    }
+
     /// Appends to the journal.
-    pub(super) fn note(&mut self, entry: &Entry) -> io::Result<()> {
-        let segment = self.current()?;
+    fn note(&mut self, entry: &Entry) -> io::Result<()> {
+        let segment = self.last()?;
         segment.journal.write_all_at(&entry.encode(), segment.journal_len)?;
         segment.journal_len += ENTRY_BYTES as u64;
         self.add(ENTRY_BYTES as u64);
@@ -226,7 +234,8 @@ impl Segments {
 
     /// Writes a record at the end and its place into the entry; the segment's number.
     fn write(&mut self, entry: &mut Entry, record: &[u8]) -> io::Result<u64> {
-        let segment = self.current()?;
+        self.begin_if_full()?;
+        let segment = self.last()?;
         entry.offset = u32::try_from(segment.data_len).map_err(io::Error::other)?;
         entry.len = u32::try_from(record.len()).map_err(io::Error::other)?;
         segment.data.write_all_at(record, segment.data_len)?;
@@ -237,10 +246,10 @@ impl Segments {
         Ok(id)
     }
 
-    /// The segment that is written to; a new one if the last is full.
-    fn current(&mut self) -> io::Result<&mut Segment> {
+    /// Begins another segment if the last is full, so that an entry follows its record into the same.
+    fn begin_if_full(&mut self) -> io::Result<()> {
         let full = self.shared.segment_bytes();
-        let is_full = |segment: &Segment| segment.data_len + segment.charged >= full;
+        let is_full = |segment: &Segment| segment.data_len + segment.journal_len + segment.charged >= full;
         if self.list.back().is_none_or(is_full) {
             let id = self.shared.next_segment();
             let data = Arc::new(self.files.create(Kind::Data, id)?);
@@ -249,6 +258,11 @@ impl Segments {
             let segment = Segment { id, data, journal, data_len: 0, journal_len: 0, charged: 0 };
             self.list.push_back(segment);
         }
+        Ok(())
+    }
+
+    /// The segment that is written to.
+    fn last(&mut self) -> io::Result<&mut Segment> {
         self.list.back_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 

@@ -25,7 +25,7 @@ use crate::{CopyInfo, CopyKind};
 /// How often an idle thread looks whether its directory is still there.
 const TICK: Duration = Duration::from_secs(1);
 /// How often a directory that another process has is asked for.
-const LOCKED_RETRY: Duration = Duration::from_millis(250);
+const LOCKED_RETRY: Duration = Duration::from_millis(50);
 /// Purges that are remembered while nothing can be written. If there are more, all copies on disk are dropped.
 const PENDING_MAX: usize = 100_000;
 
@@ -145,21 +145,21 @@ fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
         Job::Keep { key, object, seq } => keep(segments, key, object, *seq),
         Job::Purge { key, seq, gone } => {
             segments.release(gone);
-            note_twice(segments, &deed(Deed::Purged, *key, 0, *seq, 0))?;
+            segments.note_deed(&deed(Deed::Purged, *key, 0, *seq, 0))?;
             let gone = segments.shared.index.purge_settled(*key, *seq);
             segments.release(&gone);
             Ok(())
         }
         Job::Drop { key, variance, seq, gone } => {
             segments.release(gone);
-            note_twice(segments, &deed(Deed::Dropped, *key, *variance, *seq, 0))?;
-            let gone = segments.shared.index.drop_variant(*key, *variance, *seq);
+            segments.note_deed(&deed(Deed::Dropped, *key, *variance, *seq, 0))?;
+            let gone = segments.shared.index.drop_variant(*key, *variance);
             segments.release(&gone);
             Ok(())
         }
         Job::Expire { key, seq, at } => {
-            note_twice(segments, &deed(Deed::Expired, *key, 0, *seq, *at))?;
-            segments.shared.index.expire(*key, *seq, *at);
+            segments.note_deed(&deed(Deed::Expired, *key, 0, *seq, *at))?;
+            segments.shared.index.expire(*key, *at);
             Ok(())
         }
         Job::Release(gone) => {
@@ -173,12 +173,6 @@ fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
             Ok(())
         }
     }
-}
-
-/// A damaged entry must not undo what it says: there are two.
-fn note_twice(segments: &mut Segments, entry: &Entry) -> io::Result<()> {
-    segments.note(entry)?;
-    segments.note(entry)
 }
 
 fn deed(deed: Deed, key: KeyHash, variance: u32, seq: u64, at: u32) -> Entry {
