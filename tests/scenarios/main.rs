@@ -25,6 +25,7 @@ mod client_tls;
 mod coalescing;
 mod confirming;
 mod connections;
+mod disk;
 mod explain;
 mod faults;
 mod front;

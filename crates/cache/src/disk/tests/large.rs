@@ -7,7 +7,7 @@ use super::*;
 
 const LEN: u64 = 3 * MIB + 12_345;
 
-async fn large() -> (Folder, &'static Store) {
+fn large() -> (Folder, &'static Store) {
     let folder = Folder::new();
     let store = open(&folder.0);
     keep_large(store, "/l", LEN);
@@ -26,7 +26,7 @@ async fn hit(store: &'static Store) -> HitHandler {
 
 #[tokio::test]
 async fn a_large_body_comes_back_whole_and_takes_no_memory() {
-    let (folder, store) = large().await;
+    let (folder, store) = large();
     assert_eq!(found(store, "/l").await.unwrap(), whole());
     assert!(store.usage().bytes < 100_000, "{:?}", store.usage());
     close(store);
@@ -43,7 +43,7 @@ async fn a_large_body_comes_back_whole_and_takes_no_memory() {
 
 #[tokio::test]
 async fn any_part_of_it_comes_from_disk() {
-    let (_folder, store) = large().await;
+    let (_folder, store) = large();
     let (whole, block) = (whole(), super::super::body::BLOCK_BYTES);
     let end = whole.len();
     let borders = [0, 1, block - 1, block, block + 1, 2 * block, 5 * block - 1, end - 1, end];
@@ -63,7 +63,7 @@ async fn any_part_of_it_comes_from_disk() {
 
 #[tokio::test]
 async fn a_damaged_block_cuts_the_stream_and_nothing_wrong_is_handed_out() {
-    let (folder, store) = large().await;
+    let (folder, store) = large();
     let file = folder.files("body").remove(0);
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[1_000_000] ^= 4;
@@ -82,7 +82,7 @@ async fn a_damaged_block_cuts_the_stream_and_nothing_wrong_is_handed_out() {
 
 #[tokio::test]
 async fn it_is_readable_to_its_end_though_it_was_given_up() {
-    let (folder, store) = large().await;
+    let (folder, store) = large();
     let copy = load(store, "/l").await.unwrap();
     store.purge(&key("/l"));
     store.flush(PATIENCE);
@@ -114,11 +114,11 @@ async fn a_body_that_ends_early_leaves_nothing() {
 
 #[tokio::test]
 async fn a_confirmed_large_copy_keeps_its_body() {
-    let (folder, store) = large().await;
+    let (folder, store) = large();
     let mut meta = standard(&[("cache-control", "max-age=900"), ("x-new", "1")]);
     *meta.extensions_mut() = load(store, "/l").await.unwrap().meta().extensions().clone();
     // As if it had been stored a while ago, so that the news is worth a record.
-    let info = CopyInfo { stored: SystemTime::now() + Duration::from_secs(60), ..CopyInfo::of(&meta) };
+    let info = CopyInfo { stored: SystemTime::now() + Duration::from_mins(1), ..CopyInfo::of(&meta) };
     meta.extensions_mut().insert(info);
     let span = Span::inactive().handle();
     assert!(store.update_meta(&key("/l").to_pingora(), &meta, &span).await.unwrap());

@@ -9,7 +9,7 @@ const KEYS: u64 = 12;
 #[tokio::test]
 async fn what_is_found_is_what_was_last_kept() {
     let seed = fastrand::u64(..);
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let folder = Folder::new();
     let spec = StoreSpec { memory_bytes: 2 * MIB, ..spec(&folder.0, 16 * MIB) };
