@@ -720,8 +720,8 @@ c.yaml:4:10: caches.old.disk: `path` is missing
 c.yaml:4:10: caches.old.disk: `size` is missing
 c.yaml:4:28: caches.old.memory: found "64M"; allowed: a size, like `64KiB` or `10MB`
 c.yaml:5:62: caches.one.disk.max_object: found "513MiB"; allowed: at most half of `size`
-c.yaml:6:26: caches.two.disk.path: another cache has this directory
-c.yaml:6:46: caches.two.disk.size: found "1MiB"; allowed: 16MiB to 1PiB
+c.yaml:6:24: caches.two.disk.path: another cache has this directory
+c.yaml:6:44: caches.two.disk.size: found "1MiB"; allowed: 16MiB to 1024TiB
 c.yaml:8:43: routes[0].cache.store: found "mian" (did you mean `main`?); allowed: main, big, old, one, two"#;
     assert_eq!(told(text), problems);
 }

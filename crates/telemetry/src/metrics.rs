@@ -1,6 +1,5 @@
 //! Every metric: name, help, labels. Nothing is declared anywhere else.
 
-use goodgate_cache::DiskUsage;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
@@ -20,19 +19,6 @@ pub struct BuildInfo {
     pub version: &'static str,
     /// The revision it was built from.
     pub revision: &'static str,
-}
-
-/// What a store holds, for the cache metrics.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct StoreUsage {
-    /// Objects held.
-    pub objects: u64,
-    /// Bytes held.
-    pub bytes: u64,
-    /// Objects evicted since the start.
-    pub evictions: u64,
-    /// The same of the disk under it, and more.
-    pub disk: Option<DiskUsage>,
 }
 
 /// All metric families of the process.

@@ -40,14 +40,14 @@ async fn ask(address: std::net::SocketAddr, seed: u64, seen: Arc<Mutex<BTreeSet<
 
 async fn survives_being_killed(act: Act, cache: &str, rounds: u32) {
     let seed = fastrand::u64(..);
-    println!("seed {seed}, {rounds} rounds");
+    eprintln!("seed {seed}, {rounds} rounds");
     let mut random = fastrand::Rng::with_seed(seed);
-    let (mut backend, directory) = (Backend::start(act).await, Directory::new());
+    let (backend, directory) = (Backend::start(act.clone()).await, Directory::new());
     let config = site(&backend, &directory.0, "64MiB", cache);
     let seen = Arc::new(Mutex::new(BTreeSet::new()));
     let (mut asked, mut lost) = (0, 0);
     for round in 0..rounds {
-        backend.die().await;
+        backend.set(Act::Close);
         let mut gateway = Gateway::start(&config).await;
         let before: Vec<u32> = seen.lock().iter().copied().collect();
         for at in random.choose_multiple(&before, SAMPLE) {
@@ -61,7 +61,7 @@ async fn survives_being_killed(act: Act, cache: &str, rounds: u32) {
                 lost += 1;
             }
         }
-        backend.revive().await;
+        backend.set(act.clone());
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| tokio::spawn(ask(gateway.address, random.u64(..), Arc::clone(&seen))))
             .collect();
@@ -75,7 +75,7 @@ async fn survives_being_killed(act: Act, cache: &str, rounds: u32) {
         let corrupt = gateway.errors().contains("something else than was written");
         assert!(!corrupt, "round {round}, seed {seed}");
     }
-    println!("{} pages seen, {asked} asked for after a kill, {lost} not there", seen.lock().len());
+    eprintln!("{} pages seen, {asked} asked for after a kill, {lost} not there", seen.lock().len());
     // Only what was still queued at the moment of a kill may be missing, and it comes back with the next request.
     assert!(asked > rounds && lost * 10 <= asked, "{lost} of {asked} were lost, seed {seed}");
 }

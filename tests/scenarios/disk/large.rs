@@ -81,7 +81,7 @@ async fn a_large_response_streams_through_the_disk_in_little_memory() {
     for most in [while_written, while_read] {
         assert!(most < before + (32 << 20), "{before} bytes of memory became {most}");
     }
-    println!("{before} bytes of memory, {while_written} while written, {while_read} while read");
+    eprintln!("{before} bytes of memory, {while_written} while written, {while_read} while read");
     stop(gateway).await;
 
     let gateway = Gateway::start(&config).await;

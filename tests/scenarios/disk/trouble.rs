@@ -18,7 +18,7 @@ impl Tmpfs {
         match mount {
             Ok(output) if output.status.success() => Some(Self(path)),
             other => {
-                println!("skipped: mounting a tmpfs is not permitted here ({other:?})");
+                eprintln!("skipped: mounting a tmpfs is not permitted here ({other:?})");
                 None
             }
         }

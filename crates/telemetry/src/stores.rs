@@ -1,9 +1,22 @@
-//! The disk tier of a cache: its series at the scrape, its lines in the error log.
+//! What the stores of copies hold, their disks above all: series at the scrape, lines in the error log.
 
 use goodgate_cache::{DiskEvent, DiskState, DiskUsage, Operation};
 use log::{info, warn};
 
 use crate::metrics::CacheFamilies;
+
+/// What a store holds, for the cache metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreUsage {
+    /// Objects held.
+    pub objects: u64,
+    /// Bytes held.
+    pub bytes: u64,
+    /// Objects evicted since the start.
+    pub evictions: u64,
+    /// The same of the disk under it, and more.
+    pub disk: Option<DiskUsage>,
+}
 
 impl CacheFamilies {
     /// Forgets what it showed, before the scrape writes it anew.
