@@ -146,10 +146,15 @@ impl Shared {
 
     /// Takes a copy out of the index that is no longer the newest.
     fn outdate(&self, key: KeyHash, variance: Option<HashBinary>) {
-        if let Some(slot) = self.index.variant(key, key::variance_of(variance))
-            && self.index.remove(key, slot.seq)
-        {
-            self.queue.push(Job::Release(vec![slot.seq]));
+        if let Some(slot) = self.index.variant(key, key::variance_of(variance)) {
+            self.forget((key, slot.seq));
+        }
+    }
+
+    /// Takes a record out of the index.
+    fn forget(&self, (key, seq): (KeyHash, u64)) {
+        if self.index.remove(key, seq) {
+            self.queue.push(Job::Release(vec![seq]));
         }
     }
 }
@@ -333,7 +338,8 @@ impl Disk {
         }
         let mut found = Found { meta: record.head.meta, body: Body::of(vec![record.body]), seq: slot.seq };
         if record.frame.body_id != 0 {
-            found.body = self.open_body(record.frame.body_id, record.frame.body_len).await?;
+            let body = (record.frame.body_id, record.frame.body_len);
+            found.body = self.open_body(body, (hash, slot.seq)).await?;
         }
         if slot.expired != 0 {
             found.meta.expire_at(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(slot.expired)));
@@ -354,21 +360,20 @@ impl Disk {
         let now = self.shared.index.of_record(key, slot.seq)?;
         if (now.segment, now.offset) == (slot.segment, slot.offset) {
             self.shared.counters.corrupt("a record");
-            self.shared.index.remove(key, slot.seq);
-            self.shared.queue.push(Job::Release(vec![slot.seq]));
+            self.shared.forget((key, slot.seq));
         }
         None
     }
 
-    async fn open_body(&self, id: u64, len: u64) -> Option<Body> {
-        let path = files::body_path(&self.shared.path, id);
+    async fn open_body(&self, body: (u64, u64), record: (KeyHash, u64)) -> Option<Body> {
+        let path = files::body_path(&self.shared.path, body.0);
         match self.shared.waiting.block(move || File::open(path)).await {
-            Ok(file) => {
-                let body = LargeBody::new(file, id, len, &self.shared.waiting, &self.shared.counters);
-                Some(Body::File(Arc::new(body)))
-            }
+            Ok(file) => Some(Body::File(Arc::new(LargeBody::new(file, body, record, &self.shared)))),
             // It was given up for room in this very moment, or the whole directory is gone.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.shared.forget(record);
+                None
+            }
             Err(error) => {
                 self.shared.counters.failed(Operation::Read, &error);
                 None

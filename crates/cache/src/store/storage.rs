@@ -67,7 +67,10 @@ impl Store {
         let key = key_ref(key);
         let shard = self.shard(&key.bin).read();
         let family = shard.family(key)?;
-        let copy = family.slot(slot).map(|slot| &slot.object).filter(|object| object.is_standard());
+        let copy = family
+            .slot(slot)
+            .map(|slot| &slot.object)
+            .filter(|object| object.is_standard() && object.body.is_sound());
         match (copy, family.fill_to_join(slot)) {
             (Some(copy), Some(fill)) if !copy.meta.is_fresh(SystemTime::now()) => {
                 join(fill).or_else(|| Some(open(copy)))
