@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::Shared;
 use super::counters::Operation;
 use super::key::KeyHash;
+use super::shared::Shared;
 
 /// Bytes of a block, the last excepted.
 pub(super) const BLOCK_BYTES: usize = 64 << 10;

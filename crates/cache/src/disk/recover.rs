@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Shared;
 use super::body::file_len;
 use super::counters::DiskEvent;
 use super::files::{Files, Kind, Refused};
 use super::journal::{self, Deed, Entry};
 use super::segments::{Segment, Segments};
+use super::shared::Shared;
 
 const BUFFER_BYTES: usize = 256 << 10;
 

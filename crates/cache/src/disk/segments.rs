@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Shared;
 use super::body::{BodyFile, file_len};
 use super::counters::Operation;
 use super::files::{self, Files, Kind};
 use super::index::Slot;
 use super::journal::{self, Deed, ENTRY_BYTES, Entry};
 use super::queue::Job;
+use super::shared::Shared;
 
 /// For so long it is believed that a full disk takes no more.
 const CEILING_LASTS: Duration = Duration::from_mins(5);

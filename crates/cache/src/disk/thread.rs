@@ -18,7 +18,8 @@ use super::journal::{Deed, Entry};
 use super::key::{KeyHash, seconds, variance_of, vary_of};
 use super::queue::{Job, Next, Stream};
 use super::segments::{Mercy, Segments};
-use super::{Shared, head, record, recover};
+use super::shared::Shared;
+use super::{head, record, recover};
 use crate::store::{Body, Object};
 use crate::{CopyInfo, CopyKind};
 
