@@ -71,6 +71,8 @@ pub(crate) enum Wanted {
 pub(crate) struct Found {
     pub(crate) meta: CacheMeta,
     pub(crate) body: Body,
+    /// It was made stale by a purge, or by a request that changed what it shows.
+    pub(crate) is_expired: bool,
     seq: u64,
 }
 
@@ -212,12 +214,14 @@ impl Disk {
         if record.head.key != key {
             return None;
         }
-        let mut found = Found { meta: record.head.meta, body: Body::of(vec![record.body]), seq: slot.seq };
+        let body = Body::of(vec![record.body]);
+        let mut found = Found { meta: record.head.meta, body, is_expired: false, seq: slot.seq };
         if record.frame.body_id != 0 {
             let body = (record.frame.body_id, record.frame.body_len);
             found.body = self.open_body(body, (hash, slot.seq)).await?;
         }
         if slot.expired != 0 {
+            found.is_expired = true;
             found.meta.expire_at(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(slot.expired)));
         }
         self.shared.index.used(hash, slot.seq);
