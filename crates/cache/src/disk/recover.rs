@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Shared;
 use super::body::file_len;
 use super::counters::DiskEvent;
 use super::files::{Files, Kind, Refused};
 use super::journal::{self, Deed, Entry};
 use super::segments::{Segment, Segments};
+use super::shared::Shared;
 
 const BUFFER_BYTES: usize = 256 << 10;
+/// More than any head and inline body: no memory is taken for what claims to be larger.
+const RECORD_BYTES_MAX: u32 = 16 << 20;
 
 /// Takes the directory and reads its index.
 pub(super) fn open(shared: &Arc<Shared>) -> Result<Segments, Refused> {
@@ -102,7 +104,8 @@ fn read(segments: &mut Segments, id: u64, bodies: &BTreeMap<u64, u64>) -> io::Re
 }
 
 fn is_there(entry: &Entry, data_len: u64, bodies: &BTreeMap<u64, u64>) -> bool {
-    let is_record_there = u64::from(entry.offset) + u64::from(entry.len) <= data_len;
+    let is_record_there =
+        entry.len <= RECORD_BYTES_MAX && u64::from(entry.offset) + u64::from(entry.len) <= data_len;
     let is_body_there = entry.body_id == 0
         || file_len(entry.body_len).is_some_and(|len| bodies.get(&entry.body_id) == Some(&len));
     is_record_there && is_body_there

@@ -121,6 +121,14 @@ impl Body {
         Self::Memory { chunks: chunks.into(), len }
     }
 
+    /// Whether it can be read, as far as is known.
+    pub(crate) fn is_sound(&self) -> bool {
+        match self {
+            Self::Memory { .. } => true,
+            Self::File(body) => body.is_sound(),
+        }
+    }
+
     /// Its length in bytes.
     pub(crate) fn len(&self) -> usize {
         match self {

@@ -151,8 +151,12 @@ impl Store {
         }
         let mut shard = self.shard(&key.bin()).write();
         let adopted = if disk.still_has(hash, &found) {
-            let object = Object::new(found.meta, self.new_id(), found.body, weight);
-            shard.adopt(key.into(), Arc::new(object))
+            let copy = StoredCopy(Arc::new(Object::new(found.meta, self.new_id(), found.body, weight)));
+            if found.is_expired {
+                // Whether it was a purge or a request that changed the page, the disk does not say: the strict one.
+                copy.outlive();
+            }
+            shard.adopt(key.into(), copy.0)
         } else {
             None
         };
