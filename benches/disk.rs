@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use goodgate_cache::{Admission, CachePolicy, DiskSpec, Key, Mode, RequestFacts, Store, StoreSpec, admit};
+use goodgate_cache::{
+    Admission, CachePolicy, DiskSpec, Key, KeyPolicy, Mode, RequestFacts, Store, StoreSpec, admit,
+};
 use goodgate_failure::Words;
 use http::{HeaderMap, Method};
 use pingora_http::ResponseHeader;
@@ -99,9 +101,12 @@ fn admitted() -> Admission {
         use_stale: Words::of(&[]),
         stale_for: Duration::ZERO,
         ttl: Vec::new(),
+        heuristic: None,
+        key: KeyPolicy::default(),
         cookies_ignored: Vec::new(),
         serve_anonymous: false,
         bypass_headers: Vec::new(),
+        purge_allow: Vec::new(),
         status_header: false,
     };
     let request = RequestFacts::new(&Method::GET, &HeaderMap::new(), &policy);

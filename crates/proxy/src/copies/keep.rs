@@ -109,9 +109,7 @@ pub(crate) fn admit_standard(
         unkept @ (Admission::Store(_) | Admission::Refuse(_)) => {
             let reason = if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" };
             context.copying.refused = Some(reason);
-            if !response.status.is_server_error()
-                && let Some(copy) = stored
-            {
+            if let Some(copy) = stored.filter(|_| !response.status.is_server_error()) {
                 copy.outlive();
             }
             refuse
