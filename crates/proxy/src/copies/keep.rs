@@ -63,10 +63,7 @@ pub(crate) fn admit_standard(
     let Some(route) = caching(context) else {
         return refuse;
     };
-    let Some((policy, room)) = &route.cache else {
-        return refuse;
-    };
-    let Some((key, facts)) = &context.copying.request else {
+    let (Some((policy, room)), Some((key, facts))) = (&route.cache, &context.copying.request) else {
         return refuse;
     };
     let now = SystemTime::now();
