@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use goodgate_cache::{
-    Admission, CachePolicy, Key, Mode, NamePattern, RequestFacts, Store, StoreSpec, admit, may_serve_fresh,
+    Admission, CachePolicy, Key, KeyPolicy, Mode, NamePattern, RequestFacts, Store, StoreSpec, admit,
+    may_serve_fresh,
 };
 use goodgate_failure::Words;
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -24,6 +25,8 @@ fn policy() -> CachePolicy {
         use_stale: Words::NONE,
         stale_for: Duration::from_hours(1),
         ttl: Vec::new(),
+        heuristic: None,
+        key: KeyPolicy::default(),
         cookies_ignored: vec![NamePattern::parse("_ga*")],
         serve_anonymous: false,
         bypass_headers: Vec::new(),

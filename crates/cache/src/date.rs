@@ -111,7 +111,8 @@ fn time_of_day(text: &[u8]) -> Option<u64> {
 
 impl Date {
     fn time(self) -> Option<SystemTime> {
-        let is_leap = self.year % 4 == 0 && (self.year % 100 != 0 || self.year % 400 == 0);
+        let is_leap =
+            self.year.is_multiple_of(4) && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
         let leap_day = u64::from(is_leap);
         let lengths = [31, 28 + leap_day, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
         let days_in_month = *lengths.get(self.month)?;

@@ -150,12 +150,17 @@ fn key(map: &Map<'_>) -> KeyPolicy {
     }
 }
 
-const QUERIES: [(&str, fn() -> Query); 3] =
-    [("all", || Query::All), ("none", || Query::None), ("sorted", || Query::Sorted)];
-
 fn query(view: &View<'_>) -> Option<Query> {
     if !matches!(view.node().kind, Kind::Map(_)) {
-        return Some(view.read(one_of(&QUERIES))?());
+        return view.read(|node| {
+            let word = text(node)?;
+            match word.as_str() {
+                "all" => Ok(Query::All),
+                "none" => Ok(Query::None),
+                "sorted" => Ok(Query::Sorted),
+                _ => Err(not_among(node, &word, &["all", "none", "sorted"])),
+            }
+        });
     }
     let map = view.map(&keys::QUERY)?;
     let names = |key| map.get(key).and_then(|view| view.list_of(text_as(parameter)));
