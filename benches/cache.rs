@@ -30,6 +30,7 @@ fn policy() -> CachePolicy {
         cookies_ignored: vec![NamePattern::parse("_ga*")],
         serve_anonymous: false,
         bypass_headers: Vec::new(),
+        purge_allow: Vec::new(),
         status_header: false,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::chaos::length;
@@ -145,4 +147,28 @@ async fn after_a_burst_one_request_does_not_have_to_clear_the_whole_pool() {
     let answer = post(&mut connection).await;
     assert_eq!((answer.status, idle_of(&gateway, &answer).await), (200, None), "on a new connection");
     assert!(backend.connections() > 40, "most of the others are still kept: {}", backend.connections());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_closed_by_us_when_its_time_is_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = format!(
+        "upstreams:\n  web: {{ backends: ['{address}'], timeouts: {{ idle: 700ms }} }}\nroutes:\n  - upstream: web\n"
+    );
+    let gateway = Gateway::start(&config).await;
+    let backend = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = vec![0; 4096];
+        assert!(stream.read(&mut head).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        let answered = Instant::now();
+        let more = stream.read(&mut head).await.unwrap();
+        (more, answered.elapsed())
+    });
+    assert_eq!(gateway.get("/").await.text(), "ok");
+    let (more, idle) = tokio::time::timeout(Duration::from_secs(10), backend).await.unwrap().unwrap();
+    assert_eq!(more, 0, "the connection ends, and nothing was sent on it");
+    assert!(idle >= Duration::from_millis(690), "not before its time: {idle:?}");
+    assert!(idle < Duration::from_millis(700 + 1000), "one of the next sweeps closes it: {idle:?}");
 }

@@ -8,6 +8,7 @@ mod explain;
 mod failures;
 mod listener;
 mod pages;
+mod purge;
 mod query;
 mod visitor;
 

@@ -1,13 +1,15 @@
 //! What each address of the operator's side answers.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
+use goodgate_cache::{PurgeMode, PurgeScope};
 use goodgate_config::Admin as Settings;
 use goodgate_telemetry::{AccessRecord, Metrics, Ring, StoreUsage};
 use goodgate_upstream::{Backend, Upstream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
+use log::info;
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use serde::Serialize;
@@ -15,11 +17,18 @@ use serde::Serialize;
 use crate::explain::measured::Measured;
 use crate::explain::{story, unknown};
 use crate::failures::{self, Filter};
+use crate::purge::Order;
 use crate::query::Query;
 use crate::visitor::Conditions;
 
 /// How many records were counted and not kept, beside the list of those that were.
 const SKIPPED: HeaderName = HeaderName::from_static("goodgate-skipped");
+
+/// Where copies are purged.
+const PURGE: &str = "/api/v1/cache/purge";
+/// The longest form, in bytes, and how long it may take.
+const FORM_BYTES_MAX: usize = 1 << 20;
+const FORM_LIMIT: Duration = Duration::from_secs(10);
 
 /// What every answer says to browsers: what it is and nothing else, nobody's frame or image, and not to be kept.
 const FOR_BROWSERS: [(HeaderName, &str); 5] = [
@@ -40,6 +49,8 @@ pub trait Subject: Send + Sync {
     fn stores(&self) -> Vec<(&'static str, StoreUsage)>;
     /// The certificates that clients are shown, with their ends.
     fn certificates(&self) -> Vec<(String, SystemTime)>;
+    /// Purges copies, of one store or all; the names of those where it was done.
+    fn purge(&self, store: Option<&str>, scopes: &[PurgeScope], mode: PurgeMode) -> Vec<&'static str>;
     /// The metrics of the process.
     fn metrics(&self) -> &Metrics;
     /// The last failures and rescues.
@@ -71,13 +82,22 @@ struct BackendRow<'a> {
     idle_close_ms: Option<u64>,
 }
 
+/// A purge as the API confirms it.
+#[derive(Serialize)]
+struct Purged {
+    mode: &'static str,
+    stores: Vec<&'static str>,
+    scopes: Vec<String>,
+}
+
 impl Admin {
     /// The settings say who may ask.
     pub fn new(subject: Arc<dyn Subject>, settings: &Settings) -> Self {
         Self { subject, conditions: Conditions::new(settings) }
     }
 
-    fn page(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Vec<u8>> {
+    /// `form` is the body of a POST.
+    fn page(&self, method: &Method, uri: &Uri, headers: &HeaderMap, form: &[u8]) -> Response<Vec<u8>> {
         if let Some((status, why)) = self.conditions.refusal(method, uri, headers) {
             return text(status, why);
         }
@@ -89,11 +109,17 @@ impl Admin {
             "/metrics" if is_read => self.metrics(),
             "/api/v1/backends" if is_read => self.backends(),
             "/api/v1/failures" if is_read => self.failures(uri.query()).unwrap_or_else(|why| refused(&why)),
+            "/api/v1/cache/survival" if is_read => json(&self.subject.metrics().survival()),
+            PURGE if *method == Method::POST => {
+                self.purge(uri.query(), form).unwrap_or_else(|why| refused(&why))
+            }
+            PURGE => text(StatusCode::METHOD_NOT_ALLOWED, "405: a purge is a POST\n"),
             "/api/v1/explain" if is_read => self.explain(uri.query()).unwrap_or_else(|why| refused(&why)),
             _ => text(
                 StatusCode::NOT_FOUND,
                 "404: try /metrics, /livez, /readyz, /api/v1/backends, /api/v1/failures, \
-                 /api/v1/explain?request_id=…\n",
+                 /api/v1/explain?request_id=…, \
+                 /api/v1/cache/survival, POST /api/v1/cache/purge\n",
             ),
         }
     }
@@ -132,6 +158,19 @@ impl Admin {
         let mut response = json(&records);
         response.headers_mut().insert(SKIPPED, ring.skipped().into());
         Ok(response)
+    }
+
+    /// The error says what is wrong with the order.
+    fn purge(&self, query: Option<&str>, form: &[u8]) -> Result<Response<Vec<u8>>, String> {
+        let form = std::str::from_utf8(form).map_err(|_| "the form is not UTF-8")?;
+        let order = Order::read(&[query.unwrap_or_default(), form.trim_end()].join("&"))?;
+        let stores = self.subject.purge(order.store.as_deref(), &order.scopes, order.mode);
+        if stores.is_empty() {
+            return Err(format!("there is no store {}", order.store.as_deref().unwrap_or("at all")));
+        }
+        let scopes: Vec<String> = order.scopes.iter().map(ToString::to_string).collect();
+        info!(mode = order.mode.name(), stores:? = stores, scopes:? = scopes; "copies are purged");
+        Ok(json(&Purged { mode: order.mode.name(), stores, scopes }))
     }
 
     /// The error says what is wrong with the query.
@@ -182,8 +221,32 @@ fn row<'a>(upstream: &'a str, backend: &Backend) -> BackendRow<'a> {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
-        self.page(&request.method, &request.uri, &request.headers)
+        let is_form = request.method == Method::POST
+            && self.conditions.refusal(&request.method, &request.uri, &request.headers).is_none();
+        let form = if is_form { read_form(session).await } else { Some(Vec::new()) };
+        let request = session.req_header();
+        match form {
+            Some(form) => self.page(&request.method, &request.uri, &request.headers, &form),
+            None => {
+                text(StatusCode::PAYLOAD_TOO_LARGE, "413: the form is too long, or did not come in time\n")
+            }
+        }
     }
+}
+
+/// The body of a request; none if it is too long, broken, or too slow.
+async fn read_form(session: &mut ServerSession) -> Option<Vec<u8>> {
+    let read = async {
+        let mut form = Vec::new();
+        while let Some(piece) = session.read_request_body().await.ok()? {
+            form.extend_from_slice(&piece);
+            if form.len() > FORM_BYTES_MAX {
+                return None;
+            }
+        }
+        Some(form)
+    };
+    tokio::time::timeout(FORM_LIMIT, read).await.ok().flatten()
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Vec<u8>> {

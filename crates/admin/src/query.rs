@@ -15,8 +15,18 @@ pub(crate) struct Query(Vec<(&'static str, String)>);
 impl Query {
     /// Reads the part behind the question mark. The error is a sentence for the one who asked.
     pub(crate) fn read(text: Option<&str>, allowed: &[&'static str]) -> Result<Self, String> {
+        let query = Self::read_repeated(text.unwrap_or_default(), allowed)?;
+        let times = |name| query.0.iter().filter(|(other, _)| *other == name).count();
+        match allowed.iter().find(|name| times(**name) > 1) {
+            Some(name) => Err(format!("{name} is given twice")),
+            None => Ok(query),
+        }
+    }
+
+    /// The same where parameters may be repeated.
+    pub(crate) fn read_repeated(text: &str, allowed: &[&'static str]) -> Result<Self, String> {
         let mut given: Vec<(&'static str, String)> = Vec::new();
-        for pair in text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let Some(name) = allowed.iter().find(|known| **known == name) else {
                 let name: String = name.chars().take(NAME_CHARS_MAX).collect();
@@ -26,9 +36,6 @@ impl Query {
                     allowed.join(", ")
                 ));
             };
-            if given.iter().any(|(known, _)| known == name) {
-                return Err(format!("{name} is given twice"));
-            }
             if value.len() > VALUE_BYTES_MAX {
                 return Err(format!("{name} is longer than {VALUE_BYTES_MAX} bytes"));
             }
@@ -42,6 +49,11 @@ impl Query {
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         let (_, value) = self.0.iter().find(|(known, value)| *known == name && !value.is_empty())?;
         Some(value)
+    }
+
+    /// All that are not empty, in their order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (*name, value.as_str()))
     }
 
     /// The parameter `request_id`; an error if it cannot be one.

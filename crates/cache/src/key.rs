@@ -10,6 +10,8 @@ use std::sync::Arc;
 use pingora_cache::CacheKey;
 use pingora_cache::key::HashBinary;
 
+use crate::PurgeScope;
+
 /// What a copy is filed under. A clone is cheap.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
@@ -27,6 +29,13 @@ impl Key {
         push_framed(&mut bytes, host);
         bytes.extend_from_slice(path_and_query);
         Self { bin: bin_of(&bytes), bytes: bytes.into() }
+    }
+
+    /// All copies of this address.
+    pub fn scope(&self) -> PurgeScope {
+        let (host, target) = host_and_target(&self.bytes);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        PurgeScope::Url { host: text(host), target: text(target) }
     }
 
     /// The same key for Pingora, with the hash already in it.
@@ -55,6 +64,22 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({})", self.bytes.escape_ascii())
     }
+}
+
+/// Host, and path with query, of a key's bytes, without what else counts. Of bytes that are no key they are empty.
+pub(crate) fn host_and_target(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let parts = || {
+        let (_, rest) = framed(bytes)?;
+        let (host, rest) = framed(rest)?;
+        Some((host, rest.split(|byte| *byte == 0).next()?))
+    };
+    parts().unwrap_or_default()
+}
+
+/// The part in front, and what follows it.
+fn framed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)
 }
 
 /// Whether two authorities of one scheme are the same host and port (RFC 9110 section 4.2.3).

@@ -43,13 +43,7 @@ impl KeyPolicy {
         if is_plain {
             return Key::new(scheme, authority, target.as_bytes());
         }
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let mut bytes = path.as_bytes().to_vec();
-        let query = self.query.of(query);
-        if !query.is_empty() {
-            bytes.push(b'?');
-            bytes.extend_from_slice(query.as_bytes());
-        }
+        let mut bytes = self.target(target).into_bytes();
         for name in &self.headers {
             push(
                 &mut bytes,
@@ -62,6 +56,18 @@ impl KeyPolicy {
             push(&mut bytes, b'c', name, cookies(headers, name));
         }
         Key::new(scheme, authority, &bytes)
+    }
+}
+
+impl KeyPolicy {
+    /// Path and query as far as they count.
+    pub fn target(&self, target: &str) -> String {
+        if self.query == Query::All {
+            return target.to_owned();
+        }
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let query = self.query.of(query);
+        if query.is_empty() { path.to_owned() } else { [path, "?", &query].concat() }
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use goodgate_failure::Words;
 use http::header::HeaderName;
+use ipnet::IpNet;
 
 use crate::KeyPolicy;
 
@@ -44,6 +45,8 @@ pub struct CachePolicy {
     pub serve_anonymous: bool,
     /// A request with one of these fields neither reads nor fills the cache.
     pub bypass_headers: Vec<HeaderName>,
+    /// From where `PURGE` is taken; empty: from nowhere, and the method is one like any other.
+    pub purge_allow: Vec<IpNet>,
     /// Whether responses carry `Cache-Status` (RFC 9211).
     pub status_header: bool,
 }

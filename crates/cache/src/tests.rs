@@ -21,6 +21,7 @@ pub(crate) fn policy() -> CachePolicy {
         cookies_ignored: Vec::new(),
         serve_anonymous: false,
         bypass_headers: Vec::new(),
+        purge_allow: Vec::new(),
         status_header: false,
     }
 }

@@ -158,6 +158,7 @@ pub(crate) const CACHE: Keys = Keys {
         "key",
         "cookies",
         "bypass",
+        "purge",
         "status_header",
     ],
     later: &[],
@@ -170,6 +171,7 @@ pub(crate) const QUERY: Keys = Keys { built: &["only", "without"], later: &[] };
 pub(crate) const COOKIES: Keys = Keys { built: &["ignore", "serve_anonymous"], later: &[] };
 
 pub(crate) const BYPASS: Keys = Keys { built: &["headers"], later: &[] };
+pub(crate) const PURGE: Keys = Keys { built: &["allow"], later: &[] };
 
 pub(crate) const ACCESS_LOG: Keys = Keys { built: &["path", "format", "sample_ok", "mask"], later: &[] };
 
@@ -179,7 +181,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 37] = [
+pub(crate) const ALL: [(&str, &Keys); 38] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -214,6 +216,7 @@ pub(crate) const ALL: [(&str, &Keys); 37] = [
     ("routes[].cache.key.query", &QUERY),
     ("routes[].cache.cookies", &COOKIES),
     ("routes[].cache.bypass", &BYPASS),
+    ("routes[].cache.purge", &PURGE),
     ("access_log", &ACCESS_LOG),
     ("access_log.mask", &MASK),
     ("tracing", &TRACING),

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::explain::{Question, explain};
+use crate::survival::survival;
 use crate::{control, demo, run};
 
 /// Where the configuration is unless the command line says otherwise.
@@ -60,6 +61,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tell who would notice if an upstream died now: which share of each route's GET traffic a copy would
+    /// answer, for how long, and what stands in the way for the rest.
+    Survival {
+        /// The configuration file that the gateway was started with [default: /etc/goodgate/goodgate.yaml].
+        #[arg(long, short)]
+        config: Option<PathBuf>,
+        /// Another admin listener than that of the file.
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run the gateway with three sample backends inside, to play with.
     Demo,
 }
@@ -74,6 +88,9 @@ pub(crate) fn execute() -> Result<ExitCode> {
         Command::Explain { request_id, config, address, json } => {
             let (config, address) = (config.as_deref(), address.as_deref());
             explain(&Question { request_id: &request_id, config, address, json }, Path::new(CONFIG))
+        }
+        Command::Survival { config, address, json } => {
+            survival(config.as_deref(), address.as_deref(), json, Path::new(CONFIG))
         }
         Command::Demo => demo::demo(),
     }

@@ -1,8 +1,9 @@
 //! Commands that talk to a running gateway: `reload` and `health`; and how one asks its admin side.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -115,4 +116,37 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
         IpAddr::V4(_) | IpAddr::V6(_) => address.ip(),
     };
     SocketAddr::new(ip, address.port())
+}
+
+/// The admin listener and its token. An address that is given goes without a token unless a file is named, too:
+/// the secret of this machine's gateway is not for any address.
+pub(crate) fn whom(
+    config: Option<&Path>,
+    address: Option<&str>,
+    default: &Path,
+) -> Result<(SocketAddr, Option<Token>)> {
+    let Some(address) = address else {
+        let config = load(config.unwrap_or(default))?;
+        return Ok((reachable(config.admin.address), config.admin.token));
+    };
+    let resolved = address.to_socket_addrs().with_context(|| format!("--address {address}"))?.next();
+    let resolved = resolved.ok_or_else(|| anyhow!("--address {address} has no address"))?;
+    let token = config.map(load).transpose()?.and_then(|config| config.admin.token);
+    Ok((resolved, token))
+}
+
+/// The text with all that a terminal would obey as `\u….`: whoever answers is not trusted with it. In JSON it
+/// stays the same text.
+pub(crate) fn tame(text: &str) -> String {
+    let mut tame = String::with_capacity(text.len());
+    for letter in text.chars() {
+        let turns =
+            matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if turns || (letter.is_control() && letter != '\n') {
+            let _ = write!(tame, "\\u{:04x}", u32::from(letter));
+        } else {
+            tame.push(letter);
+        }
+    }
+    tame
 }

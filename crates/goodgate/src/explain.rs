@@ -1,14 +1,12 @@
 //! `goodgate explain`: asks the running gateway for the story of one request and prints it.
 
 use std::fmt::Write;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow, bail};
-use goodgate_config::Token;
+use anyhow::{Result, bail};
 
-use crate::control::{ask, load, reachable};
+use crate::control::{ask, tame, whom};
 
 /// What the command line says.
 pub(crate) struct Question<'a> {
@@ -24,7 +22,7 @@ pub(crate) struct Question<'a> {
 /// Prints the story. Exit code 1 if the gateway does not know the request.
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(crate) fn explain(question: &Question<'_>, default: &Path) -> Result<ExitCode> {
-    let (address, token) = whom(question, default)?;
+    let (address, token) = whom(question.config, question.address, default)?;
     let page = if question.json { "failures" } else { "explain" };
     let path = format!("/api/v1/{page}?request_id={}", encoded(question.request_id));
     let answer = ask(address, &path, token.as_ref())?;
@@ -42,19 +40,6 @@ pub(crate) fn explain(question: &Question<'_>, default: &Path) -> Result<ExitCod
     Ok(if is_known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The admin listener and its token. An address that is given goes without a token unless a file is named, too:
-/// the secret of this machine's gateway is not for any address.
-fn whom(question: &Question<'_>, default: &Path) -> Result<(SocketAddr, Option<Token>)> {
-    let Some(address) = question.address else {
-        let config = load(question.config.unwrap_or(default))?;
-        return Ok((reachable(config.admin.address), config.admin.token));
-    };
-    let resolved = address.to_socket_addrs().with_context(|| format!("--address {address}"))?.next();
-    let resolved = resolved.ok_or_else(|| anyhow!("--address {address} has no address"))?;
-    let token = question.config.map(load).transpose()?.and_then(|config| config.admin.token);
-    Ok((resolved, token))
-}
-
 /// Percent-encoded, but for what is plain.
 fn encoded(text: &str) -> String {
     let mut encoded = String::new();
@@ -67,22 +52,6 @@ fn encoded(text: &str) -> String {
         }
     }
     encoded
-}
-
-/// The text with all that a terminal would obey as `\u….`: whoever answers is not trusted with it. In JSON it
-/// stays the same text.
-fn tame(text: &str) -> String {
-    let mut tame = String::with_capacity(text.len());
-    for letter in text.chars() {
-        let turns =
-            matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if turns || (letter.is_control() && letter != '\n') {
-            let _ = write!(tame, "\\u{:04x}", u32::from(letter));
-        } else {
-            tame.push(letter);
-        }
-    }
-    tame
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod reload;
 mod run;
 mod signals;
 mod stop;
+mod survival;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 use goodgate_admin::{Admin, Subject};
+use goodgate_cache::{PurgeMode, PurgeScope};
 use goodgate_config::{Config, LogTarget, Tracing};
 use goodgate_proxy::{Door, Live, Proxy, RETIRE_EVERY};
 use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, Ring, StoreUsage, Target, Traces};
@@ -51,6 +52,10 @@ impl Subject for Running {
     fn certificates(&self) -> Vec<(String, SystemTime)> {
         let certificates = self.live.certificates();
         certificates.iter().map(|one| (one.cert().display().to_string(), one.expires())).collect()
+    }
+
+    fn purge(&self, store: Option<&str>, scopes: &[PurgeScope], mode: PurgeMode) -> Vec<&'static str> {
+        self.live.purge(store, scopes, mode)
     }
 
     fn metrics(&self) -> &Metrics {

@@ -60,6 +60,7 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     let status = written.map_or(499, |response| response.status.as_u16());
     settle(session, context, error);
     count(live, session, context, error, status, now);
+    copies::note_survival(session, context, now);
     let log = &live.snapshot().log;
     let outcome = &context.outcome;
     let is_of_interest = is_of_interest(status, outcome.cause, outcome.rescue);
@@ -129,7 +130,7 @@ fn cache_result(context: &Context, phase: CachePhase) -> Option<CacheResult> {
         CachePhase::Disabled(_) | CachePhase::Uninit | CachePhase::Bypass | CachePhase::CacheKey => {
             if context.copying.bypassed || context.copying.request.is_none() {
                 CacheResult::Bypass
-            } else if context.copying.refused {
+            } else if context.copying.refused.is_some() {
                 CacheResult::Uncacheable
             } else {
                 CacheResult::Miss

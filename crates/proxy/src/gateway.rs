@@ -79,6 +79,7 @@ impl ProxyHttp for Gateway {
         }
         Ok(own::redirect_to_https(session, context).await?
             || gate::answer(session, context).await?
+            || copies::answer_purge(session, context).await?
             || own::answer(session, context).await?
             || copies::answer_early(session, context).await?)
     }

@@ -114,7 +114,7 @@ pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Resu
     Ok(true)
 }
 
-async fn write(
+pub(crate) async fn write(
     session: &mut Session,
     context: &Context,
     mut response: ResponseHeader,

@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
+use goodgate_cache::{PurgeMode, PurgeScope};
 use goodgate_config::{Certificate, Config, Limits, Listener, LogFormat, defaults};
 use goodgate_telemetry::{
     AccessLog, Format, LogPolicy, Mask, Metrics, Ring, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
 };
 use goodgate_upstream::{HostHeader, Timeouts, TlsPolicy, Upstream, UpstreamSpec};
+use http::Method;
 use ipnet::IpNet;
 
 use crate::gate::{Gate, Verifier};
@@ -129,6 +131,13 @@ impl Live {
         self.entrances.get(at)
     }
 
+    /// Purges copies, of one store or all, at once; the names of the stores where it was done.
+    pub fn purge(&self, store: Option<&str>, scopes: &[PurgeScope], mode: PurgeMode) -> Vec<&'static str> {
+        let snapshot = self.snapshot();
+        let scopes: Vec<_> = scopes.iter().map(|scope| snapshot.counted(scope)).collect();
+        self.stores.purge(store, &scopes, mode)
+    }
+
     /// What each store holds.
     pub fn store_usage(&self) -> Vec<(&'static str, StoreUsage)> {
         self.stores.usage()
@@ -199,6 +208,18 @@ impl Snapshot {
     /// Its upstreams, in the order of the configuration.
     pub fn upstreams(&self) -> &[Arc<Upstream>] {
         &self.upstreams
+    }
+
+    /// The scope as the route's key has it: of an address only what counts.
+    fn counted(&self, scope: &PurgeScope) -> PurgeScope {
+        let PurgeScope::Url { host, target } = scope else {
+            return scope.clone();
+        };
+        let path = target.split('?').next().unwrap_or_default();
+        let route = self.router.find(host, path, &Method::GET);
+        let cache = route.and_then(|route| route.cache.as_ref());
+        let target = cache.map_or_else(|| target.clone(), |(policy, _)| policy.key.target(target));
+        PurgeScope::Url { host: host.clone(), target }
     }
 
     fn upstream_names(&self) -> impl Iterator<Item = &str> {

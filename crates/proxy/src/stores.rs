@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use goodgate_cache::{Store, StoreSpec};
+use goodgate_cache::{PurgeMode, PurgeScope, Store, StoreSpec};
 use goodgate_telemetry::StoreUsage;
 use parking_lot::Mutex;
 use pingora_cache::lock::CacheLock;
@@ -41,12 +41,30 @@ impl Stores {
         specs.iter().map(|spec| open(&mut known, spec)).collect()
     }
 
+    /// Purges copies, of one store or all; the names of those where it was done.
+    pub(crate) fn purge(
+        &self,
+        name: Option<&str>,
+        scopes: &[PurgeScope],
+        mode: PurgeMode,
+    ) -> Vec<&'static str> {
+        let rooms = self.0.lock().clone();
+        let meant: Vec<_> =
+            rooms.into_iter().filter(|room| name.is_none_or(|name| name == room.name)).collect();
+        for room in &meant {
+            for scope in scopes {
+                room.store.purge_scope(scope, mode);
+            }
+        }
+        meant.iter().map(|room| room.name.as_str()).collect()
+    }
+
     /// What each holds.
     pub(crate) fn usage(&self) -> Vec<(&'static str, StoreUsage)> {
         let usage = |room: &&'static StoreRoom| {
             let usage = room.store.usage();
-            let counts =
-                StoreUsage { objects: usage.objects, bytes: usage.bytes, evictions: usage.evictions };
+            let (evictions, purges) = (usage.evictions, usage.purges);
+            let counts = StoreUsage { objects: usage.objects, bytes: usage.bytes, evictions, purges };
             (room.name.as_str(), counts)
         };
         self.0.lock().iter().map(usage).collect()

@@ -2,7 +2,7 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
 pub(crate) type Declared<T> = Result<T, prometheus::Error>;
@@ -30,6 +30,10 @@ impl Declare<'_> {
 
     pub(crate) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Declared<IntGaugeVec> {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    pub(crate) fn ratios(&self, name: &str, help: &str, labels: &[&str]) -> Declared<GaugeVec> {
+        self.add(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     pub(crate) fn histograms(

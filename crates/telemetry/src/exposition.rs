@@ -2,12 +2,12 @@
 //! is written down at the moment of the scrape, so that series go when their address does.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use goodgate_upstream::{BackendView, State, Upstream};
 use prometheus::TextEncoder;
 
-use crate::{Metrics, StoreUsage};
+use crate::{Metrics, RouteSurvival, StoreUsage};
 
 /// As Prometheus has times.
 pub(crate) fn unix_seconds(time: SystemTime) -> i64 {
@@ -27,6 +27,7 @@ impl Metrics {
         self.write_backends(upstreams);
         self.write_stores(stores);
         self.write_certificates(certificates);
+        self.write_survival();
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
@@ -42,6 +43,19 @@ impl Metrics {
         self.config.last_success.set(seconds.as_secs_f64());
         self.config.hash.reset();
         self.config.hash.with_label_values(&[format!("{hash:016x}")]).set(1);
+    }
+
+    /// Which share of each route's live GET traffic a copy would answer if its upstream died now.
+    pub fn survival(&self) -> Vec<RouteSurvival> {
+        self.survivals.views(Instant::now())
+    }
+
+    fn write_survival(&self) {
+        self.caches.survival.reset();
+        for route in self.survival() {
+            let share = route.survives.first().map_or(0.0, |outage| outage.share);
+            self.caches.survival.with_label_values(&[route.route.as_str()]).set(share);
+        }
     }
 
     fn write_backends(&self, upstreams: &[Arc<Upstream>]) {
@@ -78,6 +92,7 @@ impl Metrics {
 
     fn write_stores<'a>(&self, stores: impl Iterator<Item = (&'a str, StoreUsage)>) {
         self.caches.evictions.reset();
+        self.caches.purges.reset();
         for (name, usage) in stores {
             let labels = [name, "memory"];
             self.caches
@@ -86,6 +101,7 @@ impl Metrics {
                 .set(i64::try_from(usage.objects).unwrap_or(i64::MAX));
             self.caches.bytes.with_label_values(&labels).set(i64::try_from(usage.bytes).unwrap_or(i64::MAX));
             self.caches.evictions.with_label_values(&labels).inc_by(usage.evictions);
+            self.caches.purges.with_label_values(&[name]).inc_by(usage.purges);
         }
     }
 }

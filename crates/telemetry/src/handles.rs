@@ -4,12 +4,13 @@
 //! backend invents) is resolved at its first use and kept.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goodgate_failure::{Cause, Refusal};
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use crate::Metrics;
+use crate::survival::Survival;
+use crate::{Fate, Metrics};
 
 /// Who made a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,6 +131,7 @@ pub struct RouteMetrics {
     duration: Histogram,
     stale_age: Histogram,
     forgotten: OnceLock<IntCounter>,
+    survival: Arc<Survival>,
 }
 
 impl RouteMetrics {
@@ -149,6 +151,7 @@ impl RouteMetrics {
             duration: metrics.requests.duration.with_label_values(&[route]),
             stale_age: metrics.caches.stale_age.with_label_values(&[route]),
             forgotten: OnceLock::new(),
+            survival: metrics.survivals.of(route, Instant::now()),
         };
         this.exist_at_zero();
         this
@@ -170,6 +173,16 @@ impl RouteMetrics {
                 self.gateway_error_counter(cause);
             }
         }
+    }
+
+    /// Whether this request is one of those of which it is noted whether it would survive.
+    pub fn survival_due(&self, now: Instant) -> bool {
+        self.survival.is_due(now)
+    }
+
+    /// Notes what would become of a request if the upstream were dead.
+    pub fn survival(&self, fate: Fate, now: Instant) {
+        self.survival.note(fate, now);
     }
 
     /// Counts a response.

@@ -1,10 +1,11 @@
 //! Every metric: name, help, labels. Nothing is declared anywhere else.
 
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
+use prometheus::{Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
 use crate::declare::{Declare, Declared};
 use crate::refused::RefusedCounters;
+use crate::survival::Survivals;
 
 /// Seconds: from a cache hit to the longest default timeout.
 const DURATION_BUCKETS: [f64; 14] =
@@ -30,6 +31,8 @@ pub struct StoreUsage {
     pub bytes: u64,
     /// Objects evicted since the start.
     pub evictions: u64,
+    /// Purges since the start.
+    pub purges: u64,
 }
 
 /// All metric families of the process.
@@ -50,6 +53,7 @@ pub struct Metrics {
     pub spans_dropped: IntCounter,
     /// Panics caught; each cost one connection.
     pub panics: IntCounter,
+    pub(crate) survivals: Survivals,
     pub(crate) scrape: parking_lot::Mutex<()>,
 }
 
@@ -77,6 +81,7 @@ impl Metrics {
             log_dropped: to.counter("goodgate_log_dropped_total", "Access-log records dropped")?,
             spans_dropped: to.counter("goodgate_trace_spans_dropped_total", "Spans dropped")?,
             panics: to.counter("goodgate_panics_total", "Panics caught")?,
+            survivals: Survivals::default(),
             scrape: parking_lot::Mutex::new(()),
             registry,
         })
@@ -309,6 +314,8 @@ pub(crate) struct CacheFamilies {
     pub(crate) objects: IntGaugeVec,
     pub(crate) bytes: IntGaugeVec,
     pub(crate) evictions: IntCounterVec,
+    pub(crate) purges: IntCounterVec,
+    pub(crate) survival: GaugeVec,
     pub(crate) stale_age: HistogramVec,
 }
 
@@ -327,6 +334,12 @@ impl CacheFamilies {
                 "Objects evicted",
                 &["cache", "tier"],
             )?,
+            survival: to.ratios(
+                "goodgate_survival_ratio",
+                "The share of GET requests that a copy would answer if the upstream died now",
+                &["route"],
+            )?,
+            purges: to.counters("goodgate_cache_purges_total", "Purges of one scope each", &["cache"])?,
             stale_age: to.histograms(
                 "goodgate_stale_age_seconds",
                 "How far past their freshness stale copies were",

@@ -14,10 +14,11 @@ fn bytes(text: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_file_handle_the_cause_is_our_own_shortage_and_copies_help() {
-    let backend = Backend::start(page("", "good")).await;
+    // No connection is kept whose end would free a handle.
+    let backend = Backend::start(page("Connection: close\r\n", "good")).await;
     let routes =
         "routes:\n  - { match: { path: /kept }, upstream: web, cache: fallback }\n  - { upstream: web }\n";
-    let config = crate::upstream(&[&backend], "    timeouts: { idle: 1ms }\n") + routes;
+    let config = crate::upstream(&[&backend], "") + routes;
     let gateway = Gateway::start_with_files(64, &config).await;
     assert_eq!(gateway.get("/kept").await.text(), "good");
     let mut first = Connection::open(gateway.address).await.unwrap();

@@ -34,8 +34,10 @@ use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 use pingora_http::ResponseHeader;
 
+use crate::purge::{self, Generation, PurgeMode, PurgeScope, Purges};
 use crate::{Key, StoreSpec, vary};
 use budget::Budget;
+use object::Object;
 use shard::{KeyRef, Mercy, Shard};
 use writer::base_weight;
 
@@ -56,6 +58,7 @@ pub struct Store {
     next_id: AtomicU64,
     evictions: AtomicU64,
     objects: AtomicU64,
+    purges: Purges,
 }
 
 /// What a store holds.
@@ -67,6 +70,8 @@ pub struct Usage {
     pub bytes: u64,
     /// Copies given up for room since the start.
     pub evictions: u64,
+    /// Purges of one scope each since the start.
+    pub purges: u64,
 }
 
 impl Store {
@@ -80,6 +85,7 @@ impl Store {
             next_id: AtomicU64::new(1),
             evictions: AtomicU64::new(0),
             objects: AtomicU64::new(0),
+            purges: Purges::default(),
         }
     }
 
@@ -100,13 +106,30 @@ impl Store {
             objects: self.objects.load(Ordering::Relaxed),
             bytes: self.budget.used(),
             evictions: self.evictions.load(Ordering::Relaxed),
+            purges: self.purges.newest().number(),
         }
     }
 
     /// The complete copy for this request, of either kind, however old. `Vary` is resolved as Pingora does: by
     /// the copy in the primary slot, which may itself be the one.
     pub fn find(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
-        self.shard(&key.bin()).read().find(key, request)
+        let shard = self.shard(&key.bin());
+        let copy = shard.read().find(key, request)?;
+        if !self.is_behind(&copy.0) {
+            return Some(copy);
+        }
+        self.settle(key.into());
+        shard.read().find(key, request)
+    }
+
+    /// The purges so far: what is asked for from now on has them behind it.
+    pub fn generation(&self) -> Generation {
+        self.purges.newest()
+    }
+
+    /// Purges all copies of a scope, in constant time. When this returns every later lookup sees it.
+    pub fn purge_scope(&self, scope: &PurgeScope, mode: PurgeMode) {
+        self.purges.add(scope, mode);
     }
 
     /// Whether a response is worth starting to store: not too large by its `Content-Length`, or, without one, by
@@ -216,6 +239,26 @@ impl Store {
         self.objects.fetch_sub(removed.objects, Ordering::Relaxed);
         self.budget.give_back(removed.bytes);
         removed.objects > 0
+    }
+
+    /// Whether purges have come since this copy was last looked at.
+    fn is_behind(&self, object: &Object) -> bool {
+        object.settled() < self.purges.newest()
+    }
+
+    /// Applies the purges that have come to a family.
+    fn settle(&self, key: KeyRef<'_>) {
+        let newest = self.purges.newest();
+        let verdict = |object: &Object| self.purges.verdict(object.settled(), key.bytes, &object.tags);
+        let removed = self.shard(&key.bin).write().settle(&key.bin, newest, SystemTime::now(), verdict);
+        self.release(removed);
+    }
+
+    /// Whether a fill was begun before a purge that concerns it.
+    fn is_purged(&self, key: KeyRef<'_>, meta: &CacheMeta) -> bool {
+        let generation = Generation::of(meta);
+        generation < self.purges.newest()
+            && self.purges.verdict(generation, key.bytes, &purge::tags(meta.headers())).is_some()
     }
 
     fn remove_family(&self, bin: &HashBinary) -> bool {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use pingora_cache::CacheMeta;
 
 use super::meta::{self, CopyId};
+use crate::purge::{self, Generation, Mark};
 use crate::{CopyInfo, CopyKind};
 
 /// How long after a failed refresh a copy is served without asking again.
@@ -24,6 +25,10 @@ pub(super) struct Object {
     visited: AtomicBool,
     failure: Mutex<Option<Failure>>,
     is_outlived: AtomicBool,
+    /// The tags that its answer named.
+    pub(super) tags: Box<[Mark]>,
+    /// The number of the last purge that is known not to concern it.
+    settled: AtomicU64,
 }
 
 #[derive(Clone, Copy)]
@@ -36,10 +41,11 @@ impl Object {
     /// `weight` is what has been reserved for it.
     pub(super) fn new(mut meta: CacheMeta, id: u64, body: Body, weight: u64) -> Self {
         meta.extensions_mut().insert(CopyId(id));
-        let info = CopyInfo::of(&meta);
         Self {
+            info: CopyInfo::of(&meta),
+            tags: purge::tags(meta.headers()),
+            settled: AtomicU64::new(Generation::of(&meta).number()),
             meta,
-            info,
             body,
             weight,
             visited: AtomicBool::new(false),
@@ -49,14 +55,26 @@ impl Object {
     }
 
     /// The same copy with other meta data: a confirmed or an expired one.
-    pub(super) fn with_meta(&self, mut meta: CacheMeta, weight: u64) -> Self {
-        if let Some(id) = self.id() {
-            meta.extensions_mut().insert(id);
-        }
-        let info = CopyInfo::of(&meta);
-        let visited = AtomicBool::new(self.visited.load(Ordering::Relaxed));
-        let (failure, is_outlived) = (Mutex::new(None), AtomicBool::new(false));
-        Self { meta, info, body: self.body.clone(), weight, visited, failure, is_outlived }
+    pub(super) fn with_meta(&self, meta: CacheMeta, weight: u64) -> Self {
+        let CopyId(id) = self.id().unwrap_or(CopyId(0));
+        let copy = Self::new(meta, id, self.body.clone(), weight);
+        copy.visited.store(self.visited.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy
+    }
+
+    /// See [`StoredCopy::outlive`].
+    pub(super) fn outlive(&self) {
+        self.is_outlived.store(true, Ordering::Relaxed);
+    }
+
+    /// The number of the last purge that is known not to concern it.
+    pub(super) fn settled(&self) -> Generation {
+        Generation::from_number(self.settled.load(Ordering::Relaxed))
+    }
+
+    /// No purge up to this one concerns it any more.
+    pub(super) fn settle(&self, generation: Generation) {
+        self.settled.store(generation.number(), Ordering::Relaxed);
     }
 
     pub(super) fn is_standard(&self) -> bool {
@@ -71,10 +89,6 @@ impl Object {
         if !self.visited.load(Ordering::Relaxed) {
             self.visited.store(true, Ordering::Relaxed);
         }
-    }
-
-    pub(super) fn outlive(&self) {
-        self.is_outlived.store(true, Ordering::Relaxed);
     }
 
     /// Whether it was used since the last call.

@@ -16,7 +16,7 @@ use super::fill::Fill;
 use super::meta::{self, CopyId};
 use super::object::{Object, StoredCopy};
 use super::sieve::{Entry, Sieve};
-use crate::Key;
+use crate::{Generation, Key, PurgeMode};
 
 #[derive(Default)]
 pub(super) struct Shard {
@@ -144,6 +144,39 @@ impl Shard {
             exchange(slot, &mut self.sieve, meta::expired(&slot.object.meta, now), slot.object.weight);
         }
         !family.slots().is_empty()
+    }
+
+    /// Does to each copy of a family what the verdict on it says. All purges up to `generation` are done with then.
+    pub(super) fn settle(
+        &mut self,
+        bin: &HashBinary,
+        generation: Generation,
+        now: SystemTime,
+        verdict: impl Fn(&Object) -> Option<PurgeMode>,
+    ) -> Removed {
+        let Some(family) = self.families.get_mut(bin) else {
+            return Removed::default();
+        };
+        let mut gone = Vec::new();
+        for slot in family.slots_mut() {
+            match verdict(&slot.object) {
+                Some(PurgeMode::Hard) => gone.push(slot.object.clone()),
+                Some(PurgeMode::Soft) => {
+                    exchange(
+                        slot,
+                        &mut self.sieve,
+                        meta::expired(&slot.object.meta, now),
+                        slot.object.weight,
+                    );
+                    slot.object.outlive();
+                }
+                None => {}
+            }
+            slot.object.settle(generation);
+        }
+        let slots = gone.iter().flat_map(|object| family.remove(object)).collect();
+        self.drop_empty(bin);
+        self.drop_slots(slots)
     }
 
     /// Drops what is in the way of a newer answer: copies become stale and are only for the case of failure, and

@@ -18,7 +18,7 @@ use super::fill::Fill;
 use super::hit::{CopyReader, Hit};
 use super::meta;
 use super::object::Object;
-use super::shard::{KeyRef, Removed};
+use super::shard::{KeyRef, Removed, Shard};
 use super::writer::{FillWriter, base_weight};
 use crate::Key;
 
@@ -65,10 +65,20 @@ impl Store {
     fn look_up(&self, key: &CacheKey) -> Option<(CacheMeta, HitHandler)> {
         let slot = key.variance_bin();
         let key = key_ref(key);
-        let shard = self.shard(&key.bin).read();
+        let is_behind = |shard: &Shard| {
+            let slot = shard.family(key).and_then(|family| family.slot(slot));
+            slot.is_some_and(|slot| self.is_behind(&slot.object))
+        };
+        let mut shard = self.shard(&key.bin).read();
+        if is_behind(&shard) {
+            drop(shard);
+            self.settle(key);
+            shard = self.shard(&key.bin).read();
+        }
         let family = shard.family(key)?;
         let copy = family.slot(slot).map(|slot| &slot.object).filter(|object| object.is_standard());
-        match (copy, family.fill_to_join(slot)) {
+        let fill = family.fill_to_join(slot).filter(|fill| !self.is_purged(key, &fill.meta));
+        match (copy, fill) {
             (Some(copy), Some(fill)) if !copy.meta.is_fresh(SystemTime::now()) => {
                 join(fill).or_else(|| Some(open(copy)))
             }

@@ -295,7 +295,7 @@ async fn a_reader_keeps_its_copy_whole_though_it_is_replaced_and_evicted() {
     assert!(look_up(store, &key).await.is_none());
     assert_eq!(read(reader).await.unwrap(), [1; 2000]);
     assert_eq!(read(second).await.unwrap(), [2; 2000]);
-    assert_eq!(store.usage(), Usage { objects: 0, bytes: 0, evictions: 1 });
+    assert_eq!(store.usage(), Usage { objects: 0, bytes: 0, evictions: 1, purges: 0 });
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use goodgate_failure::{Word, Words};
 use http::HeaderName;
 
 use super::check_name;
+use super::server::networks;
 use crate::kind::{
     boolean, duration, failure_word, not_among, one_of, percent, size, stale_word, text, text_as, wrong,
 };
@@ -106,6 +107,7 @@ fn policy_of(map: &Map<'_>, mode: Mode, stores: &[&str]) -> Option<CachePolicy> 
         cookies_ignored: cookies_ignored.unwrap_or_default(),
         serve_anonymous: cookies.read("serve_anonymous", boolean).unwrap_or_default(),
         bypass_headers: bypass_headers.unwrap_or_default(),
+        purge_allow: networks(&map.section("purge", &keys::PURGE), "allow"),
         status_header: map.read("status_header", boolean).unwrap_or(defaults::STATUS_HEADER),
     };
     Some(CachePolicy { store: store_index(map, stores)?, ..policy })

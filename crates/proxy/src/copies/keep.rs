@@ -12,6 +12,8 @@ use pingora_proxy::Session;
 use super::{Copying, caching};
 use crate::context::Context;
 
+const DECEPTIVE: &str = "the type of the answer is not that of its address";
+
 /// Fallback mode: decides about a final answer of a backend. In standard mode [`admit_standard`] does.
 pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response: &ResponseHeader) {
     let Some(route) = caching(context) else {
@@ -27,16 +29,17 @@ pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response:
         return;
     };
     if is_deceptive(session.req_header().uri.path(), response) {
-        context.copying.refused = true;
+        context.copying.refused = Some(DECEPTIVE);
         return;
     }
     match admit(policy, facts, response, SystemTime::now()) {
-        Admission::Store(meta) | Admission::KeepLastGood(meta) => {
+        Admission::Store(mut meta) | Admission::KeepLastGood(mut meta) => {
+            context.copying.generation.stamp(&mut meta);
             let writer = room.store.write(key, &session.req_header().headers, meta);
             context.copying.writer = Some(writer);
             context.copying.stored = true;
         }
-        Admission::Refuse(_) => context.copying.refused = true,
+        Admission::Refuse(reason) => context.copying.refused = Some(reason),
     }
 }
 
@@ -75,25 +78,32 @@ pub(crate) fn admit_standard(
     let stored = room.store.find(key, &request.headers);
     let may_displace =
         |copy: &StoredCopy| may_displace(copy.meta().response_header().status, response.status);
-    if is_deceptive(request.uri.path(), response) || !stored.as_ref().is_none_or(may_displace) {
-        context.copying.refused = true;
+    if is_deceptive(request.uri.path(), response) {
+        context.copying.refused = Some(DECEPTIVE);
+        return refuse;
+    }
+    if !stored.as_ref().is_none_or(may_displace) {
+        context.copying.refused = Some("it would displace a good answer");
         return refuse;
     }
     match admit(policy, facts, response, now) {
-        Admission::Store(meta) if room.store.takes(key, response) => {
+        Admission::Store(mut meta) if room.store.takes(key, response) => {
+            context.copying.generation.stamp(&mut meta);
             context.copying.stored = true;
             context.copying.withheld = withheld(response, &meta);
             RespCacheable::Cacheable(meta)
         }
-        Admission::KeepLastGood(meta) => {
+        Admission::KeepLastGood(mut meta) => {
+            context.copying.generation.stamp(&mut meta);
             if request.method == Method::GET {
                 context.copying.writer = Some(room.store.write(key, &request.headers, meta));
             }
-            context.copying.refused = true;
+            context.copying.refused = Some("it is kept only for the case of failure");
             refuse
         }
-        Admission::Store(_) | Admission::Refuse(_) => {
-            context.copying.refused = true;
+        unkept @ (Admission::Store(_) | Admission::Refuse(_)) => {
+            context.copying.refused =
+                Some(if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" });
             if !response.status.is_server_error()
                 && let Some(copy) = stored
             {

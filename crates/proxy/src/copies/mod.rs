@@ -11,12 +11,16 @@ mod changes;
 mod early;
 mod keep;
 mod phases;
+mod purge;
 mod status;
+mod survival;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use goodgate_cache::{CopyWriter, Key, KeyPolicy, Mode, RequestFacts, Stale, StoredCopy, may_serve_stale};
+use goodgate_cache::{
+    CopyWriter, Generation, Key, KeyPolicy, Mode, RequestFacts, Stale, StoredCopy, may_serve_stale,
+};
 use goodgate_failure::Cause;
 use goodgate_telemetry::By;
 use http::uri::PathAndQuery;
@@ -35,13 +39,17 @@ pub(crate) use keep::{admit_standard, give_back_withheld, keep_last_good, note_c
 pub(crate) use phases::{
     enable_standard, fills_on_miss, is_not_modified, judge_hit, may_update_behind, must_not_wait,
 };
+pub(crate) use purge::answer_purge;
 pub(crate) use status::status_header;
+pub(crate) use survival::note_survival;
 
 /// What one request has to do with the cache.
 #[derive(Default)]
 pub(crate) struct Copying {
     /// Present when the route caches and the request may be answered from a copy.
     pub(crate) request: Option<(Key, RequestFacts)>,
+    /// The purges that the request has behind it.
+    generation: Generation,
     /// The request asked to be left alone by the cache.
     pub(crate) bypassed: bool,
     /// The copy that will answer in place of the failure.
@@ -56,7 +64,8 @@ pub(crate) struct Copying {
     found: Found,
     /// What became of the answer of the backend.
     pub(crate) stored: bool,
-    pub(crate) refused: bool,
+    /// Why it was not kept.
+    pub(crate) refused: Option<&'static str>,
 }
 
 /// What the first look at the store has found, where it did not answer.
@@ -90,7 +99,7 @@ impl std::fmt::Debug for Copying {
 
 /// Finds out what the request has to do with the route's cache.
 pub(crate) fn begin(session: &Session, context: &mut Context) {
-    let Some((policy, _)) = context.route.as_deref().and_then(|route| route.cache.as_ref()) else {
+    let Some((policy, room)) = context.route.as_deref().and_then(|route| route.cache.as_ref()) else {
         return;
     };
     let request = session.req_header();
@@ -102,6 +111,7 @@ pub(crate) fn begin(session: &Session, context: &mut Context) {
         context.copying.bypassed = true;
         return;
     }
+    context.copying.generation = room.store.generation();
     let key = key(&policy.key, request, context.scheme(), &request.uri);
     context.copying.request = Some((key, facts));
 }

@@ -1,0 +1,360 @@
+//! Purges: what an operator has declared out of date, by address, prefix, host, tag, or all of it.
+//!
+//! Nothing is walked. A purge is a record with a number, and each copy knows the number of the last purge that was
+//! made before its answer was asked for: a lookup compares the two, and looks for records only if purges have come
+//! since. So a purge costs the same for one copy and for a million, and every later lookup sees it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderMap;
+use parking_lot::RwLock;
+use pingora_cache::CacheMeta;
+
+use crate::key;
+
+/// What becomes of the copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PurgeMode {
+    /// They are stale at once, and answer only in place of a failure.
+    Soft,
+    /// They are gone.
+    Hard,
+}
+
+impl PurgeMode {
+    /// The word for it, in settings, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Soft => "soft",
+            Self::Hard => "hard",
+        }
+    }
+}
+
+/// Which copies a purge is about. Hosts are in lower case, without a default port; paths are in their normal form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PurgeScope {
+    /// All.
+    Everything,
+    /// Those of one host.
+    Host(String),
+    /// Those whose path begins with this one: `/a` covers `/a` and `/a/b`, not `/ab`; `/a/` what is below it.
+    Prefix {
+        /// The host.
+        host: String,
+        /// The path.
+        path: String,
+    },
+    /// Those of one address, with any scheme and in all variants.
+    Url {
+        /// The host.
+        host: String,
+        /// Path and query.
+        target: String,
+    },
+    /// Those whose answer named the tag in `Cache-Tag`, `Surrogate-Key` or `xkey`.
+    Tag(String),
+}
+
+/// The purges of a store at one moment. What was asked for afterwards has all of these behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(u64);
+
+impl Generation {
+    /// Notes on an answer's meta data at which moment the answer was asked for.
+    pub fn stamp(self, meta: &mut CacheMeta) {
+        meta.extensions_mut().insert(self);
+    }
+
+    /// That of an answer; without a note before all purges.
+    pub(crate) fn of(meta: &CacheMeta) -> Self {
+        meta.extensions().get().copied().unwrap_or_default()
+    }
+
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// How many records are kept. Beyond that the oldest quarter becomes one that is about everything: more is purged
+/// than was asked for, never less.
+const RECORDS_MAX: usize = 1 << 16;
+
+/// How many tags of one answer count.
+const TAGS_MAX: usize = 1024;
+
+/// All purges of one store.
+#[derive(Debug, Default)]
+pub(crate) struct Purges {
+    newest: AtomicU64,
+    table: RwLock<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    records: HashMap<Mark, Record, ahash::RandomState>,
+    has_prefixes: bool,
+    /// What stands for forgotten records, and for purges of everything.
+    floor: Record,
+}
+
+/// The numbers of the last purges of one scope; zero: none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Record {
+    soft: u64,
+    hard: u64,
+}
+
+/// The hash of a scope.
+pub(crate) type Mark = u64;
+
+impl Purges {
+    pub(crate) fn newest(&self) -> Generation {
+        Generation(self.newest.load(Ordering::Acquire))
+    }
+
+    /// Records a purge. When this returns every lookup that begins sees it.
+    pub(crate) fn add(&self, scope: &PurgeScope, mode: PurgeMode) {
+        let mut table = self.table.write();
+        let number = self.newest.load(Ordering::Relaxed) + 1;
+        table.add(scope, mode, number);
+        self.newest.store(number, Ordering::Release);
+    }
+
+    /// What the purges since `generation` say of a copy.
+    pub(crate) fn verdict(&self, generation: Generation, key: &[u8], tags: &[Mark]) -> Option<PurgeMode> {
+        let table = self.table.read();
+        let mut worst = table.floor.since(generation);
+        for mark in marks(key, table.has_prefixes).chain(tags.iter().copied()) {
+            match table.records.get(&mark).and_then(|record| record.since(generation)) {
+                Some(PurgeMode::Hard) => return Some(PurgeMode::Hard),
+                soft => worst = worst.or(soft),
+            }
+        }
+        worst
+    }
+}
+
+impl Table {
+    fn add(&mut self, scope: &PurgeScope, mode: PurgeMode, number: u64) {
+        let Some(mark) = mark_of(scope) else {
+            return self.floor.set(mode, number);
+        };
+        self.has_prefixes |= matches!(scope, PurgeScope::Prefix { .. });
+        self.records.entry(mark).or_default().set(mode, number);
+        if self.records.len() > RECORDS_MAX {
+            self.forget_quarter();
+        }
+    }
+
+    fn forget_quarter(&mut self) {
+        let mut numbers: Vec<u64> = self.records.values().map(Record::last).collect();
+        let (_, limit, _) = numbers.select_nth_unstable(RECORDS_MAX / 4);
+        let limit = *limit;
+        let floor = &mut self.floor;
+        self.records.retain(|_, record| {
+            let is_kept = record.last() > limit;
+            if !is_kept {
+                floor.soft = floor.soft.max(record.soft);
+                floor.hard = floor.hard.max(record.hard);
+            }
+            is_kept
+        });
+    }
+}
+
+impl Record {
+    fn set(&mut self, mode: PurgeMode, number: u64) {
+        match mode {
+            PurgeMode::Soft => self.soft = number,
+            PurgeMode::Hard => self.hard = number,
+        }
+    }
+
+    fn last(&self) -> u64 {
+        self.soft.max(self.hard)
+    }
+
+    fn since(&self, generation: Generation) -> Option<PurgeMode> {
+        if self.hard > generation.0 {
+            Some(PurgeMode::Hard)
+        } else {
+            (self.soft > generation.0).then_some(PurgeMode::Soft)
+        }
+    }
+}
+
+/// None for everything.
+fn mark_of(scope: &PurgeScope) -> Option<Mark> {
+    match scope {
+        PurgeScope::Everything => None,
+        PurgeScope::Host(host) => Some(mark(HOST, host.as_bytes(), b"")),
+        PurgeScope::Prefix { host, path } => Some(mark(PREFIX, host.as_bytes(), path.as_bytes())),
+        PurgeScope::Url { host, target } => Some(mark(URL, host.as_bytes(), target.as_bytes())),
+        PurgeScope::Tag(tag) => Some(mark(TAG, tag.as_bytes(), b"")),
+    }
+}
+
+const HOST: u8 = 0;
+const PREFIX: u8 = 1;
+const URL: u8 = 2;
+const TAG: u8 = 3;
+
+/// Two scopes with one hash are purged together: more than was asked for, never less.
+fn mark(kind: u8, first: &[u8], second: &[u8]) -> Mark {
+    ahash::RandomState::with_seed(3).hash_one((kind, first, second))
+}
+
+/// The marks of all scopes that a key is in, but for its tags.
+fn marks(key: &[u8], with_prefixes: bool) -> impl Iterator<Item = Mark> {
+    let (host, target) = key::host_and_target(key);
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let of_prefix = move |end: usize| mark(PREFIX, host, path.get(..end).unwrap_or_default());
+    let looked_at = if with_prefixes { path } else { b"" };
+    let slashes = looked_at.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    // Before each slash a segment ends; with it, what is below begins.
+    let inner = slashes.flat_map(move |at| [at, at + 1]).filter(move |end| *end > 0 && *end < path.len());
+    let whole = with_prefixes.then_some(path.len());
+    [mark(HOST, host, b""), mark(URL, host, target)].into_iter().chain(inner.chain(whole).map(of_prefix))
+}
+
+/// The tags that an answer names, as marks.
+pub(crate) fn tags(headers: &HeaderMap) -> Box<[Mark]> {
+    words(headers).map(|word| mark(TAG, word, b"")).collect()
+}
+
+/// The tags that a message names in `Cache-Tag`, `Surrogate-Key` or `xkey`. What is no UTF-8 is left out.
+pub fn tag_names(headers: &HeaderMap) -> Vec<String> {
+    words(headers).filter_map(|word| String::from_utf8(word.to_vec()).ok()).collect()
+}
+
+/// Separated by commas in `Cache-Tag`, by spaces too elsewhere.
+fn words(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let words = ["cache-tag", "surrogate-key", "xkey"].into_iter().flat_map(|name| {
+        let is_separator = move |byte: &u8| *byte == b',' || (name != "cache-tag" && *byte == b' ');
+        headers.get_all(name).iter().flat_map(move |value| value.as_bytes().split(is_separator))
+    });
+    words.map(<[u8]>::trim_ascii).filter(|word| !word.is_empty()).take(TAGS_MAX)
+}
+
+impl fmt::Display for PurgeScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everything => f.write_str("everything"),
+            Self::Host(host) => write!(f, "host {host}"),
+            Self::Prefix { host, path } => write!(f, "prefix {host}{path}"),
+            Self::Url { host, target } => write!(f, "url {host}{target}"),
+            Self::Tag(tag) => write!(f, "tag {tag}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Key;
+    use crate::tests::headers;
+
+    fn key(url: &str) -> Key {
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let (host, path) = rest.split_at(rest.find('/').unwrap());
+        Key::new(scheme, host.as_bytes(), path.as_bytes())
+    }
+
+    fn prefix(path: &str) -> PurgeScope {
+        PurgeScope::Prefix { host: "a.example".to_owned(), path: path.to_owned() }
+    }
+
+    fn url(target: &str) -> PurgeScope {
+        PurgeScope::Url { host: "a.example".to_owned(), target: target.to_owned() }
+    }
+
+    fn is_hit(scope: &PurgeScope, address: &str) -> bool {
+        let purges = Purges::default();
+        let before = purges.newest();
+        purges.add(scope, PurgeMode::Soft);
+        let key = key(address);
+        assert_eq!(purges.verdict(purges.newest(), key.bytes(), &[]), None, "what comes afterwards stays");
+        purges.verdict(before, key.bytes(), &[]).is_some()
+    }
+
+    #[test]
+    fn a_scope_covers_what_it_says_and_nothing_else() {
+        let host = PurgeScope::Host("a.example".to_owned());
+        for (scope, address, expected) in [
+            (&PurgeScope::Everything, "http://b.example/x", true),
+            (&host, "http://a.example/x?y", true),
+            (&host, "https://A.example:443/", true),
+            (&host, "http://a.example:81/", false),
+            (&host, "http://b.example/a.example", false),
+            (&url("/x?y"), "http://a.example/x?y", true),
+            (&url("/x?y"), "https://a.example/x?y", true),
+            (&url("/x?y"), "http://a.example/x", false),
+            (&url("/x"), "http://b.example/x", false),
+            (&prefix("/"), "http://a.example/", true),
+            (&prefix("/"), "http://a.example/x/y", true),
+            (&prefix("/"), "http://b.example/", false),
+            (&prefix("/x"), "http://a.example/x", true),
+            (&prefix("/x"), "http://a.example/x?q=/y", true),
+            (&prefix("/x"), "http://a.example/x/", true),
+            (&prefix("/x"), "http://a.example/x/y/z", true),
+            (&prefix("/x"), "http://a.example/xy", false),
+            (&prefix("/x/"), "http://a.example/x", false),
+            (&prefix("/x/"), "http://a.example/x/", true),
+            (&prefix("/x/"), "http://a.example/x/y", true),
+            (&prefix("/x/y"), "http://a.example/x/y/z", true),
+            (&prefix("/x/y"), "http://a.example/x?/y", false),
+        ] {
+            assert_eq!(is_hit(scope, address), expected, "{scope:?} {address}");
+        }
+    }
+
+    #[test]
+    fn tags_are_read_from_three_fields_and_purged_by_name() {
+        let named = tags(&headers(&[("cache-tag", "a, b c,,"), ("surrogate-key", "d  e"), ("xkey", "f,g")]));
+        let purges = Purges::default();
+        let key = key("http://a.example/");
+        for (tag, expected) in
+            [("a", true), ("b c", true), ("d", true), ("e", true), ("f", true), ("g", true)]
+                .into_iter()
+                .chain([("b", false), ("c", false), ("A", false), ("", false), ("/", false)])
+        {
+            let before = purges.newest();
+            purges.add(&PurgeScope::Tag(tag.to_owned()), PurgeMode::Hard);
+            assert_eq!(purges.verdict(before, key.bytes(), &named).is_some(), expected, "{tag:?}");
+        }
+        assert_eq!(tags(&headers(&[("cache-tag", &"x,".repeat(5000))])).len(), TAGS_MAX);
+    }
+
+    #[test]
+    fn the_harder_purge_wins_in_whatever_order() {
+        let key = key("http://a.example/x");
+        for modes in [[PurgeMode::Soft, PurgeMode::Hard], [PurgeMode::Hard, PurgeMode::Soft]] {
+            let purges = Purges::default();
+            let before = purges.newest();
+            purges.add(&url("/x"), modes[0]);
+            purges.add(&prefix("/"), modes[1]);
+            assert_eq!(purges.verdict(before, key.bytes(), &[]), Some(PurgeMode::Hard));
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_counts_for_everything_that_is_older() {
+        let purges = Purges::default();
+        let old = purges.newest();
+        for number in 0..=RECORDS_MAX {
+            purges.add(&PurgeScope::Tag(number.to_string()), PurgeMode::Soft);
+        }
+        let after = purges.newest();
+        assert!(purges.table.read().records.len() < RECORDS_MAX);
+        let other = key("http://other.example/");
+        assert_eq!(purges.verdict(old, other.bytes(), &[]), Some(PurgeMode::Soft));
+        assert_eq!(purges.verdict(after, other.bytes(), &[]), None);
+    }
+}
