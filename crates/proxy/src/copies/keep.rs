@@ -6,7 +6,7 @@ use goodgate_cache::{Admission, Mode, StoredCopy, admit, is_deceptive, may_displ
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
 use pingora_error::Result;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::{Copying, caching};
@@ -76,17 +76,11 @@ pub(crate) fn admit_standard(
     let response = confirmed.as_ref().unwrap_or(response);
     let request = session.req_header();
     let stored = room.store.find(key, &request.headers);
-    let may_displace =
-        |copy: &StoredCopy| may_displace(copy.meta().response_header().status, response.status);
-    if is_deceptive(request.uri.path(), response) {
-        context.copying.refused = Some(DECEPTIVE);
-        return refuse;
-    }
-    if !stored.as_ref().is_none_or(may_displace) {
-        context.copying.refused = Some("it would displace a good answer");
-        return refuse;
-    }
-    match admit(policy, facts, response, now) {
+    let admission = match objection(request, response, stored.as_ref()) {
+        Some(reason) => Admission::Refuse(reason),
+        None => admit(policy, facts, response, now),
+    };
+    match admission {
         Admission::Store(mut meta) if room.store.takes(key, response) => {
             context.copying.generation.stamp(&mut meta);
             context.copying.stored = true;
@@ -112,6 +106,19 @@ pub(crate) fn admit_standard(
             refuse
         }
     }
+}
+
+/// What speaks against a copy besides the answer's own words.
+fn objection(
+    request: &RequestHeader,
+    response: &ResponseHeader,
+    stored: Option<&StoredCopy>,
+) -> Option<&'static str> {
+    if is_deceptive(request.uri.path(), response) {
+        return Some(DECEPTIVE);
+    }
+    let displaces = |copy: &StoredCopy| may_displace(copy.meta().response_header().status, response.status);
+    (!stored.is_none_or(displaces)).then_some("it would displace a good answer")
 }
 
 /// What `no-cache` has named: the client who asked gets it, though Pingora sends the header of the copy.
