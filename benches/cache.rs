@@ -100,7 +100,8 @@ fn decisions(criterion: &mut Criterion) {
 }
 
 fn hits(criterion: &mut Criterion) {
-    let spec = StoreSpec { name: "bench".to_owned(), memory_bytes: 1 << 26, object_bytes_max: 1 << 20 };
+    let spec =
+        StoreSpec { name: "bench".to_owned(), memory_bytes: 1 << 26, object_bytes_max: 1 << 20, disk: None };
     let store: &'static Store = Box::leak(Box::new(Store::new(&spec)));
     let (policy, headers) = (policy(), request());
     let facts = RequestFacts::new(&Method::GET, &headers, &policy);

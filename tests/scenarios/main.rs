@@ -26,6 +26,7 @@ mod coalescing;
 mod confirming;
 mod conformance;
 mod connections;
+mod disk;
 mod explain;
 mod faults;
 mod front;

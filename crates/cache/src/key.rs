@@ -45,6 +45,11 @@ impl Key {
         key
     }
 
+    /// The hash in memory of a key's bytes.
+    pub(crate) fn bin_of(bytes: &[u8]) -> HashBinary {
+        bin_of(bytes).to_be_bytes()
+    }
+
     pub(crate) fn bytes(&self) -> &Arc<[u8]> {
         &self.bytes
     }

@@ -1,6 +1,7 @@
 //! May this answer be kept, is it fresh, may an old one be served; the key, `Vary`, and the store.
 //!
-//! The decisions are pure: time is an argument. Only the store keeps anything, and only it meets Pingora's trait.
+//! The decisions are pure: time is an argument. Only the store keeps anything, in memory and on disk, and only it meets
+//! Pingora's trait.
 
 mod admission;
 mod conditional;
@@ -8,6 +9,7 @@ mod copy;
 mod date;
 mod deception;
 mod directives;
+mod disk;
 mod freshness;
 mod hop_by_hop;
 mod key;
@@ -29,14 +31,15 @@ pub use admission::{Admission, admit, may_displace};
 pub use conditional::is_not_modified;
 pub use copy::{Audience, CopyInfo, CopyKind};
 pub use deception::is_deceptive;
+pub use disk::{DiskEvent, DiskState, DiskUsage, Operation, Report};
 pub use key::{Key, is_same_authority};
 pub use key_policy::{KeyPolicy, Query};
 pub use parts::{Part, part};
-pub use policy::{CachePolicy, Mode, NamePattern, StoreSpec};
+pub use policy::{CachePolicy, DiskSpec, Mode, NamePattern, StoreSpec};
 pub use purge::{Generation, PurgeMode, PurgeScope, tag_names};
 pub use request::RequestFacts;
 pub use revalidation::{HeadVerdict, judge_head, refresh_header};
 pub use serving::{Stale, may_serve_fresh, may_serve_stale, may_share};
-pub use store::{CopyWriter, REFRESH_BACKOFF, Store, StoredCopy, Usage};
+pub use store::{BodyReader, CopyWriter, REFRESH_BACKOFF, Store, StoredCopy, Usage};
 pub use survival::survives;
 pub use vary::variance;

@@ -1,5 +1,6 @@
 //! What a route's cache is told to do: plain values, built by `config`, applied by this room and `proxy`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use goodgate_failure::Words;
@@ -16,6 +17,19 @@ pub struct StoreSpec {
     /// Bytes of memory for objects, headers and bookkeeping included.
     pub memory_bytes: u64,
     /// The largest object kept, body and header, in bytes.
+    pub object_bytes_max: u64,
+    /// The tier under the memory.
+    pub disk: Option<DiskSpec>,
+}
+
+/// The disk tier of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskSpec {
+    /// Its directory, of which no other store has a part.
+    pub path: PathBuf,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// The largest body kept, in bytes. What memory does not take goes to disk only.
     pub object_bytes_max: u64,
 }
 

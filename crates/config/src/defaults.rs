@@ -109,6 +109,10 @@ pub const STORE: &str = "main";
 pub const MEMORY_BYTES: u64 = 256 * MIB;
 /// `caches.*.max_object`.
 pub const OBJECT_BYTES_MAX: u64 = 64 * MIB;
+/// `caches.*.disk.max_object`: this share of `size`.
+pub const DISK_OBJECT_SHARE: u64 = 8;
+/// The smallest `caches.*.disk.size`.
+pub const DISK_BYTES_MIN: u64 = 16 * MIB;
 /// The smallest `caches.*.memory`.
 pub const MEMORY_BYTES_MIN: u64 = MIB;
 /// The smallest limit of a header, in bytes.

@@ -98,7 +98,9 @@ pub(crate) const PROBE_TCP: Keys = Keys { built: &[], later: &[] };
 pub(crate) const TIMEOUTS: Keys =
     Keys { built: &["connect", "first_byte", "read", "write", "idle", "tunnel"], later: &[] };
 
-pub(crate) const STORE: Keys = Keys { built: &["memory", "max_object"], later: &["disk"] };
+pub(crate) const STORE: Keys = Keys { built: &["memory", "max_object", "disk"], later: &[] };
+
+pub(crate) const DISK: Keys = Keys { built: &["path", "size", "max_object"], later: &[] };
 
 pub(crate) const ROUTE: Keys = Keys {
     built: &[
@@ -181,7 +183,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 38] = [
+pub(crate) const ALL: [(&str, &Keys); 39] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -199,6 +201,7 @@ pub(crate) const ALL: [(&str, &Keys); 38] = [
     ("upstreams.*.timeouts", &TIMEOUTS),
     ("upstreams.*.tls", &TLS),
     ("caches.*", &STORE),
+    ("caches.*.disk", &DISK),
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),
     ("routes[].rate_limit", &RATE_LIMIT),

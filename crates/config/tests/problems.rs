@@ -709,14 +709,20 @@ fn caches_have_limits_and_names() {
   main: { memory: 1KiB }
   big: { max_object: 1GiB }
   old: { disk: {}, memory: 64M }
+  one: { disk: { path: /var/cache/a, size: 1GiB, max_object: 513MiB } }
+  two: { disk: { path: /var/cache/a, size: 1MiB } }
 upstreams: { app: ['10.0.0.1:80'] }
 routes: [{ upstream: app, cache: { store: mian } }]
 ";
     let problems = r#"c.yaml:2:19: caches.main.memory: found "1KiB"; allowed: 1MiB to 16TiB
 c.yaml:3:22: caches.big.max_object: found "1GiB"; allowed: at most the `memory` of the cache
-c.yaml:4:10: caches.old.disk: not supported by this build yet
+c.yaml:4:10: caches.old.disk: `path` is missing
+c.yaml:4:10: caches.old.disk: `size` is missing
 c.yaml:4:28: caches.old.memory: found "64M"; allowed: a size, like `64KiB` or `10MB`
-c.yaml:6:43: routes[0].cache.store: found "mian" (did you mean `main`?); allowed: main, big, old"#;
+c.yaml:5:62: caches.one.disk.max_object: found "513MiB"; allowed: at most half of `size`
+c.yaml:6:24: caches.two.disk.path: another cache has this directory
+c.yaml:6:44: caches.two.disk.size: found "1MiB"; allowed: 16MiB to 1024TiB
+c.yaml:8:43: routes[0].cache.store: found "mian" (did you mean `main`?); allowed: main, big, old, one, two"#;
     assert_eq!(told(text), problems);
 }
 

@@ -212,10 +212,7 @@ pub(crate) async fn response_header(
         limit_idle(session, context, &route, is_upgrade);
     }
     forward::response(response)?;
-    copies::invalidate(context, session, response);
-    copies::compare_head(context, session, response);
-    copies::note_confirmation(context, session, response);
-    copies::keep_last_good(context, session, response);
+    copies::note_answer(context, session, response);
     Ok(())
 }
 
@@ -353,6 +350,7 @@ pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error:
     }
     // Pingora closes the connection after an error whatever we do: say so.
     session.set_keepalive(None);
+    copies::load(session, context).await;
     let written = if copies::choose(session, context, cause) {
         copies::serve(session, context).await
     } else {

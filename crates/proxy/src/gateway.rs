@@ -213,6 +213,9 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         context: &mut Box<Context>,
     ) -> Result<()> {
+        if response.status.as_u16() >= 400 {
+            copies::load(session, context).await;
+        }
         exchange::response_header(session, response, context).await
     }
 
@@ -224,7 +227,7 @@ impl ProxyHttp for Gateway {
         context: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
         exchange::response_body(context, body.as_ref(), is_end)?;
-        Ok(None)
+        Ok(context.copying.pause())
     }
 
     fn response_cache_filter(

@@ -7,7 +7,7 @@ use std::cell::LazyCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use goodgate_cache::{PurgeMode, PurgeScope};
@@ -28,6 +28,9 @@ use crate::peer::BackendTls;
 use crate::places::Places;
 use crate::route::{Route, Router};
 use crate::stores::Stores;
+
+/// At the start this long is waited for the indices of copies on disk, at the end for what is being written.
+const DISKS_LIMIT: Duration = Duration::from_secs(10);
 
 /// What one configuration says, ready for use. Immutable.
 #[derive(Debug)]
@@ -73,6 +76,7 @@ impl Live {
         let stores = Stores::default();
         let verifier = Arc::new(Verifier::new(now));
         let snapshot = build(config, None, (&stores, &verifier), &metrics, now);
+        stores.wait_for_disks(DISKS_LIMIT);
         Self {
             ring: Ring::new(snapshot.upstream_names(), now),
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -141,6 +145,11 @@ impl Live {
     /// What each store holds.
     pub fn store_usage(&self) -> Vec<(&'static str, StoreUsage)> {
         self.stores.usage()
+    }
+
+    /// Writes out what waits for the disks of the caches. It blocks, for a few seconds at most.
+    pub fn flush_stores(&self) {
+        self.stores.flush(DISKS_LIMIT);
     }
 
     /// Closes backend connections that have lain idle for as long as they may; to be called every `RETIRE_EVERY`.

@@ -3,10 +3,10 @@
 //! Pingora wants stores and locks `'static`. A reload changes a store's limits; a name that leaves the
 //! configuration keeps its store, emptied to nothing, in case it comes back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goodgate_cache::{PurgeMode, PurgeScope, Store, StoreSpec};
-use goodgate_telemetry::StoreUsage;
+use goodgate_telemetry::{StoreUsage, disk_event};
 use parking_lot::Mutex;
 use pingora_cache::lock::CacheLock;
 
@@ -18,6 +18,14 @@ pub(crate) struct StoreRoom {
     pub(crate) name: String,
     pub(crate) store: Store,
     pub(crate) lock: CacheLock,
+}
+
+impl StoreRoom {
+    /// Takes over the limits and the disk of a configuration.
+    fn set(&'static self, spec: &StoreSpec) {
+        self.store.set_limits(spec);
+        self.store.use_disk(spec, Box::new(|event| disk_event(&self.name, event)));
+    }
 }
 
 impl std::fmt::Debug for StoreRoom {
@@ -35,8 +43,9 @@ impl Stores {
     pub(crate) fn open(&self, specs: &[StoreSpec]) -> Vec<&'static StoreRoom> {
         let mut known = self.0.lock();
         for room in known.iter().filter(|room| specs.iter().all(|spec| spec.name != room.name)) {
-            let nothing = StoreSpec { name: room.name.clone(), memory_bytes: 0, object_bytes_max: 0 };
-            room.store.set_limits(&nothing);
+            let nothing =
+                StoreSpec { name: room.name.clone(), memory_bytes: 0, object_bytes_max: 0, disk: None };
+            room.set(&nothing);
         }
         specs.iter().map(|spec| open(&mut known, spec)).collect()
     }
@@ -48,9 +57,8 @@ impl Stores {
         scopes: &[PurgeScope],
         mode: PurgeMode,
     ) -> Vec<&'static str> {
-        let rooms = self.0.lock().clone();
-        let meant: Vec<_> =
-            rooms.into_iter().filter(|room| name.is_none_or(|name| name == room.name)).collect();
+        let rooms = self.all().into_iter();
+        let meant: Vec<_> = rooms.filter(|room| name.is_none_or(|name| name == room.name)).collect();
         for room in &meant {
             for scope in scopes {
                 room.store.purge_scope(scope, mode);
@@ -59,12 +67,37 @@ impl Stores {
         meant.iter().map(|room| room.name.as_str()).collect()
     }
 
+    /// Waits until all indices on disk are read, but no longer than this. It blocks.
+    pub(crate) fn wait_for_disks(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        for room in self.all() {
+            room.store.wait_for_disk(until.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// Waits until what is queued for the disks is written, but no longer than this. It blocks.
+    pub(crate) fn flush(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        for room in self.all() {
+            room.store.flush(until.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn all(&self) -> Vec<&'static StoreRoom> {
+        self.0.lock().clone()
+    }
+
     /// What each holds.
     pub(crate) fn usage(&self) -> Vec<(&'static str, StoreUsage)> {
         let usage = |room: &&'static StoreRoom| {
             let usage = room.store.usage();
-            let (evictions, purges) = (usage.evictions, usage.purges);
-            let counts = StoreUsage { objects: usage.objects, bytes: usage.bytes, evictions, purges };
+            let counts = StoreUsage {
+                objects: usage.objects,
+                bytes: usage.bytes,
+                evictions: usage.evictions,
+                purges: usage.purges,
+                disk: usage.disk,
+            };
             (room.name.as_str(), counts)
         };
         self.0.lock().iter().map(usage).collect()
@@ -73,12 +106,13 @@ impl Stores {
 
 fn open(known: &mut Vec<&'static StoreRoom>, spec: &StoreSpec) -> &'static StoreRoom {
     if let Some(room) = known.iter().find(|room| room.name == spec.name) {
-        room.store.set_limits(spec);
+        room.set(spec);
         return room;
     }
     let room =
         StoreRoom { name: spec.name.clone(), store: Store::new(spec), lock: CacheLock::new(FILL_WAIT) };
     let room: &'static StoreRoom = Box::leak(Box::new(room));
+    room.set(spec);
     known.push(room);
     room
 }

@@ -91,17 +91,25 @@ impl Metrics {
     }
 
     fn write_stores<'a>(&self, stores: impl Iterator<Item = (&'a str, StoreUsage)>) {
+        self.caches.objects.reset();
+        self.caches.bytes.reset();
         self.caches.evictions.reset();
         self.caches.purges.reset();
+        self.caches.reset_disks();
         for (name, usage) in stores {
-            let labels = [name, "memory"];
-            self.caches
-                .objects
-                .with_label_values(&labels)
-                .set(i64::try_from(usage.objects).unwrap_or(i64::MAX));
-            self.caches.bytes.with_label_values(&labels).set(i64::try_from(usage.bytes).unwrap_or(i64::MAX));
-            self.caches.evictions.with_label_values(&labels).inc_by(usage.evictions);
+            self.write_tier([name, "memory"], usage.objects, usage.bytes, usage.evictions);
             self.caches.purges.with_label_values(&[name]).inc_by(usage.purges);
+            if let Some(disk) = &usage.disk {
+                self.write_tier([name, "disk"], disk.objects, disk.bytes, disk.evictions);
+                self.caches.write_disk(name, disk);
+            }
         }
+    }
+
+    fn write_tier(&self, labels: [&str; 2], objects: u64, bytes: u64, evictions: u64) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.caches.objects.with_label_values(&labels).set(gauge(objects));
+        self.caches.bytes.with_label_values(&labels).set(gauge(bytes));
+        self.caches.evictions.with_label_values(&labels).inc_by(evictions);
     }
 }

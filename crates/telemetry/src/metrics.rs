@@ -22,19 +22,6 @@ pub struct BuildInfo {
     pub revision: &'static str,
 }
 
-/// What a store holds, for the cache metrics.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct StoreUsage {
-    /// Objects held.
-    pub objects: u64,
-    /// Bytes held.
-    pub bytes: u64,
-    /// Objects evicted since the start.
-    pub evictions: u64,
-    /// Purges since the start.
-    pub purges: u64,
-}
-
 /// All metric families of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -307,6 +294,10 @@ impl DnsFamilies {
     }
 }
 
+const CACHE: &[&str] = &["cache"];
+const DROPPED_WRITES: &str = "goodgate_cache_disk_dropped_writes_total";
+const CHECKSUM_FAILURES: &str = "goodgate_cache_disk_checksum_failures_total";
+
 /// What the caches did and hold.
 #[derive(Debug)]
 pub(crate) struct CacheFamilies {
@@ -317,6 +308,13 @@ pub(crate) struct CacheFamilies {
     pub(crate) purges: IntCounterVec,
     pub(crate) survival: GaugeVec,
     pub(crate) stale_age: HistogramVec,
+    pub(crate) disk_limit: IntGaugeVec,
+    pub(crate) disk_state: IntGaugeVec,
+    pub(crate) disk_reads: IntCounterVec,
+    pub(crate) disk_writes: IntCounterVec,
+    pub(crate) disk_dropped: IntCounterVec,
+    pub(crate) disk_errors: IntCounterVec,
+    pub(crate) disk_corrupt: IntCounterVec,
 }
 
 impl CacheFamilies {
@@ -346,6 +344,17 @@ impl CacheFamilies {
                 &["route"],
                 &STALE_AGE_BUCKETS,
             )?,
+            disk_limit: to.gauges("goodgate_cache_disk_limit_bytes", "Bytes allowed on disk", CACHE)?,
+            disk_state: to.gauges("goodgate_cache_disk_state", "1 for its state", &["cache", "state"])?,
+            disk_reads: to.counters("goodgate_cache_disk_reads_total", "Copies read", CACHE)?,
+            disk_writes: to.counters("goodgate_cache_disk_writes_total", "Copies written", CACHE)?,
+            disk_dropped: to.counters(DROPPED_WRITES, "Copies that were not written", CACHE)?,
+            disk_errors: to.counters(
+                "goodgate_cache_disk_errors_total",
+                "Errors",
+                &["cache", "operation"],
+            )?,
+            disk_corrupt: to.counters(CHECKSUM_FAILURES, "What was not as it had been written", CACHE)?,
         })
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Slot {
 pub(super) enum Placement {
     /// Into the primary slot, or that of a variant.
     Slot(Option<HashBinary>),
-    /// Nowhere: it would displace one that is still fresh.
+    /// Nowhere: it would displace one that is better.
     Nowhere,
 }
 
@@ -89,6 +89,19 @@ impl Family {
         if is_displacing { Placement::Nowhere } else { Placement::Slot(variance) }
     }
 
+    /// Where a copy from disk belongs, if nothing is there.
+    pub(super) fn vacancy(&self, object: &Object) -> Placement {
+        let Some(primary) = self.primary() else {
+            return Placement::Slot(None);
+        };
+        let variance = object.meta.variance();
+        let is_variant = variance.is_some()
+            && variance != primary.object.meta.variance()
+            && vary::is_same(primary.object.meta.headers(), object.meta.headers());
+        let is_vacant = is_variant && self.slot(variance).is_none();
+        if is_vacant { Placement::Slot(variance) } else { Placement::Nowhere }
+    }
+
     /// Files an object and returns what it displaces.
     pub(super) fn insert(
         &mut self,
@@ -140,6 +153,11 @@ impl Family {
     /// Removes what is complete, and keeps the fills in progress from being stored or joined.
     pub(super) fn purge(&mut self) -> Vec<Slot> {
         self.fills.iter().for_each(|fill| fill.forbid_storing());
+        self.take_slots()
+    }
+
+    /// Takes out what is complete.
+    pub(super) fn take_slots(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.slots)
     }
 

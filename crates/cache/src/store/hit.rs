@@ -11,48 +11,65 @@ use pingora_cache::trace::SpanHandle;
 use pingora_error::{Error, ErrorType, Result};
 
 use super::fill::FillReader;
-use super::object::Object;
+use super::object::{Body, Object};
 
 /// What a lookup found.
 pub(super) enum Hit {
     /// A complete copy.
-    Complete(CopyReader),
+    Complete(BodyReader),
     /// A fill that is joined.
     Partial(FillReader),
 }
 
-/// Hands out a copy's chunks, or a part of them, without copying.
-pub(super) struct CopyReader {
+/// Hands out a copy's body, or a part of it, in chunks: without copying from memory, checked from disk.
+pub struct BodyReader {
     object: Arc<Object>,
-    /// The next chunk, and how much of its beginning is not wanted.
+    /// In memory the next chunk, and how much of its beginning is not wanted; on disk the next byte.
     chunk: usize,
     skip: usize,
     /// Bytes still to be handed out.
     left: usize,
 }
 
-impl CopyReader {
+impl BodyReader {
     pub(super) fn new(object: Arc<Object>) -> Self {
-        let left = object.body.len;
+        let left = object.body.len();
         Self { object, chunk: 0, skip: 0, left }
     }
 
-    fn next(&mut self) -> Option<Bytes> {
-        let chunk = self.object.body.chunks.get(self.chunk)?;
-        let end = chunk.len().min(self.skip.saturating_add(self.left));
-        if end <= self.skip {
-            return None;
+    /// Whether there is no more.
+    pub fn is_at_end(&self) -> bool {
+        self.left == 0
+    }
+
+    /// The next chunk, never an empty one; none at the end. Only a body on disk can fail, or make one wait.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        if self.left == 0 {
+            return Ok(None);
         }
-        let part = chunk.slice(self.skip..end);
-        self.chunk += 1;
-        self.skip = 0;
-        self.left -= part.len();
-        Some(part)
+        let mut part = match &self.object.body {
+            Body::Memory { chunks, .. } => {
+                let chunk = chunks.get(self.chunk).map(|chunk| chunk.slice(self.skip.min(chunk.len())..));
+                self.chunk += 1;
+                self.skip = 0;
+                chunk
+            }
+            Body::File(body) => {
+                let block = body.read(self.skip as u64).await.map_err(unreadable)?;
+                self.skip += block.as_ref().map_or(0, Bytes::len);
+                block
+            }
+        };
+        if let Some(part) = &mut part {
+            part.truncate(self.left);
+            self.left -= part.len();
+        }
+        Ok(part)
     }
 
     /// `end` is exclusive; beyond the last byte it means the last byte.
-    fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
-        let len = self.object.body.len;
+    pub(super) fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
+        let len = self.object.body.len();
         let end = end.unwrap_or(len).min(len);
         if start >= end {
             return Error::e_explain(ErrorType::InternalError, format!("no bytes from {start} to {end}"));
@@ -60,22 +77,30 @@ impl CopyReader {
         self.left = end - start;
         self.skip = start;
         self.chunk = 0;
-        for chunk in self.object.body.chunks.iter() {
-            if self.skip < chunk.len() {
-                break;
+        if let Body::Memory { chunks, .. } = &self.object.body {
+            for chunk in chunks.iter() {
+                if self.skip < chunk.len() {
+                    break;
+                }
+                self.skip -= chunk.len();
+                self.chunk += 1;
             }
-            self.skip -= chunk.len();
-            self.chunk += 1;
         }
         Ok(())
     }
+}
+
+/// Part of the body may have gone out already: the stream ends here.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
+fn unreadable(error: std::io::Error) -> Box<Error> {
+    Error::because(ErrorType::ReadError, "the copy cannot be read from disk", error)
 }
 
 #[async_trait]
 impl HandleHit for Hit {
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
         match self {
-            Self::Complete(copy) => Ok(copy.next()),
+            Self::Complete(copy) => copy.next().await,
             Self::Partial(fill) => fill.next().await,
         }
     }

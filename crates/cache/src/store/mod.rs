@@ -23,6 +23,7 @@ mod sieve;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod writer;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -34,13 +35,16 @@ use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 use pingora_http::ResponseHeader;
 
+use crate::disk::DiskUsage;
 use crate::purge::{self, Generation, PurgeMode, PurgeScope, Purges};
 use crate::{Key, StoreSpec, vary};
 use budget::Budget;
-use object::Object;
 use shard::{KeyRef, Mercy, Shard};
+use tier::Tier;
 use writer::base_weight;
 
+pub use hit::BodyReader;
+pub(crate) use object::{Body, Object};
 pub use object::{REFRESH_BACKOFF, StoredCopy};
 pub use writer::CopyWriter;
 
@@ -59,6 +63,7 @@ pub struct Store {
     evictions: AtomicU64,
     objects: AtomicU64,
     purges: Purges,
+    tier: Tier,
 }
 
 /// What a store holds.
@@ -72,10 +77,12 @@ pub struct Usage {
     pub evictions: u64,
     /// Purges of one scope each since the start.
     pub purges: u64,
+    /// The tier under the memory.
+    pub disk: Option<DiskUsage>,
 }
 
 impl Store {
-    /// An empty store with these limits.
+    /// An empty store with these limits, in memory only: see [`Store::use_disk`].
     pub fn new(spec: &StoreSpec) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::new(Shard::default())).collect(),
@@ -86,6 +93,7 @@ impl Store {
             evictions: AtomicU64::new(0),
             objects: AtomicU64::new(0),
             purges: Purges::default(),
+            tier: Tier::default(),
         }
     }
 
@@ -107,6 +115,7 @@ impl Store {
             bytes: self.budget.used(),
             evictions: self.evictions.load(Ordering::Relaxed),
             purges: self.purges.newest().number(),
+            disk: self.tier.usage(),
         }
     }
 
@@ -149,18 +158,21 @@ impl Store {
 
     /// Drops every copy under the key; says whether there was one. A fill in progress will not be stored.
     pub fn purge(&self, key: &Key) -> bool {
-        self.remove_family(&key.bin())
+        self.remove_family(key.into())
     }
 
     /// Makes every copy under the key stale as of now, but keeps it for an outage; says whether there was one.
     pub fn soft_purge(&self, key: &Key) -> bool {
-        self.expire_family(&key.bin())
+        self.expire_family(key.into())
     }
 
     /// Puts every copy under the key out of date (RFC 9111 section 4.4): from now on they are only for the case of
     /// failure. A fill in progress will not be stored. Says whether there was a copy.
     pub fn invalidate(&self, key: &Key) -> bool {
-        self.shard(&key.bin()).write().invalidate(&key.bin(), SystemTime::now())
+        let now = SystemTime::now();
+        let mut shard = self.shard(&key.bin()).write();
+        let was_on_disk = self.tier.expire(key.bytes(), now);
+        shard.invalidate(&key.bin(), now) || was_on_disk
     }
 
     /// Gives a copy the header and times of a newer answer that has confirmed it; `false` if it is there no more.
@@ -246,11 +258,18 @@ impl Store {
         object.settled() < self.purges.newest()
     }
 
-    /// Applies the purges that have come to a family.
+    /// Applies the purges that have come to a family, in memory and on disk.
     fn settle(&self, key: KeyRef<'_>) {
-        let newest = self.purges.newest();
+        let (newest, now) = (self.purges.newest(), SystemTime::now());
         let verdict = |object: &Object| self.purges.verdict(object.settled(), key.bytes, &object.tags);
-        let removed = self.shard(&key.bin).write().settle(&key.bin, newest, SystemTime::now(), verdict);
+        let mut shard = self.shard(&key.bin).write();
+        let (removed, worst) = shard.settle(&key.bin, newest, now, verdict);
+        match worst {
+            Some(PurgeMode::Hard) => self.tier.purge(key.bytes),
+            Some(PurgeMode::Soft) => self.tier.expire(key.bytes, now),
+            None => false,
+        };
+        drop(shard);
         self.release(removed);
     }
 
@@ -261,9 +280,13 @@ impl Store {
             && self.purges.verdict(generation, key.bytes, &purge::tags(meta.headers())).is_some()
     }
 
-    fn remove_family(&self, bin: &HashBinary) -> bool {
-        let removed = self.shard(bin).write().remove(bin);
-        self.release(removed)
+    fn remove_family(&self, key: KeyRef<'_>) -> bool {
+        let mut shard = self.shard(&key.bin).write();
+        let removed = shard.remove(&key.bin);
+        // Under the lock: whatever is read from disk is filed under it too, and must not slip in behind.
+        let was_on_disk = self.tier.purge(key.bytes);
+        drop(shard);
+        self.release(removed) || was_on_disk
     }
 }
 

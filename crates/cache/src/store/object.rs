@@ -1,6 +1,7 @@
 //! One complete copy: immutable but for the mark of use and the note of a failed refresh.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,19 +10,22 @@ use bytes::Bytes;
 use goodgate_failure::Cause;
 use parking_lot::Mutex;
 use pingora_cache::CacheMeta;
+use pingora_error::Result;
 
+use super::hit::BodyReader;
 use super::meta::{self, CopyId};
+use crate::disk::LargeBody;
 use crate::purge::{self, Generation, Mark};
 use crate::{CopyInfo, CopyKind};
 
 /// How long after a failed refresh a copy is served without asking again.
 pub const REFRESH_BACKOFF: Duration = Duration::from_secs(1);
 
-pub(super) struct Object {
-    pub(super) meta: CacheMeta,
-    pub(super) info: CopyInfo,
-    pub(super) body: Body,
-    pub(super) weight: u64,
+pub(crate) struct Object {
+    pub(crate) meta: CacheMeta,
+    pub(crate) info: CopyInfo,
+    pub(crate) body: Body,
+    pub(crate) weight: u64,
     visited: AtomicBool,
     failure: Mutex<Option<Failure>>,
     is_outlived: AtomicBool,
@@ -97,21 +101,38 @@ impl Object {
     }
 }
 
-/// A complete body: chunks that all readers share.
-#[derive(Clone, Default)]
-pub(super) struct Body {
-    pub(super) chunks: Arc<[Bytes]>,
-    pub(super) len: usize,
+/// A complete body, which all readers share.
+#[derive(Clone)]
+pub(crate) enum Body {
+    /// In memory, in chunks of which none is empty.
+    Memory { chunks: Arc<[Bytes]>, len: usize },
+    /// On disk.
+    File(Arc<LargeBody>),
 }
 
 impl Body {
     /// Joins what came in small pieces, so that a hit is few writes. Large pieces stay as they are.
-    pub(super) fn of(pieces: Vec<Bytes>) -> Self {
+    pub(crate) fn of(pieces: Vec<Bytes>) -> Self {
         let len: usize = pieces.iter().map(Bytes::len).sum();
         let is_large_in_large_pieces =
             len > BLOCK_BYTES && len.checked_div(pieces.len()).is_some_and(|mean| mean >= BLOCK_BYTES / 4);
-        let chunks = if pieces.len() == 1 || is_large_in_large_pieces { pieces } else { join(&pieces, len) };
-        Self { chunks: chunks.into(), len }
+        let is_as_it_should_be = pieces.len() == 1 && len > 0 || is_large_in_large_pieces;
+        let chunks = if is_as_it_should_be { pieces } else { join(&pieces, len) };
+        Self::Memory { chunks: chunks.into(), len }
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Memory { len, .. } => *len,
+            Self::File(body) => usize::try_from(body.len).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::of(Vec::new())
     }
 }
 
@@ -158,14 +179,21 @@ impl StoredCopy {
         self.0.info
     }
 
-    /// The body's chunks, none of them empty.
-    pub fn body(&self) -> &[Bytes] {
-        &self.0.body.chunks
+    /// A reader of the body, from its first byte.
+    pub fn read(&self) -> BodyReader {
+        BodyReader::new(Arc::clone(&self.0))
+    }
+
+    /// A reader of these bytes of the body; of none if there are none.
+    pub fn read_part(&self, bytes: Range<usize>) -> Result<BodyReader> {
+        let mut reader = self.read();
+        reader.seek(bytes.start, Some(bytes.end))?;
+        Ok(reader)
     }
 
     /// The body's length in bytes.
     pub fn body_len(&self) -> usize {
-        self.0.body.len
+        self.0.body.len()
     }
 
     /// Gives meta data the identity and the variance of this copy.
@@ -231,6 +259,9 @@ impl Failure {
 
 impl fmt::Debug for StoredCopy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredCopy").field("info", &self.0.info).field("body_len", &self.0.body.len).finish()
+        f.debug_struct("StoredCopy")
+            .field("info", &self.0.info)
+            .field("body_len", &self.0.body.len())
+            .finish()
     }
 }

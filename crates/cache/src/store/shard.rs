@@ -65,6 +65,10 @@ impl Shard {
         self.families.get(&key.bin).filter(|family| family.key.as_ref() == key.bytes)
     }
 
+    pub(super) fn key_under(&self, bin: &HashBinary) -> Option<Arc<[u8]>> {
+        self.families.get(bin).map(|family| Arc::clone(&family.key))
+    }
+
     fn family_mut(&mut self, key: KeyRef<'_>) -> Option<&mut Family> {
         self.families.get_mut(&key.bin).filter(|family| family.key.as_ref() == key.bytes)
     }
@@ -101,6 +105,15 @@ impl Shard {
         }
     }
 
+    /// Files a copy that has come from disk, where nothing is in its way; none if something is.
+    pub(super) fn adopt(&mut self, key: KeyRef<'_>, object: Arc<Object>) -> Option<Removed> {
+        let vacancy = self.family(key).map_or(Placement::Slot(None), |family| family.vacancy(&object));
+        match vacancy {
+            Placement::Slot(variance) => Some(self.insert(key, variance, object)),
+            Placement::Nowhere => None,
+        }
+    }
+
     /// Gives up one copy, and with a primary its variants.
     pub(super) fn evict(&mut self, mercy: Mercy) -> Removed {
         let victim = match mercy {
@@ -120,6 +133,13 @@ impl Shard {
     pub(super) fn remove(&mut self, bin: &HashBinary) -> Removed {
         self.too_large.retain(|other| other != bin);
         let slots = self.families.get_mut(bin).map(Family::purge).unwrap_or_default();
+        self.drop_empty(bin);
+        self.drop_slots(slots)
+    }
+
+    /// Drops the complete copies of a family and leaves its fills alone.
+    pub(super) fn remove_slots(&mut self, bin: &HashBinary) -> Removed {
+        let slots = self.families.get_mut(bin).map(Family::take_slots).unwrap_or_default();
         self.drop_empty(bin);
         self.drop_slots(slots)
     }
@@ -146,20 +166,23 @@ impl Shard {
         !family.slots().is_empty()
     }
 
-    /// Does to each copy of a family what the verdict on it says. All purges up to `generation` are done with then.
+    /// Does to each copy of a family what the verdict on it says, and tells the hardest. All purges up to `generation`
+    /// are done with then.
     pub(super) fn settle(
         &mut self,
         bin: &HashBinary,
         generation: Generation,
         now: SystemTime,
         verdict: impl Fn(&Object) -> Option<PurgeMode>,
-    ) -> Removed {
+    ) -> (Removed, Option<PurgeMode>) {
         let Some(family) = self.families.get_mut(bin) else {
-            return Removed::default();
+            return (Removed::default(), None);
         };
         let mut gone = Vec::new();
+        let mut soft = None;
         for slot in family.slots_mut() {
-            match verdict(&slot.object) {
+            let verdict = verdict(&slot.object);
+            match verdict {
                 Some(PurgeMode::Hard) => gone.push(slot.object.clone()),
                 Some(PurgeMode::Soft) => {
                     exchange(
@@ -169,14 +192,16 @@ impl Shard {
                         slot.object.weight,
                     );
                     slot.object.outlive();
+                    soft = verdict;
                 }
                 None => {}
             }
             slot.object.settle(generation);
         }
+        let worst = if gone.is_empty() { soft } else { Some(PurgeMode::Hard) };
         let slots = gone.iter().flat_map(|object| family.remove(object)).collect();
         self.drop_empty(bin);
-        self.drop_slots(slots)
+        (self.drop_slots(slots), worst)
     }
 
     /// Drops what is in the way of a newer answer: copies become stale and are only for the case of failure, and
@@ -196,19 +221,14 @@ impl Shard {
         key: KeyRef<'_>,
         meta: CacheMeta,
         weight: impl FnOnce(&Object) -> u64,
-    ) -> bool {
+    ) -> Option<Arc<Object>> {
         let id = meta.extensions().get::<CopyId>().copied();
-        let Some(family) = self.families.get_mut(&key.bin).filter(|family| family.key.as_ref() == key.bytes)
-        else {
-            return false;
-        };
+        let family = self.families.get_mut(&key.bin).filter(|family| family.key.as_ref() == key.bytes)?;
         let is_the_one = |slot: &&mut Slot| slot.object.is_standard() && slot.object.id() == id;
-        let Some(slot) = family.slots_mut().iter_mut().find(is_the_one).filter(|_| id.is_some()) else {
-            return false;
-        };
+        let slot = family.slots_mut().iter_mut().find(is_the_one).filter(|_| id.is_some())?;
         let weight = weight(&slot.object);
         exchange(slot, &mut self.sieve, meta, weight);
-        true
+        Some(slot.object.clone())
     }
 
     /// Adds a fill; `false` if another key has the same hash.

@@ -15,33 +15,50 @@ use std::sync::Arc;
 
 use super::Store;
 use super::fill::Fill;
-use super::hit::{CopyReader, Hit};
+use super::hit::{BodyReader, Hit};
 use super::meta;
 use super::object::Object;
 use super::shard::{KeyRef, Removed, Shard};
+use super::tier::Newness;
 use super::writer::{FillWriter, base_weight};
 use crate::Key;
 
 impl Store {
     /// Files a finished fill.
     pub(super) fn file(&self, key: KeyRef<'_>, slot: Option<HashBinary>, object: Object) {
-        let removed = self.shard(&key.bin).write().insert(key, slot, Arc::new(object));
+        let object = Arc::new(object);
+        let mut shard = self.shard(&key.bin).write();
+        let removed = shard.insert(key, slot, Arc::clone(&object));
+        self.tier.keep(&shard, key, &object, Newness::Body);
+        drop(shard);
         self.filed(removed);
     }
 
     /// Files a copy that was written outside Pingora's phases.
     pub(super) fn file_last_good(&self, key: &Key, object: Object) {
-        let removed = self.shard(&key.bin()).write().insert_last_good(key.into(), Arc::new(object));
+        let object = Arc::new(object);
+        let mut shard = self.shard(&key.bin()).write();
+        let removed = shard.insert_last_good(key.into(), Arc::clone(&object));
+        self.tier.keep(&shard, key.into(), &object, Newness::Body);
+        drop(shard);
         self.filed(removed);
     }
 
-    fn filed(&self, displaced: Removed) {
+    pub(super) fn filed(&self, displaced: Removed) {
         self.objects.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.release(displaced);
     }
 
-    pub(super) fn expire_family(&self, bin: &HashBinary) -> bool {
-        self.shard(bin).write().expire(bin, SystemTime::now())
+    pub(super) fn expire_family(&self, key: KeyRef<'_>) -> bool {
+        let now = SystemTime::now();
+        let mut shard = self.shard(&key.bin).write();
+        let was_on_disk = self.tier.expire(key.bytes, now);
+        shard.expire(&key.bin, now) || was_on_disk
+    }
+
+    /// The key of what is in memory under a hash: Pingora names no more when it takes something away.
+    fn key_under(&self, bin: &HashBinary) -> Option<Arc<[u8]>> {
+        self.shard(bin).read().key_under(bin)
     }
 
     /// Gives the copy that the meta data belongs to this one; `false` if it is there no more.
@@ -52,13 +69,18 @@ impl Store {
             return false;
         }
         let mut replaced = None;
-        let is_updated = self.shard(&key.bin).write().update_meta(key, kept, |object| {
+        let mut shard = self.shard(&key.bin).write();
+        let updated = shard.update_meta(key, kept, |object| {
             let former = base_weight(key.bytes, object.meta.response_header());
             replaced = Some(former);
             object.weight - former + base
         });
+        if let Some(updated) = &updated {
+            self.tier.keep(&shard, key, updated, Newness::Times);
+        }
+        drop(shard);
         self.budget.give_back(replaced.unwrap_or(base));
-        is_updated
+        updated.is_some()
     }
 
     /// A fresh copy, else the fill that will bring one, else the stale copy.
@@ -90,7 +112,7 @@ impl Store {
 
 fn open(object: &Arc<Object>) -> (CacheMeta, HitHandler) {
     object.visit();
-    (meta::duplicate(&object.meta), Box::new(Hit::Complete(CopyReader::new(object.clone()))))
+    (meta::duplicate(&object.meta), Box::new(Hit::Complete(BodyReader::new(object.clone()))))
 }
 
 fn join(fill: &Arc<Fill>) -> Option<(CacheMeta, HitHandler)> {
@@ -144,18 +166,27 @@ impl Storage for Store {
             return Ok(PurgeOutcome::NotFound);
         }
         let bin = target.key().primary_bin();
+        let Some(bytes) = self.key_under(&bin) else {
+            return Ok(PurgeOutcome::NotFound);
+        };
+        let key = KeyRef { bin, bytes: &bytes };
         let is_found = match target.key().variance_bin() {
             Some(variance) => {
-                let removed = self.shard(&bin).write().remove_variant(&bin, variance);
-                self.release(removed)
+                let mut shard = self.shard(&key.bin).write();
+                let removed = shard.remove_variant(&key.bin, variance);
+                let was_on_disk = self.tier.drop_variant(key.bytes, variance);
+                drop(shard);
+                self.release(removed) || was_on_disk
             }
-            None => self.remove_family(&bin),
+            None => self.remove_family(key),
         };
         Ok(if is_found { PurgeOutcome::Purged(None) } else { PurgeOutcome::NotFound })
     }
 
     async fn expire(&'static self, target: PurgeTarget<'_>, _trace: &SpanHandle) -> Result<PurgeOutcome> {
-        let is_found = !is_foreign(&target) && self.expire_family(&target.key().primary_bin());
+        let bin = target.key().primary_bin();
+        let bytes = self.key_under(&bin).filter(|_| !is_foreign(&target));
+        let is_found = bytes.is_some_and(|bytes| self.expire_family(KeyRef { bin, bytes: &bytes }));
         Ok(if is_found { PurgeOutcome::Expired } else { PurgeOutcome::NotFound })
     }
 

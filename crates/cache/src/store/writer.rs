@@ -19,6 +19,7 @@ use super::object::{Body, Object};
 use super::shard::KeyRef;
 use super::{Store, content_length};
 use crate::Key;
+use crate::disk::Upload;
 
 /// Bookkeeping of one copy besides key, header and body.
 const OBJECT_BYTES: u64 = 1024;
@@ -42,61 +43,87 @@ pub struct CopyWriter {
     draft: Option<Draft>,
 }
 
-struct Draft {
-    meta: CacheMeta,
-    pieces: Vec<Bytes>,
-    len: u64,
-    /// Bytes taken from the budget.
-    weight: u64,
+enum Draft {
+    Memory {
+        meta: CacheMeta,
+        pieces: Vec<Bytes>,
+        len: u64,
+        /// Bytes taken from the budget.
+        weight: u64,
+    },
+    /// Too large for memory.
+    Disk { meta: CacheMeta, upload: Upload },
 }
 
 impl CopyWriter {
     pub(super) fn new(store: &'static Store, key: &Key, meta: CacheMeta) -> Self {
         let weight = base_weight(key.bytes(), meta.response_header());
-        let takes = store.takes(key, meta.response_header()) && store.reserve(weight);
-        let draft =
-            takes.then(|| Draft { meta: meta::without_age(meta), pieces: Vec::new(), len: 0, weight });
+        let meta = meta::without_age(meta);
+        let draft = if !store.takes(key, meta.response_header()) {
+            store.tier.upload(meta.headers()).map(|upload| Draft::Disk { meta, upload })
+        } else if store.reserve(weight) {
+            Some(Draft::Memory { meta, pieces: Vec::new(), len: 0, weight })
+        } else {
+            None
+        };
         Self { store, key: key.clone(), draft }
     }
 
-    /// Adds to the body; `false` once the copy is given up because it is too large.
+    /// Adds to the body; `false` once the copy is given up because it is too large, or the disk too slow for it.
     pub fn push(&mut self, data: &Bytes) -> bool {
-        let Some(draft) = self.draft.as_mut() else {
-            return false;
-        };
         if data.is_empty() {
-            return true;
+            return self.draft.is_some();
         }
-        let bytes = data.len() as u64;
-        let is_too_large = draft.weight + bytes > self.store.object_bytes_max();
-        if is_too_large || !self.store.reserve(bytes) {
-            if is_too_large {
-                self.store.shard(&self.key.bin()).write().remember_too_large(self.key.bin());
+        let is_taken = match &mut self.draft {
+            None => false,
+            Some(Draft::Disk { upload, .. }) => upload.push(data),
+            Some(Draft::Memory { pieces, len, weight, .. }) => {
+                let bytes = data.len() as u64;
+                let is_too_large = *weight + bytes > self.store.object_bytes_max();
+                if is_too_large {
+                    self.store.shard(&self.key.bin()).write().remember_too_large(self.key.bin());
+                }
+                let is_taken = !is_too_large && self.store.reserve(bytes);
+                if is_taken {
+                    *weight += bytes;
+                    *len += bytes;
+                    pieces.push(Bytes::copy_from_slice(data));
+                }
+                is_taken
             }
+        };
+        if !is_taken {
             self.give_up();
-            return false;
         }
-        draft.weight += bytes;
-        draft.len += bytes;
-        draft.pieces.push(Bytes::copy_from_slice(data));
-        true
+        is_taken
+    }
+
+    /// Whether the disk would be glad of a pause.
+    pub fn is_behind(&self) -> bool {
+        matches!(&self.draft, Some(Draft::Disk { upload, .. }) if upload.is_behind())
     }
 
     /// Stores the copy, unless its body is shorter or longer than announced or a fresh copy is there already.
     pub fn finish(mut self) {
-        let is_whole = |draft: &Draft| announced(&draft.meta).is_none_or(|length| length == draft.len);
-        if !self.draft.as_ref().is_some_and(is_whole) {
-            return;
-        }
-        if let Some(draft) = self.draft.take() {
-            let object = Object::new(draft.meta, self.store.new_id(), Body::of(draft.pieces), draft.weight);
-            self.store.file_last_good(&self.key, object);
+        let is_whole = |meta: &CacheMeta, len| announced(meta).is_none_or(|length| length == len);
+        match self.draft.take() {
+            Some(Draft::Memory { meta, pieces, len, weight }) if is_whole(&meta, len) => {
+                let object = Object::new(meta, self.store.new_id(), Body::of(pieces), weight);
+                self.store.file_last_good(&self.key, object);
+            }
+            Some(Draft::Disk { meta, upload }) if is_whole(&meta, upload.len()) => {
+                self.store.file_on_disk(&self.key, upload, meta);
+            }
+            other => {
+                self.draft = other;
+                self.give_up();
+            }
         }
     }
 
     fn give_up(&mut self) {
-        if let Some(draft) = self.draft.take() {
-            self.store.budget.give_back(draft.weight);
+        if let Some(Draft::Memory { weight, .. }) = self.draft.take() {
+            self.store.budget.give_back(weight);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! `caches`, and `cache` of a route.
 
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use goodgate_cache::{CachePolicy, KeyPolicy, Mode, NamePattern, Query, StoreSpec};
+use goodgate_cache::{CachePolicy, DiskSpec, KeyPolicy, Mode, NamePattern, Query, StoreSpec};
 use goodgate_failure::{Word, Words};
 use http::HeaderName;
 
@@ -19,6 +20,8 @@ use crate::{defaults, keys};
 
 /// The largest memory that can be given to a store: finite, and more than a machine has.
 const MEMORY_BYTES_MAX: u64 = 1 << 44;
+/// The same of a disk.
+const DISK_BYTES_MAX: u64 = 1 << 50;
 /// A copy may be kept, or a lifetime last, at most a year (RFC 9111 section 1.2.2 asks for no more).
 const AGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
 
@@ -41,12 +44,13 @@ impl Stores {
     }
 }
 
-pub(super) fn stores(top: &Map<'_>) -> Stores {
+pub(super) fn stores(top: &Map<'_>, folder: &Path) -> Stores {
     let Some(view) = top.get("caches") else {
         let main = StoreSpec {
             name: defaults::STORE.to_owned(),
             memory_bytes: defaults::MEMORY_BYTES,
             object_bytes_max: defaults::OBJECT_BYTES_MAX,
+            disk: None,
         };
         return Stores { specs: vec![main], names: vec![defaults::STORE.to_owned()], is_given: false };
     };
@@ -54,11 +58,12 @@ pub(super) fn stores(top: &Map<'_>) -> Stores {
         return Stores { specs: Vec::new(), names: vec![defaults::STORE.to_owned()], is_given: true };
     };
     let names = map.each().map(|(name, _)| name.to_owned()).collect();
-    let specs = map.each().filter_map(|(name, view)| store(name, &view)).collect();
+    let mut paths = Vec::new();
+    let specs = map.each().filter_map(|(name, view)| store(name, &view, folder, &mut paths)).collect();
     Stores { specs, names, is_given: true }
 }
 
-fn store(name: &str, view: &View<'_>) -> Option<StoreSpec> {
+fn store(name: &str, view: &View<'_>, folder: &Path, paths: &mut Vec<PathBuf>) -> Option<StoreSpec> {
     if let Err(allowed) = check_name(name, "") {
         view.key_problem(format!("the name of a cache; allowed: {allowed}"));
     }
@@ -70,7 +75,31 @@ fn store(name: &str, view: &View<'_>) -> Option<StoreSpec> {
         view.problem(wrong(view.node(), "at most the `memory` of the cache"));
     }
     let object_bytes_max = object.unwrap_or(defaults::OBJECT_BYTES_MAX.min(memory_bytes));
-    Some(StoreSpec { name: name.to_owned(), memory_bytes, object_bytes_max })
+    let disk = map.get("disk").and_then(|view| disk(&view, folder, paths));
+    Some(StoreSpec { name: name.to_owned(), memory_bytes, object_bytes_max, disk })
+}
+
+/// The directories are kept, so that no two stores write to one.
+fn disk(view: &View<'_>, folder: &Path, paths: &mut Vec<PathBuf>) -> Option<DiskSpec> {
+    let map = view.map(&keys::DISK)?;
+    let path = map.required("path").and_then(|view| {
+        let path = folder.join(view.read(text)?);
+        if paths.contains(&path) {
+            view.problem("another cache has this directory".to_owned());
+        }
+        paths.push(path.clone());
+        Some(path)
+    });
+    let size = size(defaults::DISK_BYTES_MIN..=DISK_BYTES_MAX);
+    let bytes = map.required("size").and_then(|view| view.read(size));
+    let object = map.read("max_object", crate::kind::size(1..=DISK_BYTES_MAX));
+    let is_too_large = object.zip(bytes).is_some_and(|(object, bytes)| object > bytes / 2);
+    if let Some(view) = map.get("max_object").filter(|_| is_too_large) {
+        view.problem(wrong(view.node(), "at most half of `size`"));
+    }
+    let (path, bytes) = (path?, bytes?);
+    let object_bytes_max = object.unwrap_or(bytes / defaults::DISK_OBJECT_SHARE);
+    Some(DiskSpec { path, bytes, object_bytes_max })
 }
 
 const MODES: [(&str, Mode); 2] = [("standard", Mode::Standard), ("fallback", Mode::Fallback)];

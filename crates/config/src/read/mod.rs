@@ -36,7 +36,7 @@ const NAME_CHARS_MAX: usize = 100;
 pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Config> {
     let top = View::root(root, report).map(&keys::TOP)?;
     let limits = server::limits(&top);
-    let stores = cache::stores(&top);
+    let stores = cache::stores(&top, folder);
     let under = Under::read(&top, folder, &stores, limits.body_bytes_max);
     let upstreams = upstream::upstreams(&top, folder, under.upstream);
     let names = route::Names { upstreams: upstream::names(&top), stores: stores.names(), folder };

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use goodgate_cache::{Part, Stale, StoredCopy, is_not_modified, part};
 use goodgate_telemetry::{By, CacheResult, Origin};
 use http::{HeaderValue, Method, StatusCode, header};
@@ -108,7 +107,11 @@ async fn write(
     if no_body {
         return session.as_downstream_mut().finish_body().await;
     }
-    write_bytes(session, copy.body(), bytes).await
+    let mut body = copy.read_part(bytes)?;
+    while let Some(chunk) = body.next().await? {
+        session.write_response_body(Some(chunk), body.is_at_end()).await?;
+    }
+    Ok(())
 }
 
 /// Gives the header the status and length of what is sent of the copy, and says which bytes those are.
@@ -145,20 +148,6 @@ fn frame(
         response.insert_header(header::CONTENT_LENGTH, bytes.len())?;
     }
     Ok(bytes)
-}
-
-/// Writes these bytes of a body that is in chunks.
-async fn write_bytes(session: &mut Session, chunks: &[Bytes], bytes: Range<usize>) -> Result<()> {
-    let mut start = 0;
-    for chunk in chunks {
-        let end = start + chunk.len();
-        if end > bytes.start && start < bytes.end {
-            let piece = chunk.slice(bytes.start.saturating_sub(start)..bytes.end.min(end) - start);
-            session.write_response_body(Some(piece), end >= bytes.end).await?;
-        }
-        start = end;
-    }
-    Ok(())
 }
 
 fn dress(

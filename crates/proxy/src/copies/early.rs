@@ -11,7 +11,7 @@ use pingora_error::Result;
 use pingora_proxy::subrequest::{BodyMode, Ctx as SubrequestContext};
 use pingora_proxy::{Session, SubrequestSpawner};
 
-use super::{Found, Rescue, answer, choose_this, rescue, stored};
+use super::{Found, Rescue, answer, choose_this, load, rescue, stored};
 use crate::answer::{More, Notice, say};
 use crate::context::Context;
 use crate::route::Route;
@@ -22,7 +22,7 @@ pub(crate) async fn answer_early(session: &mut Session, context: &mut Context) -
     if context.is_background() {
         return Ok(false);
     }
-    let Some(copy) = stored(session, context) else {
+    let Some(copy) = early_copy(session, context).await else {
         context.copying.found = beside(context);
         return refuse_to_ask(session, context).await;
     };
@@ -64,6 +64,7 @@ pub(crate) async fn answer_late(session: &mut Session, context: &mut Context) ->
 
 /// Answers from a copy, fresh or old, where nobody is to be asked though nothing has failed.
 pub(crate) async fn answer_instead(session: &mut Session, context: &mut Context) -> Result<bool> {
+    load(session, context).await;
     let Some(copy) = stored(session, context) else {
         return Ok(false);
     };
@@ -76,6 +77,18 @@ pub(crate) async fn answer_instead(session: &mut Session, context: &mut Context)
     };
     answer::serve_instead(session, context, &copy, stale).await?;
     Ok(true)
+}
+
+/// The copy that may answer early. Where copies are for failures only, the disk is not asked before there is one.
+async fn early_copy(session: &Session, context: &Context) -> Option<StoredCopy> {
+    let copy = stored(session, context);
+    let route = context.route.as_ref()?;
+    let (policy, _) = route.cache.as_ref()?;
+    if copy.is_some() || policy.mode == Mode::Fallback && !route.upstream.is_out() {
+        return copy;
+    }
+    load(session, context).await;
+    stored(session, context)
 }
 
 /// Whether the copy answers without asking. Several parts at once are left to Pingora.

@@ -1,8 +1,10 @@
 //! Keeping what a backend has answered: for Pingora's phases, or as a last-good copy beside them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use goodgate_cache::{Admission, Mode, StoredCopy, admit, is_deceptive, may_displace, refresh_header};
+use goodgate_cache::{
+    Admission, CopyWriter, Mode, StoredCopy, admit, is_deceptive, may_displace, refresh_header,
+};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
 use pingora_error::Result;
@@ -95,9 +97,18 @@ pub(crate) fn admit_standard(
             context.copying.refused = Some("it is kept only for the case of failure");
             refuse
         }
+        Admission::Store(mut meta)
+            if request.method == Method::GET && room.store.takes_on_disk(&response.headers) =>
+        {
+            // Too large for memory: it goes to disk as it streams by.
+            context.copying.generation.stamp(&mut meta);
+            context.copying.writer = Some(room.store.write(key, &request.headers, meta));
+            context.copying.stored = true;
+            refuse
+        }
         unkept @ (Admission::Store(_) | Admission::Refuse(_)) => {
-            context.copying.refused =
-                Some(if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" });
+            let reason = if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" };
+            context.copying.refused = Some(reason);
             if !response.status.is_server_error()
                 && let Some(copy) = stored
             {
@@ -136,6 +147,8 @@ pub(crate) fn give_back_withheld(response: &mut ResponseHeader, context: &mut Co
     withheld.retain(|(name, _)| !response.headers.contains_key(name));
     withheld.into_iter().try_for_each(|(name, value)| response.append_header(name, value).map(drop))
 }
+/// See [`Copying::pause`].
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Copying {
     /// A piece of the answer's body. With the last one the copy is there, before the client has it all: who
@@ -150,6 +163,13 @@ impl Copying {
         if is_end {
             self.end(true);
         }
+    }
+
+    /// How long the backend should pause, so that the disk can follow. It is a millisecond at a time: a disk that
+    /// is too slow for good loses the copy.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let is_behind = self.writer.as_ref().is_some_and(CopyWriter::is_behind);
+        is_behind.then_some(PAUSE)
     }
 
     /// The answer is complete (or was not: then nothing is kept).

@@ -25,7 +25,7 @@ use goodgate_failure::Cause;
 use goodgate_telemetry::By;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use crate::context::Context;
@@ -33,9 +33,8 @@ use crate::forward;
 use crate::route::Route;
 
 pub(crate) use answer::serve;
-pub(crate) use changes::{compare_head, invalidate};
 pub(crate) use early::{answer_early, answer_instead, answer_late};
-pub(crate) use keep::{admit_standard, give_back_withheld, keep_last_good, note_confirmation};
+pub(crate) use keep::{admit_standard, give_back_withheld};
 pub(crate) use phases::{
     enable_standard, fills_on_miss, is_not_modified, judge_hit, may_update_behind, must_not_wait,
 };
@@ -123,11 +122,31 @@ fn key(policy: &KeyPolicy, request: &RequestHeader, scheme: &str, uri: &Uri) -> 
     policy.key(scheme, host, target, &request.headers)
 }
 
+/// A final answer of a backend has come: what it means for the copies there are, and for one of itself.
+pub(crate) fn note_answer(context: &mut Context, session: &Session, response: &ResponseHeader) {
+    changes::invalidate(context, session, response);
+    changes::compare_head(context, session, response);
+    keep::note_confirmation(context, session, response);
+    keep::keep_last_good(context, session, response);
+}
+
 /// The copy for this request, of whatever kind.
 fn stored(session: &Session, context: &Context) -> Option<StoredCopy> {
     let (_, room) = context.route.as_ref()?.cache.as_ref()?;
     let (key, _) = context.copying.request.as_ref()?;
     room.store.find(key, &session.req_header().headers)
+}
+
+/// Reads the copy for this request from disk, if memory lacks it and the disk has it. All that looks for a copy
+/// afterwards finds it in memory.
+pub(crate) async fn load(session: &Session, context: &Context) {
+    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
+    if let (Some((_, room)), Some((key, _))) = (cache, &context.copying.request)
+        && room.store.has_disk()
+    {
+        // Rare beside what memory answers, so that it must not make the future of every request larger.
+        Box::pin(room.store.load(key, &session.req_header().headers)).await;
+    }
 }
 
 /// Whether a copy may answer for this failure; it is kept for [`serve`].

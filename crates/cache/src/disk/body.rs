@@ -1,0 +1,121 @@
+//! The body of a large copy, in a file of its own: blocks of 64 KiB, each followed by its checksum.
+//!
+//! The checksum also covers the file's number and the block's place, so that a block of another body is noticed. Such
+//! a body is never in memory as a whole: who reads it, from any place, reads block after block.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::counters::{Counters, Operation};
+use super::read::Waiting;
+
+/// Bytes of a block, the last excepted.
+pub(super) const BLOCK_BYTES: usize = 64 << 10;
+const CRC_BYTES: usize = 4;
+const STRIDE: u64 = (BLOCK_BYTES + CRC_BYTES) as u64;
+
+/// How long the file of such a body is.
+pub(super) fn file_len(body_len: u64) -> Option<u64> {
+    body_len.div_ceil(BLOCK_BYTES as u64).checked_mul(CRC_BYTES as u64)?.checked_add(body_len)
+}
+
+/// Writes a body block by block.
+#[derive(Debug)]
+pub(super) struct BodyFile {
+    file: File,
+    id: u64,
+    block: Vec<u8>,
+    blocks: u64,
+    /// Bytes of the body so far.
+    pub(super) len: u64,
+}
+
+impl BodyFile {
+    pub(super) fn new(file: File, id: u64) -> Self {
+        Self { file, id, block: Vec::with_capacity(BLOCK_BYTES + CRC_BYTES), blocks: 0, len: 0 }
+    }
+
+    pub(super) fn push(&mut self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let (now, later) = data.split_at(data.len().min(BLOCK_BYTES - self.block.len()));
+            self.block.extend_from_slice(now);
+            self.len += now.len() as u64;
+            data = later;
+            if self.block.len() == BLOCK_BYTES {
+                self.write_block()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is left; the body's length.
+    pub(super) fn finish(mut self) -> io::Result<u64> {
+        if !self.block.is_empty() {
+            self.write_block()?;
+        }
+        Ok(self.len)
+    }
+
+    fn write_block(&mut self) -> io::Result<()> {
+        let crc = crc(self.id, self.blocks, &self.block);
+        self.block.extend(crc.to_le_bytes());
+        self.file.write_all_at(&self.block, self.blocks * STRIDE)?;
+        self.block.clear();
+        self.blocks += 1;
+        Ok(())
+    }
+}
+
+fn crc(id: u64, block: u64, bytes: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&id.to_le_bytes());
+    crc.update(&block.to_le_bytes());
+    crc.update(bytes);
+    crc.finalize()
+}
+
+/// A complete body on disk. It stays readable while somebody holds it, whatever becomes of its file's name.
+#[derive(Debug)]
+pub(crate) struct LargeBody {
+    file: Arc<File>,
+    /// The number of its file.
+    pub(super) id: u64,
+    pub(crate) len: u64,
+    waiting: Waiting,
+    counters: Arc<Counters>,
+}
+
+impl LargeBody {
+    pub(super) fn new(file: File, id: u64, len: u64, waiting: &Waiting, counters: &Arc<Counters>) -> Self {
+        Self { file: Arc::new(file), id, len, waiting: waiting.clone(), counters: Arc::clone(counters) }
+    }
+
+    /// The bytes from `start` to the end of their block, checked. None beyond the end.
+    pub(crate) async fn read(&self, start: u64) -> io::Result<Option<Bytes>> {
+        if start >= self.len {
+            return Ok(None);
+        }
+        let block = start / BLOCK_BYTES as u64;
+        let skip = usize::try_from(start % BLOCK_BYTES as u64).unwrap_or(BLOCK_BYTES);
+        let left = self.len - block * BLOCK_BYTES as u64;
+        let len = usize::try_from(left).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+        let read = self.waiting.read(&self.file, block * STRIDE, len + CRC_BYTES).await;
+        let mut bytes = match read {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.counters.failed(Operation::Read, &error);
+                return Err(error);
+            }
+        };
+        let stored = bytes.split_off(len);
+        if stored != crc(self.id, block, &bytes).to_le_bytes() {
+            self.counters.corrupt("a block of a large body");
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Some(Bytes::from(bytes).slice(skip..)))
+    }
+}

@@ -1,0 +1,47 @@
+//! Under which numbers copies are filed on disk. Unlike the hashes in memory these must mean the same in the next
+//! process, and nobody must be able to choose them: a cryptographic hash.
+
+use std::time::SystemTime;
+
+use blake2::digest::consts::U16;
+use blake2::{Blake2b, Digest};
+use http::HeaderMap;
+use pingora_cache::key::HashBinary;
+
+use crate::vary;
+
+/// A key in 128 bits. The whole key is in the record and compared when it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct KeyHash(pub(super) [u8; 16]);
+
+impl KeyHash {
+    pub(crate) fn of(key: &[u8]) -> Self {
+        Self(Blake2b::<U16>::digest(key).into())
+    }
+}
+
+/// The names in `Vary`; zero for none.
+pub(super) fn vary_of(response: &HeaderMap) -> u32 {
+    let fields = vary::fields(response);
+    if fields.is_empty() {
+        return 0;
+    }
+    let names: Vec<&str> = fields.iter().map(String::as_str).collect();
+    short(&Blake2b::<U16>::digest(names.join(",")).into()).max(1)
+}
+
+/// The beginning of a variance; zero for none.
+pub(super) fn variance_of(variance: Option<HashBinary>) -> u32 {
+    variance.as_ref().map_or(0, |variance| short(variance).max(1))
+}
+
+fn short(hash: &[u8; 16]) -> u32 {
+    let [a, b, c, d, ..] = *hash;
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds(time: SystemTime) -> u32 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,398 @@
+//! The disk tier: what was kept survives a restart, a crash and a full disk, and memory holds only its index.
+//!
+//! Copies are appended to segment files; beside each is a journal, from which alone the index is built at the start.
+//! Everything that is read is checked by checksums and bounds before it is believed. One thread writes, from a queue
+//! that is bounded: a slow disk costs copies, never requests. Nothing is forced to the platter: a killed process
+//! leaves what it wrote to the kernel, and after a loss of power the checksums tell what is missing.
+//!
+//! Records are numbered in the order in which they came into being, deeds that take copies away among them
+//! ([`Disk::purge`]): a purge of many copies at once needs no more than a number to compare theirs with.
+
+mod body;
+mod bytes;
+mod counters;
+mod files;
+mod head;
+mod index;
+mod journal;
+mod key;
+mod queue;
+mod read;
+mod record;
+mod recover;
+mod segments;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod upload;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use pingora_cache::CacheMeta;
+use pingora_cache::key::HashBinary;
+
+use crate::store::{Body, Object};
+use crate::{CopyInfo, CopyKind, DiskSpec};
+use counters::Counters;
+use index::Index;
+use queue::{Job, Queue};
+use read::Waiting;
+
+pub(crate) use body::LargeBody;
+pub use counters::{DiskEvent, DiskState, DiskUsage, Operation, Report};
+use index::Slot;
+pub(crate) use key::KeyHash;
+pub(crate) use upload::Upload;
+
+/// A body up to this size is in its record, read as a whole and then held in memory.
+const INLINE_BYTES_MAX: u64 = 4 << 20;
+/// The bounds of a segment's size, and how many the limit is divided into between them.
+const SEGMENT_BYTES: (u64, u64) = (1 << 20, 1 << 30);
+const SEGMENTS: u64 = 64;
+/// What may wait for the disk thread, unless the largest object in memory is larger.
+const QUEUE_BYTES_MIN: u64 = 32 << 20;
+/// A copy that only differs in its times, or is only for the case of failure, is written again after so long.
+const REWRITE_AFTER: u32 = 10;
+/// A directory that failed is tried again after this, then after twice as long, up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(5));
+
+/// Whether a key has copies in memory.
+type IsHeld = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+/// One directory in use. Dropped, it is given back.
+pub(crate) struct Disk {
+    shared: Arc<Shared>,
+}
+
+/// What workers and the disk thread share.
+pub(super) struct Shared {
+    path: PathBuf,
+    index: Index,
+    files: RwLock<HashMap<u64, Arc<File>>>,
+    queue: Queue,
+    waiting: Waiting,
+    counters: Arc<Counters>,
+    is_held: IsHeld,
+    retry: (Duration, Duration),
+    limit: AtomicU64,
+    object_bytes_max: AtomicU64,
+    /// The largest object that memory takes.
+    memory_object_max: AtomicU64,
+    bytes: AtomicU64,
+    seq: AtomicU64,
+    segment: AtomicU64,
+    /// Whether the first opening is over, one way or the other.
+    is_settled: Mutex<bool>,
+    settled: Condvar,
+}
+
+impl Shared {
+    fn next_seq(&self) -> u64 {
+        self.seq.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn seq_seen(&self, seq: u64) {
+        self.seq.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    fn next_segment(&self) -> u64 {
+        self.segment.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn segments_seen(&self, id: u64) {
+        self.segment.fetch_max(id, Ordering::Relaxed);
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        (self.limit.load(Ordering::Relaxed) / SEGMENTS).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1)
+    }
+
+    fn inline_bytes_max(&self) -> u64 {
+        let memory = self.memory_object_max.load(Ordering::Relaxed);
+        INLINE_BYTES_MAX.min(self.segment_bytes() / 4).min(memory / 2)
+    }
+
+    fn set_state(&self, state: DiskState) {
+        self.counters.set_state(state);
+        *self.is_settled.lock() = true;
+        self.settled.notify_all();
+    }
+
+    /// A job that will not be done. An older copy of the same must not outlive the newer in memory.
+    fn lost(&self, job: &Job) {
+        match job {
+            Job::Keep { key, object, .. } => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                self.outdate(KeyHash::of(key), object.meta.variance());
+            }
+            Job::Piece(stream, data) => {
+                stream.waiting.fetch_sub(data.len() as u64, Ordering::Relaxed);
+                stream.is_lost.store(true, Ordering::Relaxed);
+            }
+            Job::Finish { .. } => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            Job::Purge { .. } | Job::Drop { .. } | Job::Expire { .. } | Job::Release(_) | Job::Abandon(_) => {
+            }
+        }
+    }
+
+    /// Takes a copy out of the index that is no longer the newest.
+    fn outdate(&self, key: KeyHash, variance: Option<HashBinary>) {
+        if let Some(slot) = self.index.variant(key, key::variance_of(variance))
+            && self.index.remove(key, slot.seq)
+        {
+            self.queue.push(Job::Release(vec![slot.seq]));
+        }
+    }
+}
+
+/// Which copy of a family is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted {
+    /// The youngest: its `Vary` says which it should have been.
+    Any,
+    /// The one that answered such a request.
+    Variant(Option<HashBinary>),
+}
+
+/// A copy that was read from disk.
+pub(crate) struct Found {
+    pub(crate) meta: CacheMeta,
+    pub(crate) body: Body,
+    seq: u64,
+}
+
+impl Disk {
+    /// Starts the disk thread, which opens the directory. `is_held` says which keys are in memory.
+    pub(crate) fn start(
+        spec: &DiskSpec,
+        memory_object_max: u64,
+        report: Report,
+        is_held: IsHeld,
+    ) -> io::Result<Self> {
+        Self::start_retrying(spec, memory_object_max, report, is_held, RETRY)
+    }
+
+    fn start_retrying(
+        spec: &DiskSpec,
+        memory_object_max: u64,
+        report: Report,
+        is_held: IsHeld,
+        retry: (Duration, Duration),
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            path: spec.path.clone(),
+            index: Index::new(),
+            files: RwLock::default(),
+            queue: Queue::new(QUEUE_BYTES_MIN.max(memory_object_max)),
+            waiting: Waiting::new(),
+            counters: Arc::new(Counters::new(report)),
+            is_held,
+            retry,
+            limit: AtomicU64::new(spec.bytes),
+            object_bytes_max: AtomicU64::new(spec.object_bytes_max),
+            memory_object_max: AtomicU64::new(memory_object_max),
+            bytes: AtomicU64::new(0),
+            seq: AtomicU64::new(0),
+            segment: AtomicU64::new(0),
+            is_settled: Mutex::new(false),
+            settled: Condvar::new(),
+        });
+        let its_own = Arc::clone(&shared);
+        std::thread::Builder::new().name("disk".to_owned()).spawn(move || thread::run(its_own))?;
+        Ok(Self { shared })
+    }
+
+    /// Waits until the index is read, or cannot be, but no longer than this.
+    pub(crate) fn wait_until_open(&self, limit: Duration) {
+        let mut is_settled = self.shared.is_settled.lock();
+        if !*is_settled {
+            self.shared.settled.wait_for(&mut is_settled, limit);
+        }
+    }
+
+    /// Whether it is about this directory.
+    pub(crate) fn is_at(&self, spec: &DiskSpec) -> bool {
+        self.shared.path == spec.path
+    }
+
+    pub(crate) fn set_limits(&self, spec: &DiskSpec, memory_object_max: u64) {
+        self.shared.limit.store(spec.bytes, Ordering::Relaxed);
+        self.shared.object_bytes_max.store(spec.object_bytes_max, Ordering::Relaxed);
+        self.shared.memory_object_max.store(memory_object_max, Ordering::Relaxed);
+        self.shared.queue.set_limit(QUEUE_BYTES_MIN.max(memory_object_max));
+    }
+
+    pub(crate) fn usage(&self) -> DiskUsage {
+        DiskUsage {
+            objects: self.shared.index.objects(),
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
+            limit: self.shared.limit.load(Ordering::Relaxed),
+            ..self.shared.counters.usage()
+        }
+    }
+
+    /// Waits until what is queued is written, but no longer than this.
+    pub(crate) fn flush(&self, limit: Duration) {
+        self.shared.queue.drain(limit);
+    }
+
+    /// Queues a copy. One that is there already but for its times, or was written a moment ago for the case of
+    /// failure, is not written again at once.
+    pub(crate) fn keep(&self, key: &Arc<[u8]>, object: &Arc<Object>, is_update: bool) {
+        let hash = KeyHash::of(key);
+        let variance = object.meta.variance();
+        let is_minor = is_update || object.info.kind == CopyKind::LastGood;
+        if is_minor && self.is_recent(hash, &object.info, variance) {
+            return;
+        }
+        let job = Job::Keep { key: Arc::clone(key), object: Arc::clone(object), seq: self.shared.next_seq() };
+        if !self.is_working() || !self.shared.queue.push(job) {
+            self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.outdate(hash, variance);
+        }
+    }
+
+    fn is_recent(&self, key: KeyHash, info: &CopyInfo, variance: Option<HashBinary>) -> bool {
+        let slot = self.shared.index.variant(key, key::variance_of(variance));
+        slot.is_some_and(|slot| {
+            slot.is_last_good == (info.kind == CopyKind::LastGood)
+                && slot.expired == 0
+                && key::seconds(info.stored).saturating_sub(slot.stored) < REWRITE_AFTER
+        })
+    }
+
+    fn is_working(&self) -> bool {
+        self.shared.counters.state() == DiskState::Working
+    }
+
+    /// Drops a family, of which there may be copies in the queue. Says whether there was one.
+    pub(crate) fn purge(&self, key: &[u8]) -> bool {
+        let key = KeyHash::of(key);
+        let seq = self.shared.next_seq();
+        let gone = self.shared.index.purge(key, seq);
+        let is_found = !gone.is_empty();
+        self.shared.queue.push(Job::Purge { key, seq, gone });
+        is_found
+    }
+
+    /// Drops one variant.
+    pub(crate) fn drop_variant(&self, key: &[u8], variance: HashBinary) -> bool {
+        let key = KeyHash::of(key);
+        let variance = key::variance_of(Some(variance));
+        let seq = self.shared.next_seq();
+        let gone = self.shared.index.drop_variant(key, variance);
+        let is_found = !gone.is_empty();
+        self.shared.queue.push(Job::Drop { key, variance, seq, gone });
+        is_found
+    }
+
+    /// Makes a family stale; says whether there is one.
+    pub(crate) fn expire(&self, key: &[u8], now: SystemTime) -> bool {
+        let key = KeyHash::of(key);
+        let seq = self.shared.next_seq();
+        let at = key::seconds(now);
+        let is_found = self.shared.index.expire(key, at);
+        self.shared.queue.push(Job::Expire { key, seq, at });
+        is_found
+    }
+
+    /// Whether anything is kept under a key.
+    pub(crate) fn knows(&self, key: KeyHash) -> bool {
+        self.shared.index.youngest(key).is_some()
+    }
+
+    /// Reads a copy of a family.
+    pub(crate) async fn read(&self, key: &[u8], hash: KeyHash, wanted: Wanted) -> Option<Found> {
+        let slot = match wanted {
+            Wanted::Any => self.shared.index.youngest(hash),
+            Wanted::Variant(variance) => self.shared.index.variant(hash, key::variance_of(variance)),
+        }?;
+        let file = self.shared.files.read().get(&u64::from(slot.segment)).cloned()?;
+        let len = usize::try_from(slot.len).ok()?;
+        let bytes = match self.shared.waiting.read(&file, u64::from(slot.offset), len).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.shared.counters.failed(Operation::Read, &error);
+                return None;
+            }
+        };
+        let Some(record) = record::read(bytes, slot.seq) else {
+            return self.forget(hash, &slot);
+        };
+        if record.head.key != key {
+            return None;
+        }
+        let mut found = Found { meta: record.head.meta, body: Body::of(vec![record.body]), seq: slot.seq };
+        if record.frame.body_id != 0 {
+            found.body = self.open_body(record.frame.body_id, record.frame.body_len).await?;
+        }
+        if slot.expired != 0 {
+            found.meta.expire_at(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(slot.expired)));
+        }
+        self.shared.index.used(hash, slot.seq);
+        self.shared.counters.reads.fetch_add(1, Ordering::Relaxed);
+        Some(found)
+    }
+
+    /// Whether what was read is still to be had: it may have been purged since.
+    pub(crate) fn still_has(&self, key: KeyHash, found: &Found) -> bool {
+        self.shared.index.has(key, found.seq)
+    }
+
+    /// A record that is not what was written.
+    fn forget(&self, key: KeyHash, slot: &Slot) -> Option<Found> {
+        // Where the segment has gone or moved meanwhile, nothing is wrong.
+        let now = self.shared.index.of_record(key, slot.seq)?;
+        if (now.segment, now.offset) == (slot.segment, slot.offset) {
+            self.shared.counters.corrupt("a record");
+            self.shared.index.remove(key, slot.seq);
+            self.shared.queue.push(Job::Release(vec![slot.seq]));
+        }
+        None
+    }
+
+    async fn open_body(&self, id: u64, len: u64) -> Option<Body> {
+        let path = files::body_path(&self.shared.path, id);
+        match self.shared.waiting.block(move || File::open(path)).await {
+            Ok(file) => {
+                let body = LargeBody::new(file, id, len, &self.shared.waiting, &self.shared.counters);
+                Some(Body::File(Arc::new(body)))
+            }
+            // It was given up for room in this very moment, or the whole directory is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                self.shared.counters.failed(Operation::Read, &error);
+                None
+            }
+        }
+    }
+
+    /// Starts to write a body that is too large for memory; none if it is too large for the disk too.
+    pub(crate) fn upload(&self, announced: Option<u64>) -> Option<Upload> {
+        let takes = announced.is_none_or(|len| len <= self.object_bytes_max());
+        (takes && self.is_working()).then(|| Upload::start(&self.shared))
+    }
+
+    pub(crate) fn takes(&self, announced: Option<u64>) -> bool {
+        self.is_working() && announced.is_none_or(|len| len <= self.object_bytes_max())
+    }
+
+    fn object_bytes_max(&self) -> u64 {
+        self.shared.object_bytes_max.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
+}

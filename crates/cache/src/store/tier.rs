@@ -1,0 +1,181 @@
+//! The disk under a store: what is filed in memory is queued for it, what memory lacks is looked up in it.
+//!
+//! All that changes a family happens under the lock of its shard, in both places, so that a copy that is being
+//! read from disk never comes back behind a purge. The lock is never held while something is read.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use parking_lot::RwLock;
+use pingora_cache::key::HashBinary;
+
+use super::family::Family;
+use super::object::{Body, Object, StoredCopy};
+use super::shard::{KeyRef, Shard};
+use super::writer::base_weight;
+use super::{Store, content_length};
+use crate::disk::{Disk, DiskUsage, Found, KeyHash, Report, Upload, Wanted};
+use crate::{Key, StoreSpec, vary};
+
+/// What an open file weighs in memory, so that there is a bound to their number.
+const FILE_BYTES: u64 = 16 << 10;
+
+/// Whether a copy differs from the one before in its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Newness {
+    Body,
+    Times,
+}
+
+/// The disk of a store, if it has one.
+#[derive(Default)]
+pub(super) struct Tier(RwLock<Option<Arc<Disk>>>);
+
+impl Tier {
+    fn disk(&self) -> Option<Arc<Disk>> {
+        self.0.read().clone()
+    }
+
+    pub(super) fn usage(&self) -> Option<DiskUsage> {
+        self.disk().map(|disk| disk.usage())
+    }
+
+    /// Queues a copy that has been filed, if it has.
+    pub(super) fn keep(&self, shard: &Shard, key: KeyRef<'_>, object: &Arc<Object>, newness: Newness) {
+        let Some(disk) = self.disk() else { return };
+        let Some(family) = shard.family(key) else { return };
+        if family.slots().iter().any(|slot| Arc::ptr_eq(&slot.object, object)) {
+            disk.keep(&family.key, object, newness == Newness::Times);
+        }
+    }
+
+    pub(super) fn purge(&self, key: &[u8]) -> bool {
+        self.disk().is_some_and(|disk| disk.purge(key))
+    }
+
+    pub(super) fn drop_variant(&self, key: &[u8], variance: HashBinary) -> bool {
+        self.disk().is_some_and(|disk| disk.drop_variant(key, variance))
+    }
+
+    pub(super) fn expire(&self, key: &[u8], now: SystemTime) -> bool {
+        self.disk().is_some_and(|disk| disk.expire(key, now))
+    }
+
+    /// Starts to write a body that memory does not take.
+    pub(super) fn upload(&self, response: &HeaderMap) -> Option<Upload> {
+        self.disk()?.upload(content_length(response))
+    }
+}
+
+impl Store {
+    /// Uses the disk that is configured, another than before, or none. `report` is told what an operator wants to
+    /// know. Nothing waits for the disk: copies are found in it when its index has been read.
+    pub fn use_disk(&'static self, spec: &StoreSpec, report: Report) {
+        let mut tier = self.tier.0.write();
+        let Some(disk) = &spec.disk else {
+            *tier = None;
+            return;
+        };
+        if let Some(former) = tier.as_ref().filter(|former| former.is_at(disk)) {
+            former.set_limits(disk, spec.object_bytes_max);
+            return;
+        }
+        *tier = None;
+        let is_held = Box::new(|key: &[u8]| self.holds(key));
+        // Without a thread there is no disk tier; the next reload tries again.
+        *tier = Disk::start(disk, spec.object_bytes_max, report, is_held).ok().map(Arc::new);
+    }
+
+    /// Whether there is a disk at all.
+    pub fn has_disk(&self) -> bool {
+        self.tier.0.read().is_some()
+    }
+
+    /// Waits until the disk's index is read, but no longer than this. It blocks.
+    pub fn wait_for_disk(&self, limit: Duration) {
+        if let Some(disk) = self.tier.disk() {
+            disk.wait_until_open(limit);
+        }
+    }
+
+    /// Waits until what is queued for the disk is written, but no longer than this. It blocks.
+    pub fn flush(&self, limit: Duration) {
+        if let Some(disk) = self.tier.disk() {
+            disk.flush(limit);
+        }
+    }
+
+    /// The complete copy for this request, read from disk into memory if it is not there.
+    pub async fn load(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+        if let Some(copy) = self.find(key, request) {
+            return Some(copy);
+        }
+        let disk = self.tier.disk()?;
+        let hash = KeyHash::of(key.bytes());
+        if !disk.knows(hash) {
+            return None;
+        }
+        // Twice: the first that is found may only say how to find the right one.
+        for _ in 0..2 {
+            let found = disk.read(key.bytes(), hash, self.wanted(key, request)).await?;
+            self.adopt(&disk, key, hash, found);
+            if let Some(copy) = self.find(key, request) {
+                return Some(copy);
+            }
+        }
+        None
+    }
+
+    /// Whether a response that memory does not take may go to the disk.
+    pub fn takes_on_disk(&self, response: &HeaderMap) -> bool {
+        self.tier.disk().is_some_and(|disk| disk.takes(content_length(response)))
+    }
+
+    /// The variance of the request, if something in memory says by which fields the family varies.
+    fn wanted(&self, key: &Key, request: &HeaderMap) -> Wanted {
+        let shard = self.shard(&key.bin()).read();
+        let primary = shard.family(key.into()).and_then(Family::primary);
+        primary
+            .map_or(Wanted::Any, |slot| Wanted::Variant(vary::variance(slot.object.meta.headers(), request)))
+    }
+
+    fn adopt(&self, disk: &Disk, key: &Key, hash: KeyHash, found: Found) {
+        let body = match &found.body {
+            Body::Memory { len, .. } => *len as u64,
+            Body::File(_) => FILE_BYTES,
+        };
+        let weight = base_weight(key.bytes(), found.meta.response_header()) + body;
+        if weight > self.object_bytes_max() || !self.reserve(weight) {
+            return;
+        }
+        let mut shard = self.shard(&key.bin()).write();
+        let adopted = if disk.still_has(hash, &found) {
+            let object = Object::new(found.meta, self.new_id(), found.body, weight);
+            shard.adopt(key.into(), Arc::new(object))
+        } else {
+            None
+        };
+        drop(shard);
+        match adopted {
+            Some(displaced) => self.filed(displaced),
+            None => self.budget.give_back(weight),
+        }
+    }
+
+    /// Whether memory has copies under a key.
+    fn holds(&self, key: &[u8]) -> bool {
+        let bin = Key::bin_of(key);
+        let shard = self.shard(&bin).read();
+        shard.family(KeyRef { bin, bytes: key }).is_some_and(|family| !family.slots().is_empty())
+    }
+
+    /// A body that went to disk only is complete: what memory had in its place goes.
+    pub(super) fn file_on_disk(&self, key: &Key, upload: Upload, meta: pingora_cache::CacheMeta) {
+        let mut shard = self.shard(&key.bin()).write();
+        let removed = shard.remove_slots(&key.bin());
+        upload.finish(key.bytes(), meta);
+        drop(shard);
+        self.release(removed);
+    }
+}
