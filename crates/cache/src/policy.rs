@@ -57,6 +57,8 @@ pub struct CachePolicy {
     pub cookies_ignored: Vec<NamePattern>,
     /// Whether a request with a cookie may get a copy that was stored for somebody without one.
     pub serve_anonymous: bool,
+    /// Whether an answer that sets a cookie is stored, without it.
+    pub drops_set_cookie: bool,
     /// A request with one of these fields neither reads nor fills the cache.
     pub bypass_headers: Vec<HeaderName>,
     /// From where `PURGE` is taken; empty: from nowhere, and the method is one like any other.

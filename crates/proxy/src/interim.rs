@@ -1,7 +1,7 @@
 //! Interim responses (RFC 9110 section 15.2) on their way from a backend to the client.
 
 use goodgate_failure::Cause;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -25,7 +25,12 @@ pub(crate) async fn pass_on(
         context.disarm();
         return Err(settled(failed(session, context, Cause::HttpProtocolError)));
     }
-    if session.cache.enabled() && response.status != StatusCode::CONTINUE && !context.is_background() {
+    let is_understood = session.req_header().version == Version::HTTP_11;
+    if is_understood
+        && session.cache.enabled()
+        && response.status != StatusCode::CONTINUE
+        && !context.is_background()
+    {
         let client = session.as_downstream_mut();
         client.set_ignore_info_resp(false);
         client.write_response_header(Box::new(response.clone())).await.map_err(Error::into_down)?;

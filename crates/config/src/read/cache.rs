@@ -135,6 +135,7 @@ fn policy_of(map: &Map<'_>, mode: Mode, stores: &[&str]) -> Option<CachePolicy> 
         key: key(map),
         cookies_ignored: cookies_ignored.unwrap_or_default(),
         serve_anonymous: cookies.read("serve_anonymous", boolean).unwrap_or_default(),
+        drops_set_cookie: cookies.read("drop_set", boolean).unwrap_or_default(),
         bypass_headers: bypass_headers.unwrap_or_default(),
         purge_allow: networks(&map.section("purge", &keys::PURGE), "allow"),
         status_header: map.read("status_header", boolean).unwrap_or(defaults::STATUS_HEADER),

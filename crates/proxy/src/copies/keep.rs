@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use goodgate_cache::{
-    Admission, CopyWriter, Mode, StoredCopy, admit, is_deceptive, may_displace, refresh_header,
+    Admission, CopyWriter, Mode, StoredCopy, admit, is_deceptive, is_of_another, may_displace, refresh_header,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
@@ -46,11 +46,21 @@ pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response:
 }
 
 /// A 304 has come for the copy that Pingora is revalidating. Pingora takes over a few of its fields; all of
-/// them are wanted (RFC 9111 section 3.2).
-pub(crate) fn note_confirmation(context: &mut Context, session: &Session, response: &ResponseHeader) {
-    if response.status == StatusCode::NOT_MODIFIED && session.cache.phase() == CachePhase::Stale {
-        context.copying.confirmation = Some(response.headers.clone());
+/// them are wanted (RFC 9111 section 3.2), or none where the 304 speaks of another response (section 4.3.4).
+pub(crate) fn note_confirmation(context: &mut Context, session: &Session, response: &mut ResponseHeader) {
+    if response.status != StatusCode::NOT_MODIFIED || session.cache.phase() != CachePhase::Stale {
+        return;
     }
+    let asked_about = session.cache.maybe_cache_meta().map(CacheMeta::headers);
+    if asked_about.is_some_and(|stored| is_of_another(stored, &response.headers)) {
+        let names: Vec<HeaderName> = response.headers.keys().cloned().collect();
+        for name in names {
+            response.remove_header(&name);
+        }
+        context.copying.is_unconfirmed = true;
+        return;
+    }
+    context.copying.confirmation = Some(response.headers.clone());
 }
 
 /// Decides about the answer for Pingora's cache phases (standard mode).
@@ -78,6 +88,10 @@ pub(crate) fn admit_standard(
     let response = confirmed.as_ref().unwrap_or(response);
     let request = session.req_header();
     let stored = room.store.find(key, &request.headers);
+    if context.copying.is_unconfirmed {
+        context.copying.refused = Some("the 304 is of another answer");
+        return refuse;
+    }
     let admission = match objection(request, response, stored.as_ref()) {
         Some(reason) => Admission::Refuse(reason),
         None => admit(policy, facts, response, now),
