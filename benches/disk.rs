@@ -107,6 +107,7 @@ fn admitted() -> Admission {
         serve_anonymous: false,
         bypass_headers: Vec::new(),
         purge_allow: Vec::new(),
+        drops_set_cookie: false,
         status_header: false,
     };
     let request = RequestFacts::new(&Method::GET, &HeaderMap::new(), &policy);
