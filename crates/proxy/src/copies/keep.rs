@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use goodgate_cache::{
     Admission, CopyWriter, Mode, StoredCopy, admit, is_deceptive, is_of_another, may_displace, refresh_header,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -77,11 +77,7 @@ pub(crate) fn admit_standard(
         return refuse;
     };
     let (now, request) = (SystemTime::now(), session.req_header());
-    let confirmed = context.copying.confirmation.take().map(|header| {
-        let mut response = response.clone();
-        refresh_header(&mut response, &header, now);
-        response
-    });
+    let confirmed = context.copying.confirmation.take().map(|header| renewed(response, &header, now));
     let response = confirmed.as_ref().unwrap_or(response);
     let stored = room.store.find(key, &request.headers);
     if context.copying.is_unconfirmed {
@@ -125,6 +121,13 @@ pub(crate) fn admit_standard(
             refuse
         }
     }
+}
+
+/// The header of a copy that a 304 has confirmed.
+fn renewed(response: &ResponseHeader, header: &HeaderMap, now: SystemTime) -> ResponseHeader {
+    let mut response = response.clone();
+    refresh_header(&mut response, header, now);
+    response
 }
 
 /// What speaks against a copy besides the answer's own words.
