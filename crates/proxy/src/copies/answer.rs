@@ -126,11 +126,10 @@ pub(crate) fn cut_to_range(session: &Session, response: &mut ResponseHeader) -> 
     };
     let part = part(&request.headers, response, whole, SystemTime::now());
     match &part {
-        Part::Whole => RangeType::None,
         Part::Several => range_header_filter(request, response, Some(RANGES_MAX)),
         Part::One(bytes) if frame(response, whole, false, &part).is_ok() => RangeType::Single(bytes.clone()),
         Part::Beyond if frame(response, whole, false, &part).is_ok() => RangeType::Invalid,
-        Part::One(_) | Part::Beyond => RangeType::None,
+        Part::Whole | Part::One(_) | Part::Beyond => RangeType::None,
     }
 }
 

@@ -69,16 +69,15 @@ pub(crate) fn admit_standard(
     session: &Session,
     response: &ResponseHeader,
 ) -> RespCacheable {
-    let refuse = RespCacheable::Uncacheable(NoCacheReason::OriginNotCache);
-    let Some(route) = caching(context) else {
-        return refuse;
+    let route = caching(context);
+    let cache = route.as_ref().and_then(|route| route.cache.as_ref());
+    let (Some((policy, room)), Some((key, facts))) = (cache, context.copying.request.clone()) else {
+        return REFUSE;
     };
-    let Some((policy, room)) = &route.cache else {
-        return refuse;
-    };
-    let Some((key, facts)) = &context.copying.request else {
-        return refuse;
-    };
+    if context.copying.is_unconfirmed {
+        context.copying.refused = Some("the 304 is of another answer");
+        return REFUSE;
+    }
     let now = SystemTime::now();
     let confirmed = context.copying.confirmation.take().map(|header| {
         let mut response = response.clone();
@@ -87,51 +86,37 @@ pub(crate) fn admit_standard(
     });
     let response = confirmed.as_ref().unwrap_or(response);
     let request = session.req_header();
-    let stored = room.store.find(key, &request.headers);
-    if context.copying.is_unconfirmed {
-        context.copying.refused = Some("the 304 is of another answer");
-        return refuse;
-    }
+    let stored = room.store.find(&key, &request.headers);
     let admission = match objection(request, response, stored.as_ref()) {
         Some(reason) => Admission::Refuse(reason),
-        None => admit(policy, facts, response, now),
+        None => admit(policy, &facts, response, now),
     };
-    match admission {
-        Admission::Store(mut meta) if room.store.takes(key, response) => {
+    let reason = match admission {
+        Admission::Store(mut meta) if room.store.takes(&key, response) => {
             context.copying.generation.stamp(&mut meta);
             context.copying.stored = true;
             context.copying.withheld = withheld(response, &meta);
-            RespCacheable::Cacheable(meta)
+            return RespCacheable::Cacheable(meta);
         }
         Admission::KeepLastGood(mut meta) => {
             context.copying.generation.stamp(&mut meta);
             if request.method == Method::GET {
-                context.copying.writer = Some(room.store.write(key, &request.headers, meta));
+                context.copying.writer = Some(room.store.write(&key, &request.headers, meta));
             }
             context.copying.refused = Some("it is kept only for the case of failure");
-            refuse
+            return REFUSE;
         }
-        Admission::Store(mut meta)
-            if request.method == Method::GET && room.store.takes_on_disk(&response.headers) =>
-        {
-            // Too large for memory: it goes to disk as it streams by.
-            context.copying.generation.stamp(&mut meta);
-            context.copying.writer = Some(room.store.write(key, &request.headers, meta));
-            context.copying.stored = true;
-            refuse
-        }
-        unkept @ (Admission::Store(_) | Admission::Refuse(_)) => {
-            let reason = if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" };
-            context.copying.refused = Some(reason);
-            if !response.status.is_server_error()
-                && let Some(copy) = stored
-            {
-                copy.outlive();
-            }
-            refuse
-        }
+        Admission::Store(_) => "it is too large",
+        Admission::Refuse(reason) => reason,
+    };
+    context.copying.refused = Some(reason);
+    if let Some(copy) = stored.filter(|_| !response.status.is_server_error()) {
+        copy.outlive();
     }
+    REFUSE
 }
+
+const REFUSE: RespCacheable = RespCacheable::Uncacheable(NoCacheReason::OriginNotCache);
 
 /// What speaks against a copy besides the answer's own words.
 fn objection(
