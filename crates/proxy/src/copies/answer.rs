@@ -87,6 +87,20 @@ pub(super) fn wanted_part(session: &Session, copy: &StoredCopy, now: SystemTime)
     part(&request.headers, copy.meta().response_header(), copy.body_len(), now)
 }
 
+/// Whether the client has what the copy is, and else what of it is wanted. Most requests ask for no less than all.
+fn reduce(session: &Session, context: &Context, copy: &StoredCopy) -> (bool, Part) {
+    let facts = context.copying.request.as_ref().map(|(_, facts)| facts);
+    if !facts.is_some_and(|facts| facts.is_conditional || facts.is_range) {
+        return (false, Part::Whole);
+    }
+    let now = SystemTime::now();
+    if is_not_modified(&session.req_header().headers, copy.meta().response_header(), now) {
+        (true, Part::Whole)
+    } else {
+        (false, wanted_part(session, copy, now))
+    }
+}
+
 async fn write(
     session: &mut Session,
     context: &Context,
@@ -95,9 +109,7 @@ async fn write(
     status: Option<String>,
 ) -> Result<()> {
     let mut response = Box::new(copy.meta().response_header_copy());
-    let now = SystemTime::now();
-    let not_modified = is_not_modified(&session.req_header().headers, &response, now);
-    let part = if not_modified { Part::Whole } else { wanted_part(session, copy, now) };
+    let (not_modified, part) = reduce(session, context, copy);
     let bytes = frame(&mut response, copy.body_len(), not_modified, &part)?;
     dress(&mut response, context, age, status)?;
     rules::to_client(&mut response, session.req_header(), context)?;
