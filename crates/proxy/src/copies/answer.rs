@@ -191,7 +191,8 @@ fn dress(
     response.insert_header(header::AGE, age.as_secs())?;
     response.insert_header("X-Request-Id", context.request_id.value())?;
     match status.map(HeaderValue::try_from) {
-        Some(Ok(status)) => response.insert_header("Cache-Status", status),
+        // Behind what caches before this one have said (RFC 9211 section 2).
+        Some(Ok(status)) => response.append_header("Cache-Status", status).map(drop),
         Some(Err(_)) | None => Ok(()),
     }
 }
