@@ -85,7 +85,7 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; se
     return Process([shutil.which("nginx") or "/usr/sbin/nginx", "-c", path, "-p", f"{folder}/{name}"], port, log)
 
 
-def goodgate(binary, folder, port, backend, log, name="goodgate", access_log="off"):
+def goodgate(binary, folder, port, backend, log, name="goodgate", access_log="off", caches=""):
     os.makedirs(f"{folder}/{name}", exist_ok=True)
     path = f"{folder}/{name}/goodgate.yaml"
     with open(path, "w", encoding="utf8") as file:
@@ -93,6 +93,7 @@ def goodgate(binary, folder, port, backend, log, name="goodgate", access_log="of
 listeners: [{{ address: "127.0.0.1:{port}" }}]
 admin: {{ address: "127.0.0.1:{free_port()}" }}
 access_log: {{ path: {access_log} }}
+{caches}
 upstreams:
   web: {{ backends: ["127.0.0.1:{backend}"], fail_timeout: 1h, timeouts: {{ idle: 60s }} }}
 routes:
@@ -104,9 +105,10 @@ routes:
 
 
 def load(port, path, seconds):
-    """Requests done and failed."""
+    """Requests done and failed. With a script's name behind a blank the script chooses the paths."""
+    path, *script = path.split(" ")
     out = subprocess.run(
-        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", f"http://127.0.0.1:{port}{path}"],
+        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *(f"-s{one}" for one in script), f"http://127.0.0.1:{port}{path}"],
         capture_output=True, text=True, check=True).stdout
     done = next(int(line.split()[0]) for line in out.splitlines() if "requests in" in line)
     failed = next((int(line.split(":")[1]) for line in out.splitlines() if "Non-2xx" in line), 0)
@@ -145,9 +147,9 @@ def main():
     parser.add_argument("--before", help="a goodgate binary to compare with")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--case", action="append", choices=["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "kept_1k", "stale", "memory", "change"])
+    parser.add_argument("--case", action="append", choices=["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "disk_1k", "disk_64k", "kept_1k", "stale", "memory", "change"])
     options = parser.parse_args()
-    wanted = options.case or ["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "kept_1k", "change", "stale", "memory"]
+    wanted = options.case or ["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "disk_1k", "disk_64k", "kept_1k", "change", "stale", "memory"]
     folder = tempfile.mkdtemp(prefix="goodgate-bench-")
     log = open(f"{folder}/log", "w", encoding="utf8")
     running = []
@@ -185,6 +187,20 @@ def main():
             if f"hit_{size}" in wanted:
                 both = [("nginx", peer, f"/hit/{size}"), ("goodgate", gateway, f"/hit/{size}")]
                 report(f"hit_{size}", rounds(options.rounds, options.seconds, both), "nginx", 1.0)
+        for size, paths in (("1k", 10_000), ("64k", 500)):
+            if f"disk_{size}" in wanted:
+                # Many paths over little memory: each hit is read from the page cache, by nginx too.
+                caches = f"caches: {{ main: {{ memory: 1MiB, disk: {{ path: {folder}/disk_{size}, size: 4GiB }} }} }}"
+                disk = goodgate(options.goodgate, folder, free_port(), ports[0], log, f"disk_{size}", caches=caches)
+                running.append(disk)
+                script = f"{folder}/{size}.lua"
+                with open(script, "w", encoding="utf8") as file:
+                    file.write(f"""local n = 0
+                        request = function() n = (n + 7919) % {paths}; return wrk.format("GET", "/hit/{size}?" .. n) end""")
+                path = f"/hit/{size} {script}"
+                for process in (peer, disk):
+                    load(process.port, path, 3)
+                report(f"disk_{size}", rounds(options.rounds, options.seconds, [("nginx", peer, path), ("goodgate", disk, path)]), "nginx", 1.4)
         if "kept_1k" in wanted:
             both = [("no cache", gateway, "/plain/1k"), ("last-good copy", gateway, "/kept/1k")]
             report("kept_1k", rounds(options.rounds, options.seconds, both), "no cache", "-")

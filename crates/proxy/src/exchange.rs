@@ -365,6 +365,10 @@ fn verdict(context: &Context, error: &Error) -> ErrorAnswer {
     if error.esource() == &ErrorSource::Downstream {
         return classify::client(error);
     }
+    if error.etype() == &ErrorType::FileReadError {
+        // A copy on disk, of which part has gone out already.
+        return ErrorAnswer::of(Cause::ProxyInternalError);
+    }
     let empty =
         || context.route.as_ref().map_or(Cause::ProxyInternalError, |route| route.upstream.why_empty());
     let cause = context.attempting.last_cause().unwrap_or_else(empty);

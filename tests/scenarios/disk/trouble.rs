@@ -51,14 +51,32 @@ async fn a_full_disk_costs_copies_and_never_a_request() {
     let Some(tmpfs) = Tmpfs::mount("size=4m") else { return };
     let backend = Backend::start(Act::Reply(kept_pages)).await;
     let gateway = Gateway::start(&site(&backend, &tmpfs.0, "64MiB", "    cache: standard\n")).await;
-    all_are_served(&gateway, 0..400).await;
+    all_are_served(&gateway, 0..800).await;
+    let errors = || gateway.metric("goodgate_cache_disk_errors_total{operation=\"write\"}");
+    eventually("the disk is full", || async { errors().await >= 1.0 }).await;
+    assert_eq!(gateway.errors().matches("the disk cache had an error").count(), 1);
+    // What fits is kept: the disk is in use at the size that it has.
+    assert_eq!(gateway.metric(WORKING).await, 1.0);
+    let reads = || gateway.metric("goodgate_cache_disk_reads_total");
+    let (before, errors_before) = (reads().await, errors().await);
+    for at in (750..800).chain(700..750) {
+        assert_eq!(gateway.get(&format!("/{at}")).await.text(), content(&format!("/{at}")));
+    }
+    assert!(reads().await > before, "what is on disk is read");
+    all_are_served(&gateway, 800..1000).await;
+    assert!(errors().await < errors_before + 10.0, "it knows what fits");
+    assert_eq!(gateway.metric("goodgate_cache_disk_checksum_failures_total").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_room_for_anything_leaves_the_memory() {
+    let Some(tmpfs) = Tmpfs::mount("size=256k") else { return };
+    let backend = Backend::start(Act::Reply(kept_pages)).await;
+    let gateway = Gateway::start(&site(&backend, &tmpfs.0, "64MiB", "    cache: standard\n")).await;
+    all_are_served(&gateway, 0..100).await;
     is_degraded(&gateway).await;
     assert!(gateway.metric("goodgate_cache_disk_dropped_writes_total").await >= 1.0);
-    let reads = || gateway.metric("goodgate_cache_disk_reads_total");
-    let before = reads().await;
-    all_are_served(&gateway, 0..400).await;
-    assert!(reads().await > before + 50.0, "what is on disk is read on");
-    assert_eq!(gateway.metric("goodgate_cache_disk_checksum_failures_total").await, 0.0);
+    all_are_served(&gateway, 0..100).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,11 +7,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::counters::{Counters, Operation};
-use super::read::Waiting;
+use super::counters::Operation;
+use super::key::KeyHash;
+use super::shared::Shared;
 
 /// Bytes of a block, the last excepted.
 pub(super) const BLOCK_BYTES: usize = 64 << 10;
@@ -79,19 +81,32 @@ fn crc(id: u64, block: u64, bytes: &[u8]) -> u32 {
 }
 
 /// A complete body on disk. It stays readable while somebody holds it, whatever becomes of its file's name.
-#[derive(Debug)]
 pub(crate) struct LargeBody {
     file: Arc<File>,
     /// The number of its file.
     pub(super) id: u64,
     pub(crate) len: u64,
-    waiting: Waiting,
-    counters: Arc<Counters>,
+    /// The record that names it.
+    record: (KeyHash, u64),
+    shared: Arc<Shared>,
+    /// It could not be read: nobody is to begin with it any more.
+    is_bad: AtomicBool,
 }
 
 impl LargeBody {
-    pub(super) fn new(file: File, id: u64, len: u64, waiting: &Waiting, counters: &Arc<Counters>) -> Self {
-        Self { file: Arc::new(file), id, len, waiting: waiting.clone(), counters: Arc::clone(counters) }
+    pub(super) fn new(
+        file: File,
+        (id, len): (u64, u64),
+        record: (KeyHash, u64),
+        shared: &Arc<Shared>,
+    ) -> Self {
+        let is_bad = AtomicBool::new(false);
+        Self { file: Arc::new(file), id, len, record, shared: Arc::clone(shared), is_bad }
+    }
+
+    /// Whether nothing has gone wrong with it so far.
+    pub(crate) fn is_sound(&self) -> bool {
+        !self.is_bad.load(Ordering::Relaxed)
     }
 
     /// The bytes from `start` to the end of their block, checked. None beyond the end.
@@ -103,19 +118,25 @@ impl LargeBody {
         let skip = usize::try_from(start % BLOCK_BYTES as u64).unwrap_or(BLOCK_BYTES);
         let left = self.len - block * BLOCK_BYTES as u64;
         let len = usize::try_from(left).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-        let read = self.waiting.read(&self.file, block * STRIDE, len + CRC_BYTES).await;
-        let mut bytes = match read {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.counters.failed(Operation::Read, &error);
-                return Err(error);
-            }
-        };
+        let read = self.shared.waiting.read(&self.file, block * STRIDE, len + CRC_BYTES).await;
+        let mut bytes = read.map_err(|error| {
+            self.shared.counters.failed(Operation::Read, &error);
+            self.give_up(error)
+        })?;
         let stored = bytes.split_off(len);
         if stored != crc(self.id, block, &bytes).to_le_bytes() {
-            self.counters.corrupt("a block of a large body");
-            return Err(io::ErrorKind::InvalidData.into());
+            self.shared.counters.corrupt("a block of a large body");
+            return Err(self.give_up(io::ErrorKind::InvalidData.into()));
         }
         Ok(Some(Bytes::from(bytes).slice(skip..)))
+    }
+
+    /// A disk that was only slow may do better next time; the rest will not.
+    fn give_up(&self, error: io::Error) -> io::Error {
+        if error.kind() != io::ErrorKind::TimedOut {
+            self.is_bad.store(true, Ordering::Relaxed);
+            self.shared.forget(self.record);
+        }
+        error
     }
 }

@@ -16,34 +16,33 @@ mod head;
 mod index;
 mod journal;
 mod key;
+mod purges;
 mod queue;
 mod read;
 mod record;
 mod recover;
 mod segments;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod thread;
 mod upload;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use parking_lot::{Condvar, Mutex, RwLock};
 use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
+use crate::purge::{PurgeEntry, Purges};
 use crate::store::{Body, Object};
 use crate::{CopyInfo, CopyKind, DiskSpec};
 use counters::Counters;
-use index::Index;
-use queue::{Job, Queue};
-use read::Waiting;
+use queue::Job;
+use shared::{IsHeld, Shared};
 
 pub(crate) use body::LargeBody;
 pub use counters::{DiskEvent, DiskState, DiskUsage, Operation, Report};
@@ -51,107 +50,14 @@ use index::Slot;
 pub(crate) use key::KeyHash;
 pub(crate) use upload::Upload;
 
-/// A body up to this size is in its record, read as a whole and then held in memory.
-const INLINE_BYTES_MAX: u64 = 4 << 20;
-/// The bounds of a segment's size, and how many the limit is divided into between them.
-const SEGMENT_BYTES: (u64, u64) = (1 << 20, 1 << 30);
-const SEGMENTS: u64 = 64;
-/// What may wait for the disk thread, unless the largest object in memory is larger.
-const QUEUE_BYTES_MIN: u64 = 32 << 20;
 /// A copy that only differs in its times, or is only for the case of failure, is written again after so long.
 const REWRITE_AFTER: u32 = 10;
 /// A directory that failed is tried again after this, then after twice as long, up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(5));
 
-/// Whether a key has copies in memory.
-type IsHeld = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
-
 /// One directory in use. Dropped, it is given back.
 pub(crate) struct Disk {
     shared: Arc<Shared>,
-}
-
-/// What workers and the disk thread share.
-pub(super) struct Shared {
-    path: PathBuf,
-    index: Index,
-    files: RwLock<HashMap<u64, Arc<File>>>,
-    queue: Queue,
-    waiting: Waiting,
-    counters: Arc<Counters>,
-    is_held: IsHeld,
-    retry: (Duration, Duration),
-    limit: AtomicU64,
-    object_bytes_max: AtomicU64,
-    /// The largest object that memory takes.
-    memory_object_max: AtomicU64,
-    bytes: AtomicU64,
-    seq: AtomicU64,
-    segment: AtomicU64,
-    /// Whether the first opening is over, one way or the other.
-    is_settled: Mutex<bool>,
-    settled: Condvar,
-}
-
-impl Shared {
-    fn next_seq(&self) -> u64 {
-        self.seq.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn seq_seen(&self, seq: u64) {
-        self.seq.fetch_max(seq, Ordering::Relaxed);
-    }
-
-    fn next_segment(&self) -> u64 {
-        self.segment.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn segments_seen(&self, id: u64) {
-        self.segment.fetch_max(id, Ordering::Relaxed);
-    }
-
-    fn segment_bytes(&self) -> u64 {
-        (self.limit.load(Ordering::Relaxed) / SEGMENTS).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1)
-    }
-
-    fn inline_bytes_max(&self) -> u64 {
-        let memory = self.memory_object_max.load(Ordering::Relaxed);
-        INLINE_BYTES_MAX.min(self.segment_bytes() / 4).min(memory / 2)
-    }
-
-    fn set_state(&self, state: DiskState) {
-        self.counters.set_state(state);
-        *self.is_settled.lock() = true;
-        self.settled.notify_all();
-    }
-
-    /// A job that will not be done. An older copy of the same must not outlive the newer in memory.
-    fn lost(&self, job: &Job) {
-        match job {
-            Job::Keep { key, object, .. } => {
-                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-                self.outdate(KeyHash::of(key), object.meta.variance());
-            }
-            Job::Piece(stream, data) => {
-                stream.waiting.fetch_sub(data.len() as u64, Ordering::Relaxed);
-                stream.is_lost.store(true, Ordering::Relaxed);
-            }
-            Job::Finish { .. } => {
-                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-            Job::Purge { .. } | Job::Drop { .. } | Job::Expire { .. } | Job::Release(_) | Job::Abandon(_) => {
-            }
-        }
-    }
-
-    /// Takes a copy out of the index that is no longer the newest.
-    fn outdate(&self, key: KeyHash, variance: Option<HashBinary>) {
-        if let Some(slot) = self.index.variant(key, key::variance_of(variance))
-            && self.index.remove(key, slot.seq)
-        {
-            self.queue.push(Job::Release(vec![slot.seq]));
-        }
-    }
 }
 
 /// Which copy of a family is asked for.
@@ -167,6 +73,8 @@ pub(crate) enum Wanted {
 pub(crate) struct Found {
     pub(crate) meta: CacheMeta,
     pub(crate) body: Body,
+    /// It was made stale by a purge, or by a request that changed what it shows.
+    pub(crate) is_expired: bool,
     seq: u64,
 }
 
@@ -177,35 +85,19 @@ impl Disk {
         memory_object_max: u64,
         report: Report,
         is_held: IsHeld,
+        purges: Arc<Purges>,
     ) -> io::Result<Self> {
-        Self::start_retrying(spec, memory_object_max, report, is_held, RETRY)
+        Self::start_retrying(spec, memory_object_max, report, (is_held, purges), RETRY)
     }
 
     fn start_retrying(
         spec: &DiskSpec,
         memory_object_max: u64,
         report: Report,
-        is_held: IsHeld,
+        of_store: (IsHeld, Arc<Purges>),
         retry: (Duration, Duration),
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            path: spec.path.clone(),
-            index: Index::new(),
-            files: RwLock::default(),
-            queue: Queue::new(QUEUE_BYTES_MIN.max(memory_object_max)),
-            waiting: Waiting::new(),
-            counters: Arc::new(Counters::new(report)),
-            is_held,
-            retry,
-            limit: AtomicU64::new(spec.bytes),
-            object_bytes_max: AtomicU64::new(spec.object_bytes_max),
-            memory_object_max: AtomicU64::new(memory_object_max),
-            bytes: AtomicU64::new(0),
-            seq: AtomicU64::new(0),
-            segment: AtomicU64::new(0),
-            is_settled: Mutex::new(false),
-            settled: Condvar::new(),
-        });
+        let shared = Arc::new(Shared::new(spec, memory_object_max, Counters::new(report), of_store, retry));
         let its_own = Arc::clone(&shared);
         std::thread::Builder::new().name("disk".to_owned()).spawn(move || thread::run(its_own))?;
         Ok(Self { shared })
@@ -213,10 +105,7 @@ impl Disk {
 
     /// Waits until the index is read, or cannot be, but no longer than this.
     pub(crate) fn wait_until_open(&self, limit: Duration) {
-        let mut is_settled = self.shared.is_settled.lock();
-        if !*is_settled {
-            self.shared.settled.wait_for(&mut is_settled, limit);
-        }
+        self.shared.wait_until_settled(limit);
     }
 
     /// Whether it is about this directory.
@@ -225,10 +114,7 @@ impl Disk {
     }
 
     pub(crate) fn set_limits(&self, spec: &DiskSpec, memory_object_max: u64) {
-        self.shared.limit.store(spec.bytes, Ordering::Relaxed);
-        self.shared.object_bytes_max.store(spec.object_bytes_max, Ordering::Relaxed);
-        self.shared.memory_object_max.store(memory_object_max, Ordering::Relaxed);
-        self.shared.queue.set_limit(QUEUE_BYTES_MIN.max(memory_object_max));
+        self.shared.set_limits(spec, memory_object_max);
     }
 
     pub(crate) fn usage(&self) -> DiskUsage {
@@ -238,6 +124,11 @@ impl Disk {
             limit: self.shared.limit.load(Ordering::Relaxed),
             ..self.shared.counters.usage()
         }
+    }
+
+    /// Queues a purge of many copies, to be written down.
+    pub(crate) fn note_purge(&self, entry: PurgeEntry) {
+        self.shared.queue.push(Job::Note(entry));
     }
 
     /// Waits until what is queued is written, but no longer than this.
@@ -331,11 +222,14 @@ impl Disk {
         if record.head.key != key {
             return None;
         }
-        let mut found = Found { meta: record.head.meta, body: Body::of(vec![record.body]), seq: slot.seq };
+        let body = Body::of(vec![record.body]);
+        let mut found = Found { meta: record.head.meta, body, is_expired: false, seq: slot.seq };
         if record.frame.body_id != 0 {
-            found.body = self.open_body(record.frame.body_id, record.frame.body_len).await?;
+            let body = (record.frame.body_id, record.frame.body_len);
+            found.body = self.open_body(body, (hash, slot.seq)).await?;
         }
         if slot.expired != 0 {
+            found.is_expired = true;
             found.meta.expire_at(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(slot.expired)));
         }
         self.shared.index.used(hash, slot.seq);
@@ -354,21 +248,20 @@ impl Disk {
         let now = self.shared.index.of_record(key, slot.seq)?;
         if (now.segment, now.offset) == (slot.segment, slot.offset) {
             self.shared.counters.corrupt("a record");
-            self.shared.index.remove(key, slot.seq);
-            self.shared.queue.push(Job::Release(vec![slot.seq]));
+            self.shared.forget((key, slot.seq));
         }
         None
     }
 
-    async fn open_body(&self, id: u64, len: u64) -> Option<Body> {
-        let path = files::body_path(&self.shared.path, id);
+    async fn open_body(&self, body: (u64, u64), record: (KeyHash, u64)) -> Option<Body> {
+        let path = files::body_path(&self.shared.path, body.0);
         match self.shared.waiting.block(move || File::open(path)).await {
-            Ok(file) => {
-                let body = LargeBody::new(file, id, len, &self.shared.waiting, &self.shared.counters);
-                Some(Body::File(Arc::new(body)))
-            }
+            Ok(file) => Some(Body::File(Arc::new(LargeBody::new(file, body, record, &self.shared)))),
             // It was given up for room in this very moment, or the whole directory is gone.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.shared.forget(record);
+                None
+            }
             Err(error) => {
                 self.shared.counters.failed(Operation::Read, &error);
                 None

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
@@ -21,12 +22,16 @@ const WAITING_MAX: usize = 32;
 const AT_ONCE_MAX: usize = 256 << 10;
 
 /// The right to wait for a disk.
-#[derive(Debug, Clone)]
-pub(super) struct Waiting(Arc<Semaphore>);
+#[derive(Debug)]
+pub(super) struct Waiting {
+    permits: Arc<Semaphore>,
+    /// The last to wait did so in vain: nobody queues behind it.
+    is_stalled: AtomicBool,
+}
 
 impl Waiting {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(WAITING_MAX)))
+        Self { permits: Arc::new(Semaphore::new(WAITING_MAX)), is_stalled: AtomicBool::new(false) }
     }
 
     /// So many bytes from there, or an error; never fewer.
@@ -50,8 +55,11 @@ impl Waiting {
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
+        if self.is_stalled.load(Ordering::Relaxed) && self.permits.available_permits() == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let work = async {
-            let permit = Arc::clone(&self.0).acquire_owned().await.map_err(io::Error::other)?;
+            let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
             let work = move || {
                 let result = work();
                 drop(permit);
@@ -59,7 +67,9 @@ impl Waiting {
             };
             tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
         };
-        tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let done = tokio::time::timeout(PATIENCE, work).await;
+        self.is_stalled.store(done.is_err(), Ordering::Relaxed);
+        done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -9,14 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Shared;
 use super::body::file_len;
 use super::counters::DiskEvent;
 use super::files::{Files, Kind, Refused};
 use super::journal::{self, Deed, Entry};
+use super::purges::PurgeFile;
 use super::segments::{Segment, Segments};
+use super::shared::Shared;
 
 const BUFFER_BYTES: usize = 256 << 10;
+/// More than any head and inline body: no memory is taken for what claims to be larger.
+const RECORD_BYTES_MAX: u32 = 16 << 20;
 
 /// Takes the directory and reads its index.
 pub(super) fn open(shared: &Arc<Shared>) -> Result<Segments, Refused> {
@@ -29,8 +32,9 @@ pub(super) fn open(shared: &Arc<Shared>) -> Result<Segments, Refused> {
     shared.index.clear();
     shared.files.write().clear();
     let found = found(&files)?;
-    let mut segments = Segments::new(files, Arc::clone(shared));
-    let mut damaged = 0;
+    // Before a copy can be found that one of them concerns.
+    let (purges, mut damaged) = PurgeFile::open(&files, &shared.purges)?;
+    let mut segments = Segments::new(files, purges, Arc::clone(shared));
     for (id, (has_data, has_journal)) in &found.segments {
         if *has_data && *has_journal {
             damaged += read(&mut segments, *id, &found.bodies)?;
@@ -102,7 +106,8 @@ fn read(segments: &mut Segments, id: u64, bodies: &BTreeMap<u64, u64>) -> io::Re
 }
 
 fn is_there(entry: &Entry, data_len: u64, bodies: &BTreeMap<u64, u64>) -> bool {
-    let is_record_there = u64::from(entry.offset) + u64::from(entry.len) <= data_len;
+    let is_record_there =
+        entry.len <= RECORD_BYTES_MAX && u64::from(entry.offset) + u64::from(entry.len) <= data_len;
     let is_body_there = entry.body_id == 0
         || file_len(entry.body_len).is_some_and(|len| bodies.get(&entry.body_id) == Some(&len));
     is_record_there && is_body_there

@@ -10,13 +10,27 @@ use std::io::{self, BufReader};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use super::Shared;
 use super::body::{BodyFile, file_len};
 use super::counters::Operation;
 use super::files::{self, Files, Kind};
 use super::index::Slot;
 use super::journal::{self, Deed, ENTRY_BYTES, Entry};
+use super::purges::PurgeFile;
+use super::queue::Job;
+use super::shared::Shared;
+use crate::purge::PurgeEntry;
+
+/// For so long it is believed that a full disk takes no more.
+const CEILING_LASTS: Duration = Duration::from_mins(5);
+
+/// Whether what is in use is spared when a segment goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mercy {
+    SpareUsed,
+    None,
+}
 
 /// A segment's two files.
 #[derive(Debug)]
@@ -42,6 +56,7 @@ pub(super) struct Segments {
     pub(super) files: Files,
     pub(super) shared: Arc<Shared>,
     pub(super) list: VecDeque<Segment>,
+    purges: PurgeFile,
     /// Which record's body has a file of its own.
     large: HashMap<u64, u64>,
     bodies: HashMap<u64, BodyUse>,
@@ -49,19 +64,28 @@ pub(super) struct Segments {
     drafts: HashMap<u64, BodyFile>,
     /// Bytes of all files.
     bytes: u64,
+    /// More does not fit on the disk, whatever the limit says, and since when that is known.
+    ceiling: Option<(u64, Instant)>,
 }
 
 impl Segments {
-    pub(super) fn new(files: Files, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(files: Files, purges: PurgeFile, shared: Arc<Shared>) -> Self {
         Self {
             files,
+            purges,
             shared,
             list: VecDeque::new(),
             large: HashMap::new(),
             bodies: HashMap::new(),
             drafts: HashMap::new(),
             bytes: 0,
+            ceiling: None,
         }
+    }
+
+    /// Writes down a purge of many copies.
+    pub(super) fn note_purge(&mut self, entry: &PurgeEntry) -> io::Result<()> {
+        self.purges.note(&self.files, entry, &self.shared.purges)
     }
 
     fn add(&mut self, bytes: u64) {
@@ -161,21 +185,33 @@ impl Segments {
     /// Gives up the oldest segments until so many bytes more are within the limit.
     pub(super) fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         let limit = self.shared.limit.load(Ordering::Relaxed);
+        self.ceiling = self.ceiling.filter(|(_, since)| since.elapsed() < CEILING_LASTS);
+        let limit = self.ceiling.map_or(limit, |(ceiling, _)| ceiling.min(limit));
         let mut rounds = self.list.len() + 1;
         while self.bytes + bytes > limit && rounds > 0 && !self.list.is_empty() {
-            self.evict()?;
+            self.evict(Mercy::SpareUsed)?;
             rounds -= 1;
         }
         Ok(())
     }
 
+    /// The disk is full: what is there is all that fits. Whether giving something up may help.
+    pub(super) fn shrink(&mut self) -> io::Result<bool> {
+        if self.list.len() < 2 {
+            return Ok(false);
+        }
+        self.ceiling = Some((self.bytes, Instant::now()));
+        self.evict(Mercy::None)?;
+        Ok(true)
+    }
+
     /// Gives up the oldest segment.
-    pub(super) fn evict(&mut self) -> io::Result<()> {
+    pub(super) fn evict(&mut self, mercy: Mercy) -> io::Result<()> {
         let Some(segment) = self.list.pop_front() else {
             return Ok(());
         };
         self.shared.files.write().remove(&segment.id);
-        let spared = self.rescue(&segment);
+        let spared = self.rescue(&segment, mercy);
         self.remove_file(Kind::Journal, segment.id);
         self.remove_file(Kind::Data, segment.id);
         self.subtract(segment.data_len + segment.journal_len);
@@ -183,24 +219,32 @@ impl Segments {
     }
 
     /// Takes what is in use out of a segment that goes, and the rest out of the index.
-    fn rescue(&mut self, segment: &Segment) -> io::Result<()> {
+    fn rescue(&mut self, segment: &Segment, mercy: Mercy) -> io::Result<()> {
         let mut entries = Vec::new();
         let journal = BufReader::new(segment.journal.try_clone()?);
         rewind(&segment.journal)?;
         journal::replay(journal, |entry| entries.push(entry))?;
-        let mut budget = segment.data_len / 2;
+        let mut budget = if mercy == Mercy::SpareUsed { segment.data_len / 2 } else { 0 };
+        let mut result = Ok(());
         for entry in entries.into_iter().filter(|entry| entry.deed == Deed::Kept) {
             let Some(slot) = self.slot_in(segment, &entry) else { continue };
-            if let Some(record) = self.worth_keeping(segment, &slot, budget) {
+            let record = self.worth_keeping(segment, &slot, budget);
+            let moved = record.map(|record| {
                 budget -= record.len() as u64;
-                self.move_on(entry, &slot, &record)?;
-            } else {
+                self.move_on(entry, &slot, &record)
+            });
+            if !matches!(moved, Some(Ok(()))) {
+                // After an error nothing is spared, but all of it leaves the index.
+                if let Some(Err(error)) = moved {
+                    budget = 0;
+                    result = Err(error);
+                }
                 self.shared.index.remove(entry.key, entry.seq);
                 self.release(&[entry.seq]);
                 self.shared.counters.evictions.fetch_add(1, Ordering::Relaxed);
             }
         }
-        Ok(())
+        result
     }
 
     fn slot_in(&self, segment: &Segment, entry: &Entry) -> Option<Slot> {
@@ -287,9 +331,23 @@ impl Segments {
         draft.finish().map(Some)
     }
 
+    /// A job has failed in the middle: what it wrote of a body goes.
+    pub(super) fn abandon(&mut self, job: &Job) {
+        let id = match job {
+            Job::Keep { seq, .. } => *seq,
+            Job::Piece(stream, _) | Job::Finish { stream, .. } | Job::Abandon(stream) => stream.id,
+            Job::Purge { .. } | Job::Drop { .. } | Job::Expire { .. } | Job::Note(_) | Job::Release(_) => {
+                return;
+            }
+        };
+        self.abandon_body(id);
+    }
+
     pub(super) fn abandon_body(&mut self, id: u64) {
         if let Some(draft) = self.drafts.remove(&id) {
             self.subtract(draft.len);
+        }
+        if !self.bodies.contains_key(&id) {
             self.remove_file(Kind::Body, id);
         }
     }

@@ -17,8 +17,9 @@ use super::files::Refused;
 use super::journal::{Deed, Entry};
 use super::key::{KeyHash, seconds, variance_of, vary_of};
 use super::queue::{Job, Next, Stream};
-use super::segments::Segments;
-use super::{Shared, head, record, recover};
+use super::segments::{Mercy, Segments};
+use super::shared::Shared;
+use super::{head, record, recover};
 use crate::store::{Body, Object};
 use crate::{CopyInfo, CopyKind};
 
@@ -85,7 +86,7 @@ impl Worker {
     fn catch_up(&mut self, segments: &mut Segments) -> io::Result<()> {
         if std::mem::take(&mut self.must_empty) {
             while !segments.list.is_empty() {
-                segments.evict()?;
+                segments.evict(Mercy::None)?;
             }
         }
         while let Some(job) = self.pending.front() {
@@ -100,7 +101,7 @@ impl Worker {
         loop {
             match shared.queue.next(TICK) {
                 Next::Job(job) => {
-                    if let Err(error) = segments.check().and_then(|()| perform(segments, &job)) {
+                    if let Err(error) = segments.check().and_then(|()| attempt(segments, &job)) {
                         self.set_aside(job);
                         return Err(error);
                     }
@@ -140,6 +141,32 @@ impl Worker {
     }
 }
 
+/// Does a job. Where the disk is full there is room for it when something older has gone.
+fn attempt(segments: &mut Segments, job: &Job) -> io::Result<()> {
+    let error = match perform(segments, job) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => error,
+        done => return done,
+    };
+    segments.abandon(job);
+    if !segments.shrink()? {
+        return Err(error);
+    }
+    segments.shared.counters.failed(Operation::Write, &error);
+    match job {
+        Job::Piece(..) | Job::Finish { .. } => {
+            segments.shared.lost(job);
+            Ok(())
+        }
+        Job::Keep { .. }
+        | Job::Purge { .. }
+        | Job::Drop { .. }
+        | Job::Expire { .. }
+        | Job::Note(_)
+        | Job::Release(_)
+        | Job::Abandon(_) => perform(segments, job),
+    }
+}
+
 fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
     match job {
         Job::Keep { key, object, seq } => keep(segments, key, object, *seq),
@@ -162,6 +189,7 @@ fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
             segments.shared.index.expire(*key, *at);
             Ok(())
         }
+        Job::Note(entry) => segments.note_purge(entry),
         Job::Release(gone) => {
             segments.release(gone);
             Ok(())
@@ -242,15 +270,11 @@ fn append_large(
 }
 
 fn piece(segments: &mut Segments, stream: &Stream, data: &[u8]) -> io::Result<()> {
+    if !stream.is_lost.load(Ordering::Relaxed) {
+        segments.push_body(stream.id, data)?;
+    }
     stream.waiting.fetch_sub(data.len() as u64, Ordering::Relaxed);
-    if stream.is_lost.load(Ordering::Relaxed) {
-        return Ok(());
-    }
-    let written = segments.push_body(stream.id, data);
-    if written.is_err() {
-        stream.is_lost.store(true, Ordering::Relaxed);
-    }
-    written
+    Ok(())
 }
 
 fn finish(

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use pingora_cache::CacheMeta;
 
-use super::Shared;
 use super::queue::{Job, Stream};
+use super::shared::Shared;
 
 /// Bytes of one body that may wait for the disk.
 const WAITING_MAX: u64 = 8 << 20;

@@ -91,14 +91,14 @@ impl Family {
 
     /// Where a copy from disk belongs, if nothing is there.
     pub(super) fn vacancy(&self, object: &Object) -> Placement {
-        let Some(primary) = self.primary() else {
+        let Some(primary) = self.primary().filter(|primary| primary.object.body.is_sound()) else {
             return Placement::Slot(None);
         };
         let variance = object.meta.variance();
         let is_variant = variance.is_some()
             && variance != primary.object.meta.variance()
             && vary::is_same(primary.object.meta.headers(), object.meta.headers());
-        let is_vacant = is_variant && self.slot(variance).is_none();
+        let is_vacant = is_variant && self.slot(variance).is_none_or(|slot| !slot.object.body.is_sound());
         if is_vacant { Placement::Slot(variance) } else { Placement::Nowhere }
     }
 

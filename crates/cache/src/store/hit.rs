@@ -93,7 +93,7 @@ impl BodyReader {
 /// Part of the body may have gone out already: the stream ends here.
 #[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
 fn unreadable(error: std::io::Error) -> Box<Error> {
-    Error::because(ErrorType::ReadError, "the copy cannot be read from disk", error)
+    Error::because(ErrorType::FileReadError, "the copy cannot be read from disk", error)
 }
 
 #[async_trait]

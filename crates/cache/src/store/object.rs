@@ -121,6 +121,14 @@ impl Body {
         Self::Memory { chunks: chunks.into(), len }
     }
 
+    /// Whether it can be read, as far as is known.
+    pub(crate) fn is_sound(&self) -> bool {
+        match self {
+            Self::Memory { .. } => true,
+            Self::File(body) => body.is_sound(),
+        }
+    }
+
     /// Its length in bytes.
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -189,6 +197,11 @@ impl StoredCopy {
         let mut reader = self.read();
         reader.seek(bytes.start, Some(bytes.end))?;
         Ok(reader)
+    }
+
+    /// Whether the whole body is at hand.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.0.body, Body::Memory { .. })
     }
 
     /// The body's length in bytes.

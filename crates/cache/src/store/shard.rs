@@ -55,7 +55,7 @@ impl<'a> From<&'a Key> for KeyRef<'a> {
 
 impl Shard {
     pub(super) fn find(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
-        let slot = self.family(key.into())?.resolve(request)?;
+        let slot = self.family(key.into())?.resolve(request).filter(|slot| slot.object.body.is_sound())?;
         slot.object.visit();
         Some(StoredCopy(slot.object.clone()))
     }

@@ -98,7 +98,10 @@ impl Store {
             shard = self.shard(&key.bin).read();
         }
         let family = shard.family(key)?;
-        let copy = family.slot(slot).map(|slot| &slot.object).filter(|object| object.is_standard());
+        let copy = family
+            .slot(slot)
+            .map(|slot| &slot.object)
+            .filter(|object| object.is_standard() && object.body.is_sound());
         let fill = family.fill_to_join(slot).filter(|fill| !self.is_purged(key, &fill.meta));
         match (copy, fill) {
             (Some(copy), Some(fill)) if !copy.meta.is_fresh(SystemTime::now()) => {

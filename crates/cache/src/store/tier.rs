@@ -16,6 +16,7 @@ use super::shard::{KeyRef, Shard};
 use super::writer::base_weight;
 use super::{Store, content_length};
 use crate::disk::{Disk, DiskUsage, Found, KeyHash, Report, Upload, Wanted};
+use crate::purge::PurgeEntry;
 use crate::{Key, StoreSpec, vary};
 
 /// What an open file weighs in memory, so that there is a bound to their number.
@@ -54,6 +55,13 @@ impl Tier {
         self.disk().is_some_and(|disk| disk.purge(key))
     }
 
+    /// Writes down a purge of many copies.
+    pub(super) fn note_purge(&self, entry: &PurgeEntry) {
+        if let Some(disk) = self.disk() {
+            disk.note_purge(*entry);
+        }
+    }
+
     pub(super) fn drop_variant(&self, key: &[u8], variance: HashBinary) -> bool {
         self.disk().is_some_and(|disk| disk.drop_variant(key, variance))
     }
@@ -84,7 +92,9 @@ impl Store {
         *tier = None;
         let is_held = Box::new(|key: &[u8]| self.holds(key));
         // Without a thread there is no disk tier; the next reload tries again.
-        *tier = Disk::start(disk, spec.object_bytes_max, report, is_held).ok().map(Arc::new);
+        *tier = Disk::start(disk, spec.object_bytes_max, report, is_held, Arc::clone(&self.purges))
+            .ok()
+            .map(Arc::new);
     }
 
     /// Whether there is a disk at all.
@@ -151,8 +161,12 @@ impl Store {
         }
         let mut shard = self.shard(&key.bin()).write();
         let adopted = if disk.still_has(hash, &found) {
-            let object = Object::new(found.meta, self.new_id(), found.body, weight);
-            shard.adopt(key.into(), Arc::new(object))
+            let copy = StoredCopy(Arc::new(Object::new(found.meta, self.new_id(), found.body, weight)));
+            if found.is_expired {
+                // Whether it was a purge or a request that changed the page, the disk does not say: the strict one.
+                copy.outlive();
+            }
+            shard.adopt(key.into(), copy.0)
         } else {
             None
         };

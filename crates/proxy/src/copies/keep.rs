@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use goodgate_cache::{
     Admission, CopyWriter, Mode, StoredCopy, admit, is_deceptive, is_of_another, may_displace, refresh_header,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -69,54 +69,66 @@ pub(crate) fn admit_standard(
     session: &Session,
     response: &ResponseHeader,
 ) -> RespCacheable {
-    let route = caching(context);
-    let cache = route.as_ref().and_then(|route| route.cache.as_ref());
-    let (Some((policy, room)), Some((key, facts))) = (cache, context.copying.request.clone()) else {
-        return REFUSE;
+    let refuse = RespCacheable::Uncacheable(NoCacheReason::OriginNotCache);
+    let Some(route) = caching(context) else {
+        return refuse;
     };
+    let (Some((policy, room)), Some((key, facts))) = (&route.cache, &context.copying.request) else {
+        return refuse;
+    };
+    let (now, request) = (SystemTime::now(), session.req_header());
+    let confirmed = context.copying.confirmation.take().map(|header| renewed(response, &header, now));
+    let response = confirmed.as_ref().unwrap_or(response);
+    let stored = room.store.find(key, &request.headers);
     if context.copying.is_unconfirmed {
         context.copying.refused = Some("the 304 is of another answer");
-        return REFUSE;
+        return refuse;
     }
-    let now = SystemTime::now();
-    let confirmed = context.copying.confirmation.take().map(|header| {
-        let mut response = response.clone();
-        refresh_header(&mut response, &header, now);
-        response
-    });
-    let response = confirmed.as_ref().unwrap_or(response);
-    let request = session.req_header();
-    let stored = room.store.find(&key, &request.headers);
-    let admission = match objection(request, response, stored.as_ref()) {
+    let mut admission = match objection(request, response, stored.as_ref()) {
         Some(reason) => Admission::Refuse(reason),
-        None => admit(policy, &facts, response, now),
+        None => admit(policy, facts, response, now),
     };
-    let reason = match admission {
-        Admission::Store(mut meta) if room.store.takes(&key, response) => {
-            context.copying.generation.stamp(&mut meta);
+    if let Admission::Store(meta) | Admission::KeepLastGood(meta) = &mut admission {
+        context.copying.generation.stamp(meta);
+    }
+    match admission {
+        Admission::Store(meta) if room.store.takes(key, response) => {
             context.copying.stored = true;
             context.copying.withheld = withheld(response, &meta);
-            return RespCacheable::Cacheable(meta);
+            RespCacheable::Cacheable(meta)
         }
-        Admission::KeepLastGood(mut meta) => {
-            context.copying.generation.stamp(&mut meta);
+        Admission::KeepLastGood(meta) => {
             if request.method == Method::GET {
-                context.copying.writer = Some(room.store.write(&key, &request.headers, meta));
+                context.copying.writer = Some(room.store.write(key, &request.headers, meta));
             }
             context.copying.refused = Some("it is kept only for the case of failure");
-            return REFUSE;
+            refuse
         }
-        Admission::Store(_) => "it is too large",
-        Admission::Refuse(reason) => reason,
-    };
-    context.copying.refused = Some(reason);
-    if let Some(copy) = stored.filter(|_| !response.status.is_server_error()) {
-        copy.outlive();
+        Admission::Store(meta)
+            if request.method == Method::GET && room.store.takes_on_disk(&response.headers) =>
+        {
+            // Too large for memory: it goes to disk as it streams by.
+            context.copying.writer = Some(room.store.write(key, &request.headers, meta));
+            context.copying.stored = true;
+            refuse
+        }
+        unkept @ (Admission::Store(_) | Admission::Refuse(_)) => {
+            let reason = if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" };
+            context.copying.refused = Some(reason);
+            if let Some(copy) = stored.filter(|_| !response.status.is_server_error()) {
+                copy.outlive();
+            }
+            refuse
+        }
     }
-    REFUSE
 }
 
-const REFUSE: RespCacheable = RespCacheable::Uncacheable(NoCacheReason::OriginNotCache);
+/// The header of a copy that a 304 has confirmed.
+fn renewed(response: &ResponseHeader, header: &HeaderMap, now: SystemTime) -> ResponseHeader {
+    let mut response = response.clone();
+    refresh_header(&mut response, header, now);
+    response
+}
 
 /// What speaks against a copy besides the answer's own words.
 fn objection(

@@ -78,6 +78,10 @@ async fn a_damaged_block_cuts_the_stream_and_nothing_wrong_is_handed_out() {
     };
     assert!(whole().starts_with(&read) && read.len() > 900_000, "{error}");
     assert_eq!(usage(store).corrupt, 1);
+    assert!(load(store, "/l").await.is_none(), "nobody begins with it again");
+    keep_large(store, "/l", LEN);
+    store.flush(PATIENCE);
+    assert_eq!(found(store, "/l").await.unwrap(), whole());
 }
 
 #[tokio::test]

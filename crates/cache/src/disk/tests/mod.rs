@@ -24,10 +24,10 @@ const MIB: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory of its own, removed in the end.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("goodgate-disk-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
@@ -249,7 +249,7 @@ async fn a_soft_purge_and_a_confirmation_survive() {
     let store = open(&folder.0);
     for path in ["/memory", "/disk"] {
         let copy = load(store, path).await.unwrap();
-        assert!(!copy.meta().is_fresh(SystemTime::now()), "{path}");
+        assert!(!copy.meta().is_fresh(SystemTime::now()) && copy.is_outlived(), "{path}");
     }
     // A 304 makes it fresh again; its record is a new one.
     let confirmed = standard(&[("cache-control", "max-age=900"), ("etag", "\"1\""), ("x-new", "1")]);

@@ -1,0 +1,167 @@
+//! What workers and the disk thread share: the index, the queue, the limits and the counts.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use pingora_cache::key::HashBinary;
+
+use super::counters::{Counters, DiskState};
+use super::index::Index;
+use super::key::{KeyHash, variance_of};
+use super::queue::{Job, Queue};
+use super::read::Waiting;
+use crate::DiskSpec;
+use crate::purge::Purges;
+
+/// A body up to this size is in its record, read as a whole and then held in memory.
+const INLINE_BYTES_MAX: u64 = 4 << 20;
+/// The bounds of a segment's size, and how many the limit is divided into between them.
+const SEGMENT_BYTES: (u64, u64) = (1 << 20, 1 << 30);
+const SEGMENTS: u64 = 64;
+/// What may wait for the disk thread, unless the largest object in memory is larger.
+const QUEUE_BYTES_MIN: u64 = 32 << 20;
+/// Whether a key has copies in memory.
+pub(super) type IsHeld = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+/// What workers and the disk thread share.
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    pub(super) index: Index,
+    pub(super) files: RwLock<HashMap<u64, Arc<File>>>,
+    pub(super) queue: Queue,
+    pub(super) waiting: Waiting,
+    pub(super) counters: Counters,
+    pub(super) is_held: IsHeld,
+    /// Those of the store, that they survive it.
+    pub(super) purges: Arc<Purges>,
+    pub(super) retry: (Duration, Duration),
+    pub(super) limit: AtomicU64,
+    pub(super) object_bytes_max: AtomicU64,
+    /// The largest object that memory takes.
+    pub(super) memory_object_max: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    seq: AtomicU64,
+    segment: AtomicU64,
+    /// Whether the first opening is over, one way or the other.
+    is_settled: Mutex<bool>,
+    settled: Condvar,
+}
+
+impl Shared {
+    pub(super) fn new(
+        spec: &DiskSpec,
+        memory_object_max: u64,
+        counters: Counters,
+        (is_held, purges): (IsHeld, Arc<Purges>),
+        retry: (Duration, Duration),
+    ) -> Self {
+        Self {
+            path: spec.path.clone(),
+            index: Index::new(),
+            files: RwLock::default(),
+            queue: Queue::new(QUEUE_BYTES_MIN.max(memory_object_max)),
+            waiting: Waiting::new(),
+            counters,
+            is_held,
+            purges,
+            retry,
+            limit: AtomicU64::new(spec.bytes),
+            object_bytes_max: AtomicU64::new(spec.object_bytes_max),
+            memory_object_max: AtomicU64::new(memory_object_max),
+            bytes: AtomicU64::new(0),
+            seq: AtomicU64::new(0),
+            segment: AtomicU64::new(0),
+            is_settled: Mutex::new(false),
+            settled: Condvar::new(),
+        }
+    }
+
+    /// Takes over the limits of a reload.
+    pub(super) fn set_limits(&self, spec: &DiskSpec, memory_object_max: u64) {
+        self.limit.store(spec.bytes, Ordering::Relaxed);
+        self.object_bytes_max.store(spec.object_bytes_max, Ordering::Relaxed);
+        self.memory_object_max.store(memory_object_max, Ordering::Relaxed);
+        self.queue.set_limit(QUEUE_BYTES_MIN.max(memory_object_max));
+    }
+
+    /// Waits until the first opening is over, one way or the other, but no longer than this.
+    pub(super) fn wait_until_settled(&self, limit: Duration) {
+        let mut is_settled = self.is_settled.lock();
+        if !*is_settled {
+            self.settled.wait_for(&mut is_settled, limit);
+        }
+    }
+
+    pub(super) fn next_seq(&self) -> u64 {
+        self.seq.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn seq_seen(&self, seq: u64) {
+        self.seq.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    pub(super) fn next_segment(&self) -> u64 {
+        self.segment.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn segments_seen(&self, id: u64) {
+        self.segment.fetch_max(id, Ordering::Relaxed);
+    }
+
+    pub(super) fn segment_bytes(&self) -> u64 {
+        (self.limit.load(Ordering::Relaxed) / SEGMENTS).clamp(SEGMENT_BYTES.0, SEGMENT_BYTES.1)
+    }
+
+    pub(super) fn inline_bytes_max(&self) -> u64 {
+        let memory = self.memory_object_max.load(Ordering::Relaxed);
+        INLINE_BYTES_MAX.min(self.segment_bytes() / 4).min(memory / 2)
+    }
+
+    pub(super) fn set_state(&self, state: DiskState) {
+        self.counters.set_state(state);
+        *self.is_settled.lock() = true;
+        self.settled.notify_all();
+    }
+
+    /// A job that will not be done. An older copy of the same must not outlive the newer in memory.
+    pub(super) fn lost(&self, job: &Job) {
+        match job {
+            Job::Keep { key, object, .. } => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                self.outdate(KeyHash::of(key), object.meta.variance());
+            }
+            Job::Piece(stream, data) => {
+                stream.waiting.fetch_sub(data.len() as u64, Ordering::Relaxed);
+                stream.is_lost.store(true, Ordering::Relaxed);
+            }
+            Job::Finish { .. } => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            Job::Purge { .. }
+            | Job::Drop { .. }
+            | Job::Expire { .. }
+            | Job::Note(_)
+            | Job::Release(_)
+            | Job::Abandon(_) => {}
+        }
+    }
+
+    /// Takes a copy out of the index that is no longer the newest.
+    pub(super) fn outdate(&self, key: KeyHash, variance: Option<HashBinary>) {
+        if let Some(slot) = self.index.variant(key, variance_of(variance)) {
+            self.forget((key, slot.seq));
+        }
+    }
+
+    /// Takes a record out of the index.
+    pub(super) fn forget(&self, (key, seq): (KeyHash, u64)) {
+        if self.index.remove(key, seq) {
+            self.queue.push(Job::Release(vec![seq]));
+        }
+    }
+}
