@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use goodgate_cache::{Admission, CachePolicy, DiskSpec, Key, Mode, RequestFacts, Store, StoreSpec, admit};
+use goodgate_cache::{
+    Admission, CachePolicy, DiskSpec, Key, KeyPolicy, Mode, RequestFacts, Store, StoreSpec, admit,
+};
 use goodgate_failure::Words;
 use http::{HeaderMap, Method};
 use pingora_http::ResponseHeader;
@@ -102,6 +104,9 @@ fn admitted() -> Admission {
         cookies_ignored: Vec::new(),
         serve_anonymous: false,
         bypass_headers: Vec::new(),
+        key: KeyPolicy::default(),
+        heuristic: None,
+        purge_allow: Vec::new(),
         status_header: false,
     };
     let request = RequestFacts::new(&Method::GET, &HeaderMap::new(), &policy);
