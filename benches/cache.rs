@@ -29,6 +29,7 @@ fn policy() -> CachePolicy {
         key: KeyPolicy::default(),
         cookies_ignored: vec![NamePattern::parse("_ga*")],
         serve_anonymous: false,
+        drops_set_cookie: false,
         bypass_headers: Vec::new(),
         purge_allow: Vec::new(),
         status_header: false,

@@ -101,12 +101,13 @@ fn admitted() -> Admission {
         use_stale: Words::of(&[]),
         stale_for: Duration::ZERO,
         ttl: Vec::new(),
+        heuristic: None,
+        key: KeyPolicy::default(),
         cookies_ignored: Vec::new(),
         serve_anonymous: false,
         bypass_headers: Vec::new(),
-        key: KeyPolicy::default(),
-        heuristic: None,
         purge_allow: Vec::new(),
+        drops_set_cookie: false,
         status_header: false,
     };
     let request = RequestFacts::new(&Method::GET, &HeaderMap::new(), &policy);

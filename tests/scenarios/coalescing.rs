@@ -199,7 +199,8 @@ async fn a_body_that_is_cut_before_anything_went_out_is_never_passed_off_as_whol
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_copy_is_served_at_once_and_refreshed_behind() {
     let backend = Backend::start(page("Cache-Control: max-age=1\r\n", "old")).await;
-    let gateway = Gateway::start(&site(&[&backend], "", "    cache: standard\n")).await;
+    let cache = "    cache: { use_stale: [updating] }\n";
+    let gateway = Gateway::start(&site(&[&backend], "", cache)).await;
     assert_eq!(gateway.get("/page").await.text(), "old");
     let gate = Gate::shut();
     let rest = Box::new(page("Cache-Control: max-age=60\r\n", "new"));
@@ -261,7 +262,7 @@ async fn freshness_is_what_the_answer_says_else_what_is_configured() {
         ("", 404, true),
         ("", 410, false),
         ("", 500, false),
-        ("Cache-Control: max-age=60\r\n", 500, false),
+        ("Cache-Control: max-age=60\r\n", 500, true),
     ];
     let backend = Backend::start(Act::Hang).await;
     let route = "    cache: { ttl: { \"200\": 10m, \"404\": 10m }, use_stale: [error] }\n    retry: { on: [error] }\n";

@@ -190,7 +190,7 @@ async fn a_collector_that_is_down_slow_or_refuses_harms_no_request() {
 async fn what_refreshes_a_copy_behind_a_client_is_not_traced() {
     let backend = Backend::start(page("Cache-Control: max-age=1\r\n", "old")).await;
     let collector = Collector::start().await;
-    let site = site(&[&backend], "", "    cache: standard\n");
+    let site = site(&[&backend], "", "    cache: { use_stale: [updating] }\n");
     let gateway = Gateway::start(&traced(&collector, "0.0", &site)).await;
     let headers = format!("traceparent: {PARENT}\r\ntracestate: a=1\r\n");
     let get = || async { get_with(&gateway, "/", &headers).await };

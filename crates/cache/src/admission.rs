@@ -82,7 +82,7 @@ impl Answer<'_> {
         if self.directives.has(Flag::Private) {
             return Err("private");
         }
-        if self.response.headers.contains_key(header::SET_COOKIE) {
+        if self.response.headers.contains_key(header::SET_COOKIE) && !self.policy.drops_set_cookie {
             return Err("Set-Cookie");
         }
         if varies_by_person(&self.response.headers) {
@@ -158,6 +158,7 @@ impl Answer<'_> {
         let epoch = self.now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let fresh_until = self.fresh_until(epoch, lifetime);
         let mut header = without_hop_by_hop(self.response);
+        header.remove_header(&header::SET_COOKIE);
         if self.directives.has(Flag::NoCacheFields) {
             for name in no_cache_fields(&self.response.headers) {
                 header.remove_header(&name);
@@ -185,11 +186,12 @@ impl Answer<'_> {
         u32::try_from(window.as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// RFC 9111 sections 4.2.4 and 5.2.2.10: `s-maxage` implies `proxy-revalidate`.
+    /// RFC 9111 sections 4.2.4 and 5.2.2.10: `s-maxage` implies `proxy-revalidate`. An error that is over helps nobody.
     fn is_stale_forbidden(&self) -> bool {
-        [Flag::NoCache, Flag::MustRevalidate, Flag::ProxyRevalidate]
-            .into_iter()
-            .any(|flag| self.directives.has(flag))
+        is_error(self.response.status)
+            || [Flag::NoCache, Flag::MustRevalidate, Flag::ProxyRevalidate]
+                .into_iter()
+                .any(|flag| self.directives.has(flag))
             || self.directives.s_maxage.is_some()
     }
 
@@ -210,9 +212,12 @@ const JUST_BEFORE: Duration = Duration::from_millis(1);
 /// Whether an answer with this status may take the place of the stored one. An error gives way to anything, and
 /// displaces no good answer: who has one asks again, and has it for the case of failure.
 pub fn may_displace(stored: StatusCode, new: StatusCode) -> bool {
-    let is_error = |status: StatusCode| status.as_u16() >= 400 && !is_guessable(status);
-    let is_error = |status: StatusCode| is_error(status) || status == StatusCode::NOT_IMPLEMENTED;
     is_error(stored) || !is_error(new)
+}
+
+/// From 400, but for what is as good as an answer: that there is nothing, or no such method.
+fn is_error(status: StatusCode) -> bool {
+    status.as_u16() >= 400 && (!is_guessable(status) || status == StatusCode::NOT_IMPLEMENTED)
 }
 
 /// Final statuses that may be stored if something says for how long (RFC 9111 section 3). Not: answers to a question
@@ -366,6 +371,17 @@ mod tests {
     }
 
     #[test]
+    fn a_cookie_that_is_set_is_dropped_only_if_the_route_says_so() {
+        let answered = [("cache-control", "public, max-age=60"), ("set-cookie", "a=b"), ("x-a", "1")];
+        for policy in [policy(), fallback()] {
+            assert!(stored(&policy, &[], 200, &answered).is_none());
+            let dropping = CachePolicy { drops_set_cookie: true, ..policy };
+            let meta = stored(&dropping, &[], 200, &answered).unwrap();
+            assert!(!meta.headers().contains_key("set-cookie") && meta.headers().contains_key("x-a"));
+        }
+    }
+
+    #[test]
     fn an_ignored_cookie_does_not_make_the_answer_personal() {
         let mut policy = fallback();
         policy.cookies_ignored = vec![crate::NamePattern::parse("_ga*")];
@@ -419,6 +435,10 @@ mod tests {
 
     #[test]
     fn an_error_takes_the_place_of_an_error_alone() {
+        for (status, forbids) in [(200, false), (404, false), (403, true), (500, true), (501, true)] {
+            let info = CopyInfo::of(&standard(status, &[("cache-control", "max-age=60")]).unwrap());
+            assert_eq!(info.stale_forbidden, forbids, "{status}");
+        }
         let may = |stored: u16, new: u16| {
             may_displace(StatusCode::from_u16(stored).unwrap(), StatusCode::from_u16(new).unwrap())
         };

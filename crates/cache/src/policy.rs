@@ -35,6 +35,7 @@ pub struct DiskSpec {
 
 /// A route's `cache`.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "settings of their own, each read by name")]
 pub struct CachePolicy {
     /// Index into the configured stores.
     pub store: usize,
@@ -57,6 +58,8 @@ pub struct CachePolicy {
     pub cookies_ignored: Vec<NamePattern>,
     /// Whether a request with a cookie may get a copy that was stored for somebody without one.
     pub serve_anonymous: bool,
+    /// Whether an answer that sets a cookie is stored, without it.
+    pub drops_set_cookie: bool,
     /// A request with one of these fields neither reads nor fills the cache.
     pub bypass_headers: Vec<HeaderName>,
     /// From where `PURGE` is taken; empty: from nowhere, and the method is one like any other.

@@ -7,7 +7,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
+use blake2::digest::consts::U8;
+use blake2::{Blake2b, Digest};
 use http::HeaderMap;
 use parking_lot::RwLock;
 use pingora_cache::CacheMeta;
@@ -93,6 +96,7 @@ const TAGS_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Purges {
     newest: AtomicU64,
+    count: AtomicU64,
     table: RwLock<Table>,
 }
 
@@ -111,6 +115,26 @@ struct Record {
     hard: u64,
 }
 
+/// A purge as it is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PurgeEntry {
+    pub(crate) reach: Reach,
+    pub(crate) mode: PurgeMode,
+    pub(crate) number: u64,
+    pub(crate) mark: Mark,
+}
+
+/// How a purge is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It counts for all copies.
+    Everything,
+    /// Under the beginnings of a path.
+    Prefix,
+    /// Under what a copy is.
+    Other,
+}
+
 /// The hash of a scope.
 pub(crate) type Mark = u64;
 
@@ -120,11 +144,45 @@ impl Purges {
     }
 
     /// Records a purge. When this returns every lookup that begins sees it.
-    pub(crate) fn add(&self, scope: &PurgeScope, mode: PurgeMode) {
+    pub(crate) fn add(&self, scope: &PurgeScope, mode: PurgeMode) -> PurgeEntry {
+        let (reach, mark) = mark_of(scope);
         let mut table = self.table.write();
-        let number = self.newest.load(Ordering::Relaxed) + 1;
-        table.add(scope, mode, number);
-        self.newest.store(number, Ordering::Release);
+        let entry = PurgeEntry { reach, mode, number: self.next_number(), mark };
+        table.add(&entry);
+        self.newest.store(entry.number, Ordering::Release);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        entry
+    }
+
+    /// Records that there was a purge of which nothing more is known: everything is gone.
+    pub(crate) fn add_unknown(&self) {
+        self.add(&PurgeScope::Everything, PurgeMode::Hard);
+    }
+
+    /// Takes up a purge of a process before this one.
+    pub(crate) fn restore(&self, entry: &PurgeEntry) {
+        self.table.write().add(entry);
+        self.newest.fetch_max(entry.number, Ordering::AcqRel);
+    }
+
+    /// All that is recorded.
+    pub(crate) fn entries(&self) -> Vec<PurgeEntry> {
+        let table = self.table.read();
+        let reach = if table.has_prefixes { Reach::Prefix } else { Reach::Other };
+        let records = table.records.iter().flat_map(|(mark, record)| record.entries(reach, *mark));
+        records.chain(table.floor.entries(Reach::Everything, 0)).collect()
+    }
+
+    /// How many there have been since the start.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Greater than all before it, those of processes before this one included: numbers are times.
+    fn next_number(&self) -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        micros.max(self.newest.load(Ordering::Relaxed).saturating_add(1))
     }
 
     /// What the purges since `generation` say of a copy.
@@ -142,12 +200,12 @@ impl Purges {
 }
 
 impl Table {
-    fn add(&mut self, scope: &PurgeScope, mode: PurgeMode, number: u64) {
-        let Some(mark) = mark_of(scope) else {
-            return self.floor.set(mode, number);
-        };
-        self.has_prefixes |= matches!(scope, PurgeScope::Prefix { .. });
-        self.records.entry(mark).or_default().set(mode, number);
+    fn add(&mut self, entry: &PurgeEntry) {
+        if entry.reach == Reach::Everything {
+            return self.floor.set(entry.mode, entry.number);
+        }
+        self.has_prefixes |= entry.reach == Reach::Prefix;
+        self.records.entry(entry.mark).or_default().set(entry.mode, entry.number);
         if self.records.len() > RECORDS_MAX {
             self.forget_quarter();
         }
@@ -171,10 +229,17 @@ impl Table {
 
 impl Record {
     fn set(&mut self, mode: PurgeMode, number: u64) {
-        match mode {
-            PurgeMode::Soft => self.soft = number,
-            PurgeMode::Hard => self.hard = number,
-        }
+        let last = match mode {
+            PurgeMode::Soft => &mut self.soft,
+            PurgeMode::Hard => &mut self.hard,
+        };
+        *last = number.max(*last);
+    }
+
+    fn entries(self, reach: Reach, mark: Mark) -> impl Iterator<Item = PurgeEntry> {
+        let both = [(PurgeMode::Soft, self.soft), (PurgeMode::Hard, self.hard)].into_iter();
+        let made = both.filter(|(_, number)| *number > 0);
+        made.map(move |(mode, number)| PurgeEntry { reach, mode, number, mark })
     }
 
     fn last(&self) -> u64 {
@@ -190,14 +255,13 @@ impl Record {
     }
 }
 
-/// None for everything.
-fn mark_of(scope: &PurgeScope) -> Option<Mark> {
+fn mark_of(scope: &PurgeScope) -> (Reach, Mark) {
     match scope {
-        PurgeScope::Everything => None,
-        PurgeScope::Host(host) => Some(mark(HOST, host.as_bytes(), b"")),
-        PurgeScope::Prefix { host, path } => Some(mark(PREFIX, host.as_bytes(), path.as_bytes())),
-        PurgeScope::Url { host, target } => Some(mark(URL, host.as_bytes(), target.as_bytes())),
-        PurgeScope::Tag(tag) => Some(mark(TAG, tag.as_bytes(), b"")),
+        PurgeScope::Everything => (Reach::Everything, 0),
+        PurgeScope::Host(host) => (Reach::Other, mark(HOST, host.as_bytes(), b"")),
+        PurgeScope::Prefix { host, path } => (Reach::Prefix, mark(PREFIX, host.as_bytes(), path.as_bytes())),
+        PurgeScope::Url { host, target } => (Reach::Other, mark(URL, host.as_bytes(), target.as_bytes())),
+        PurgeScope::Tag(tag) => (Reach::Other, mark(TAG, tag.as_bytes(), b"")),
     }
 }
 
@@ -206,9 +270,11 @@ const PREFIX: u8 = 1;
 const URL: u8 = 2;
 const TAG: u8 = 3;
 
-/// Two scopes with one hash are purged together: more than was asked for, never less.
+/// The same in every process, since it is written to disk, and nobody's to choose. Two scopes with one hash would be
+/// purged together: more than was asked for, never less.
 fn mark(kind: u8, first: &[u8], second: &[u8]) -> Mark {
-    ahash::RandomState::with_seed(3).hash_one((kind, first, second))
+    let hash = Blake2b::<U8>::new().chain_update([kind]).chain_update((first.len() as u64).to_le_bytes());
+    u64::from_le_bytes(hash.chain_update(first).chain_update(second).finalize().into())
 }
 
 /// The marks of all scopes that a key is in, but for its tags.

@@ -25,6 +25,8 @@ pub struct RequestFacts {
     pub is_authorized: bool,
     /// It has a precondition (`If-*`).
     pub is_conditional: bool,
+    /// It has a precondition that only the server can judge (`If-Match`, `If-Unmodified-Since`).
+    pub is_for_server: bool,
     /// It asks for a part (`Range`).
     pub is_range: bool,
     /// `no-cache`, or `Pragma: no-cache` without a `Cache-Control`: ask before serving a copy.
@@ -53,6 +55,9 @@ impl RequestFacts {
             is_personal: is_personal(headers, policy),
             is_authorized: headers.contains_key(header::AUTHORIZATION),
             is_conditional: PRECONDITIONS.iter().any(|name| headers.contains_key(name)),
+            is_for_server: [header::IF_MATCH, header::IF_UNMODIFIED_SINCE]
+                .iter()
+                .any(|name| headers.contains_key(name)),
             is_range: headers.contains_key(header::RANGE),
             no_cache: directives.has(Flag::NoCache)
                 || directives.has(Flag::NoCacheFields)

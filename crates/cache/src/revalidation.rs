@@ -28,6 +28,15 @@ pub fn refresh_header(stored: &mut ResponseHeader, newer: &HeaderMap, now: Syste
     }
 }
 
+/// Whether a 304 speaks of another response than the stored one (RFC 9111 section 4.3.4): its strong entity tag is not
+/// the stored one's.
+pub fn is_of_another(stored: &HeaderMap, not_modified: &HeaderMap) -> bool {
+    let tag = |headers: &HeaderMap| headers.get(header::ETAG).cloned();
+    tag(not_modified).is_some_and(|tag_now| {
+        tag_now.as_bytes().starts_with(b"\"") && tag(stored).is_some_and(|tag| tag != tag_now)
+    })
+}
+
 fn is_kept(name: &HeaderName, newer: &HeaderMap) -> bool {
     const KEPT: [HeaderName; 4] =
         [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::CONTENT_RANGE, header::VARY];
@@ -107,6 +116,18 @@ mod tests {
         let mut stored = response(200, &[("date", "Thu, 01 Jan 1970 00:00:00 GMT")]);
         refresh_header(&mut stored, &headers(&[]), now());
         assert_eq!(stored.headers["date"], httpdate::fmt_http_date(now()).as_str());
+    }
+
+    /// RFC 9111 section 4.3.4.
+    #[test]
+    fn section_4_3_4_another_strong_tag_is_of_another_response() {
+        let other = |stored: &str, now: &str| {
+            is_of_another(&headers(&[("etag", stored)]), &headers(&[("etag", now)]))
+        };
+        assert!(other("\"a\"", "\"b\"") && other("W/\"a\"", "\"a\""));
+        assert!(!other("\"a\"", "\"a\"") && !other("\"a\"", "W/\"b\""));
+        assert!(!is_of_another(&headers(&[]), &headers(&[("etag", "\"b\"")])));
+        assert!(!is_of_another(&headers(&[("etag", "\"b\"")]), &headers(&[])));
     }
 
     /// RFC 9111 section 4.3.5.

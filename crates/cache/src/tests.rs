@@ -20,6 +20,7 @@ pub(crate) fn policy() -> CachePolicy {
         key: KeyPolicy::default(),
         cookies_ignored: Vec::new(),
         serve_anonymous: false,
+        drops_set_cookie: false,
         bypass_headers: Vec::new(),
         purge_allow: Vec::new(),
         status_header: false,

@@ -170,7 +170,7 @@ pub(crate) const KEY: Keys = Keys { built: &["query", "headers", "cookies"], lat
 
 pub(crate) const QUERY: Keys = Keys { built: &["only", "without"], later: &[] };
 
-pub(crate) const COOKIES: Keys = Keys { built: &["ignore", "serve_anonymous"], later: &[] };
+pub(crate) const COOKIES: Keys = Keys { built: &["ignore", "serve_anonymous", "drop_set"], later: &[] };
 
 pub(crate) const BYPASS: Keys = Keys { built: &["headers"], later: &[] };
 pub(crate) const PURGE: Keys = Keys { built: &["allow"], later: &[] };
@@ -351,6 +351,7 @@ mod tests {
             ("routes[].cache.use_stale", words(USE_STALE)),
             ("routes[].cache.stale_for", time(STALE_FOR)),
             ("routes[].cache.heuristic", "off".to_owned()),
+            ("routes[].cache.cookies.drop_set", "false".to_owned()),
             ("routes[].cache.key.query", "all".to_owned()),
             ("routes[].cache.key.headers", "[]".to_owned()),
             ("routes[].cache.key.cookies", "[]".to_owned()),

@@ -754,12 +754,45 @@ c.yaml:6:49: routes[1].cache.use_stale[1]: `updating` has no meaning in `mode: f
 c.yaml:6:67: routes[1].cache.ttl.2xx: the key is no status; allowed: a status from 200 to 599
 c.yaml:6:81: routes[1].cache.ttl.404: found 60; allowed: a duration with a unit, like `60s`
 c.yaml:6:85: routes[1].cache.ttl.100: the key is no status; allowed: a status from 200 to 599
-c.yaml:6:103: routes[1].cache.key.query: found "some"; allowed: all, none, sorted
+c.yaml:6:110: routes[1].cache.key.query: found "some"; allowed: all, none, sorted
 c.yaml:9:25: routes[2].cache.last_good: found "yes"; allowed: true, false
 c.yaml:9:52: routes[2].cache.cookies.ignore[0]: found "a=b"; allowed: a cookie's name, or how names begin, like `_ga*`
 c.yaml:9:82: routes[2].cache.bypass.headers[0]: found "x y"; allowed: a header's name, like `x-preview`
 c.yaml:9:103: routes[2].cache.stale_for: found "2y"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
     assert_eq!(told(text), problems);
+}
+
+#[test]
+fn a_cache_key_is_checked_word_by_word() {
+    let one = |cache: &str| {
+        told(&format!("upstreams: {{ a: ['a:1'] }}\nroutes: [{{ upstream: a, cache: {{ {cache} }} }}]\n"))
+    };
+    let good = "key: { query: { only: [page, 'f_*'] }, headers: [X-A], cookies: [lang] }, heuristic: 10%";
+    assert_eq!(one(good), "nothing");
+    for (cache, problem) in [
+        (
+            "heuristic: 0%",
+            "2:45: routes[0].cache.heuristic: found \"0%\"; allowed: off, or a share from 1% to 100%",
+        ),
+        (
+            "heuristic: yes",
+            "2:45: routes[0].cache.heuristic: found \"yes\"; allowed: off, or a share from 1% to 100%",
+        ),
+        (
+            "key: { query: { only: [a], without: [b] } }",
+            "2:48: routes[0].cache.key.query: has one of `only` and `without`",
+        ),
+        (
+            "key: { query: { only: ['a[]'] } }",
+            "2:57: routes[0].cache.key.query.only[0]: found \"a[]\"; allowed: the name of a parameter, or how names begin, like `utm_*`",
+        ),
+        (
+            "key: { cookies: ['a*'] }",
+            "2:51: routes[0].cache.key.cookies[0]: found \"a*\"; allowed: a cookie's name, like `lang`",
+        ),
+    ] {
+        assert_eq!(one(cache), format!("c.yaml:{problem}"), "{cache}");
+    }
 }
 
 #[test]

@@ -20,11 +20,9 @@ use crate::kept::{self, KeptConnections};
 use crate::peer::{Terms, peer};
 use crate::route::Route;
 use crate::stream::ClientStream;
-use crate::{copies, forward};
+use crate::{copies, forward, interim};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// More interim responses to one request than this are no HTTP that anybody means.
-const INTERIM_MAX: u32 = 32;
 /// What Pingora keeps of a request's body for a second attempt.
 const KEPT_BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -192,7 +190,7 @@ pub(crate) async fn response_header(
     let is_upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
     if response.status.is_informational() && !is_upgrade {
         forward::response(response)?;
-        return interim(session, response, context).await;
+        return interim::pass_on(session, response, context).await;
     }
     context.disarm();
     let Some(route) = context.route.clone() else {
@@ -232,24 +230,6 @@ fn limit_idle(session: &mut Session, context: &mut Context, route: &Route, is_tu
             stream.switch();
         }
     }
-}
-
-/// An interim response goes on to the client, unless there is no end of them. Where an answer is stored Pingora loses
-/// those that come together with it, so they are written here, and Pingora then passes over them.
-async fn interim(session: &mut Session, response: &ResponseHeader, context: &mut Context) -> Result<()> {
-    // To Pingora it is an answer before the end of the request, and closes the connection.
-    context.kept_for = context.kept_for.or(session.as_downstream().get_keepalive());
-    if context.attempting.interim() > INTERIM_MAX {
-        context.disarm();
-        return Err(settled(failed(session, context, Cause::HttpProtocolError)));
-    }
-    if session.cache.enabled() && response.status != StatusCode::CONTINUE && !context.is_background() {
-        let client = session.as_downstream_mut();
-        client.set_ignore_info_resp(false);
-        client.write_response_header(Box::new(response.clone())).await.map_err(Error::into_down)?;
-        client.set_ignore_info_resp(true);
-    }
-    Ok(())
 }
 
 /// Takes note of how long the backend keeps an idle connection, if it says so.
@@ -397,7 +377,7 @@ fn verdict(context: &Context, error: &Error) -> ErrorAnswer {
 
 /// An error for what has been decided and recorded.
 #[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
-fn settled(retry: bool) -> Box<Error> {
+pub(crate) fn settled(retry: bool) -> Box<Error> {
     let mut error = Error::create(SETTLED, ErrorSource::Upstream, None, None);
     error.set_retry(retry);
     error

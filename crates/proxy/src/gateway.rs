@@ -15,7 +15,7 @@ use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 
 use crate::answer;
 use crate::attempt::Connection;
@@ -126,6 +126,15 @@ impl ProxyHttp for Gateway {
         _context: &mut Box<Context>,
     ) -> Result<bool> {
         Ok(copies::is_not_modified(session, response))
+    }
+
+    fn range_header_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _context: &mut Box<Context>,
+    ) -> RangeType {
+        copies::cut_to_range(session, response)
     }
 
     fn cache_miss(&self, session: &mut Session, context: &mut Box<Context>) {

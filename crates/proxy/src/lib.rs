@@ -25,6 +25,7 @@ mod head;
 mod hops;
 mod http2;
 mod hygiene;
+mod interim;
 mod kept;
 mod kept_date;
 mod listener;

@@ -20,6 +20,15 @@ pub(super) fn cases() -> Vec<Case> {
         // Whom a cookie is set for is one person, and the body may be theirs.
         refused("a response with Set-Cookie is not stored", "Cache-Control: max-age=60|Set-Cookie: a=b"),
         refused("not even if it is public", "Cache-Control: public, max-age=60|Set-Cookie: a=b"),
+        case("9111 7.3", "unless the route drops the cookie: who asked gets it, and nobody else")
+            .on("dropping")
+            .get()
+            .answered("Cache-Control: max-age=60|Set-Cookie: a=b|Set-Cookie: c=d")
+            .has("Set-Cookie: a=b")
+            .has("Set-Cookie: c=d")
+            .get()
+            .hit()
+            .lacks("Set-Cookie"),
         // A browser's cookies are many; variants by them would be one copy for each visitor.
         refused("what varies by Cookie is not stored", "Cache-Control: max-age=60|Vary: Cookie"),
         refused(

@@ -21,6 +21,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("sorted", ", key: { query: sorted }"),
     ("queryless", ", key: { query: none }"),
     ("chosen", ", key: { query: { only: [page] }, headers: [X-Key], cookies: [lang] }"),
+    ("dropping", ", cookies: { drop_set: true }"),
     ("without", ", key: { query: { without: ['utm_*'] } }"),
 ];
 

@@ -82,6 +82,12 @@ fn disconnected() -> Vec<Case> {
             .get()
             .answered_by(404, "X-A: 1")
             .status(404),
+        case("9111 4.2.4", "an error that is over does not stand in for another one")
+            .get()
+            .answered_by(500, "Cache-Control: max-age=10|Age: 100|ETag: \"a\"")
+            .get()
+            .body(BROKEN)
+            .status(502),
         case("9111 5.2.2.2", "with must-revalidate a 503 is passed on")
             .get()
             .answered("Cache-Control: max-age=10, must-revalidate|Age: 100")

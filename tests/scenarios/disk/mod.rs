@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::gateway::folder;
-use crate::harness::{Act, Backend, Gateway, eventually};
+use crate::harness::{Act, Backend, Gateway, eventually, request};
 
 const WORKING: &str = "goodgate_cache_disk_state{state=\"working\"}";
 
@@ -145,4 +145,47 @@ fn file(directory: &Path, suffix: &str) -> PathBuf {
     let mut files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files.into_iter().find(|path| path.extension().is_some_and(|is| is == suffix)).unwrap()
+}
+
+/// A page whose tag is the first segment of its path.
+fn tagged_pages(head: &str) -> String {
+    let path = path_of(head);
+    let tag = path.split('/').nth(1).unwrap_or_default();
+    let length = path.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\nCache-Tag: {tag}\r\nContent-Length: {length}\r\n\r\n{path}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_purged_does_not_come_back_with_a_restart() {
+    let directory = Directory::new();
+    let backend = Backend::start(Act::Reply(tagged_pages)).await;
+    let cache = "    cache: { mode: standard, purge: { allow: [127.0.0.1] } }\n";
+    let config = site(&backend, &directory.0, "64MiB", cache);
+    let gateway = Gateway::start(&config).await;
+    let pages = ["/gone/a", "/gone/b", "/old/a", "/kept/a"];
+    for page in pages {
+        assert_eq!(gateway.get(page).await.text(), page);
+    }
+    until_written(&gateway, 4.0).await;
+    for (tag, mode) in [("gone", "hard"), ("old", "soft")] {
+        let purge = format!(
+            "PURGE / HTTP/1.1\r\nHost: test\r\nSurrogate-Key: {tag}\r\nPurge-Mode: {mode}\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(request(gateway.address, &purge).await.unwrap().status, 200);
+    }
+    // What is asked for after the purge is not concerned by it.
+    assert_eq!(gateway.get("/gone/b").await.text(), "/gone/b");
+    stop(gateway).await;
+    let gateway = Gateway::start(&config).await;
+    eventually("the disk is in use", || async { gateway.metric(WORKING).await == 1.0 }).await;
+    backend.kill();
+    assert_eq!(gateway.get("/gone/a").await.status, 502, "nobody had asked for it since the purge");
+    for (page, is_fresh) in [("/gone/b", true), ("/kept/a", true), ("/old/a", false)] {
+        let answer = gateway.get(page).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, page));
+        let is_stale = answer.header("cache-status").unwrap().contains("stale-");
+        assert_eq!(is_stale, !is_fresh, "{page}: {answer:?}");
+    }
 }

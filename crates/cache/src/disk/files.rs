@@ -123,6 +123,17 @@ impl Files {
         OpenOptions::new().read(true).write(true).open(self.path(kind, id))
     }
 
+    /// The file of purges, to be appended to.
+    pub(super) fn open_purges(&self) -> io::Result<File> {
+        let (_, path) = self.purges_paths();
+        OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+    }
+
+    /// Where it is drafted, and where it is.
+    pub(super) fn purges_paths(&self) -> (PathBuf, PathBuf) {
+        (self.folder.join("purges.draft"), self.folder.join("purges"))
+    }
+
     pub(super) fn len(&self, kind: Kind, id: u64) -> io::Result<u64> {
         Ok(fs::metadata(self.path(kind, id))?.len())
     }
@@ -153,6 +164,11 @@ fn parse(name: &str) -> Option<(Kind, u64)> {
     let kind = Kind::ALL.into_iter().find(|kind| kind.suffix() == suffix)?;
     let id = u64::from_str_radix(id, 16).ok()?;
     (name == format!("{id:016x}.{suffix}")).then_some((kind, id))
+}
+
+/// A new file of ours at this place.
+pub(super) fn private(path: &Path) -> io::Result<File> {
+    options().truncate(true).open(path)
 }
 
 fn options() -> OpenOptions {

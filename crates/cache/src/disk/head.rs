@@ -10,7 +10,7 @@ use pingora_cache::CacheMeta;
 use pingora_http::{HeaderNameVariant, ResponseHeader};
 
 use super::bytes::{Take, put_framed};
-use crate::{Audience, CopyInfo, CopyKind};
+use crate::{Audience, CopyInfo, CopyKind, Generation};
 
 /// The number of this form.
 const FORM: u8 = 1;
@@ -43,6 +43,7 @@ pub(super) fn encode(key: &[u8], meta: &CacheMeta) -> Vec<u8> {
     to.extend(meta.stale_if_error_sec().to_le_bytes());
     to.extend(meta.variance().unwrap_or_default());
     to.extend(info.stale_window.unwrap_or_default().as_secs().to_le_bytes());
+    to.extend(Generation::of(meta).number().to_le_bytes());
     put_header(&mut to, meta.response_header());
     to
 }
@@ -60,6 +61,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Head> {
     let (while_revalidate, if_error) = (take.u32()?, take.u32()?);
     let variance = take.array()?;
     let window = Duration::from_secs(take.u64()?);
+    let generation = Generation::from_number(take.u64()?);
     let header = header(&mut take, flags)?;
     if !take.is_empty() {
         return None;
@@ -69,6 +71,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Head> {
     if flags & VARIES != 0 {
         meta.set_variance(variance);
     }
+    generation.stamp(&mut meta);
     meta.extensions_mut().insert(CopyInfo {
         kind: if flags & LAST_GOOD == 0 { CopyKind::Standard } else { CopyKind::LastGood },
         audience: if flags & FOR_EVERYONE == 0 { Audience::Anonymous } else { Audience::Everyone },

@@ -16,6 +16,7 @@ mod head;
 mod index;
 mod journal;
 mod key;
+mod purges;
 mod queue;
 mod read;
 mod record;
@@ -36,6 +37,7 @@ use std::time::{Duration, SystemTime};
 use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
+use crate::purge::{PurgeEntry, Purges};
 use crate::store::{Body, Object};
 use crate::{CopyInfo, CopyKind, DiskSpec};
 use counters::Counters;
@@ -83,18 +85,19 @@ impl Disk {
         memory_object_max: u64,
         report: Report,
         is_held: IsHeld,
+        purges: Arc<Purges>,
     ) -> io::Result<Self> {
-        Self::start_retrying(spec, memory_object_max, report, is_held, RETRY)
+        Self::start_retrying(spec, memory_object_max, report, (is_held, purges), RETRY)
     }
 
     fn start_retrying(
         spec: &DiskSpec,
         memory_object_max: u64,
         report: Report,
-        is_held: IsHeld,
+        of_store: (IsHeld, Arc<Purges>),
         retry: (Duration, Duration),
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(spec, memory_object_max, Counters::new(report), is_held, retry));
+        let shared = Arc::new(Shared::new(spec, memory_object_max, Counters::new(report), of_store, retry));
         let its_own = Arc::clone(&shared);
         std::thread::Builder::new().name("disk".to_owned()).spawn(move || thread::run(its_own))?;
         Ok(Self { shared })
@@ -121,6 +124,11 @@ impl Disk {
             limit: self.shared.limit.load(Ordering::Relaxed),
             ..self.shared.counters.usage()
         }
+    }
+
+    /// Queues a purge of many copies, to be written down.
+    pub(crate) fn note_purge(&self, entry: PurgeEntry) {
+        self.shared.queue.push(Job::Note(entry));
     }
 
     /// Waits until what is queued is written, but no longer than this.

@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use pingora_cache::CacheMeta;
 
 use super::key::KeyHash;
+use crate::purge::PurgeEntry;
 use crate::store::Object;
 
 /// One thing to do.
@@ -25,6 +26,8 @@ pub(super) enum Job {
     Drop { key: KeyHash, variance: u32, seq: u64, gone: Vec<u64> },
     /// Write that a family is stale.
     Expire { key: KeyHash, seq: u64, at: u32 },
+    /// Write down a purge of many copies.
+    Note(PurgeEntry),
     /// These records are out of the index.
     Release(Vec<u64>),
     /// A part of a large body.
@@ -43,6 +46,7 @@ impl Job {
             Self::Purge { .. }
             | Self::Drop { .. }
             | Self::Expire { .. }
+            | Self::Note(_)
             | Self::Release(_)
             | Self::Finish { .. }
             | Self::Abandon(_) => 0,
@@ -52,7 +56,11 @@ impl Job {
     /// Whether it takes something away, so that it must not be lost.
     pub(super) fn takes_away(&self) -> bool {
         match self {
-            Self::Purge { .. } | Self::Drop { .. } | Self::Expire { .. } | Self::Release(_) => true,
+            Self::Purge { .. }
+            | Self::Drop { .. }
+            | Self::Expire { .. }
+            | Self::Note(_)
+            | Self::Release(_) => true,
             Self::Keep { .. } | Self::Piece(..) | Self::Finish { .. } | Self::Abandon(_) => false,
         }
     }

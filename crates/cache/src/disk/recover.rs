@@ -13,6 +13,7 @@ use super::body::file_len;
 use super::counters::DiskEvent;
 use super::files::{Files, Kind, Refused};
 use super::journal::{self, Deed, Entry};
+use super::purges::PurgeFile;
 use super::segments::{Segment, Segments};
 use super::shared::Shared;
 
@@ -31,8 +32,9 @@ pub(super) fn open(shared: &Arc<Shared>) -> Result<Segments, Refused> {
     shared.index.clear();
     shared.files.write().clear();
     let found = found(&files)?;
-    let mut segments = Segments::new(files, Arc::clone(shared));
-    let mut damaged = 0;
+    // Before a copy can be found that one of them concerns.
+    let (purges, mut damaged) = PurgeFile::open(&files, &shared.purges)?;
+    let mut segments = Segments::new(files, purges, Arc::clone(shared));
     for (id, (has_data, has_journal)) in &found.segments {
         if *has_data && *has_journal {
             damaged += read(&mut segments, *id, &found.bodies)?;

@@ -17,8 +17,10 @@ use super::counters::Operation;
 use super::files::{self, Files, Kind};
 use super::index::Slot;
 use super::journal::{self, Deed, ENTRY_BYTES, Entry};
+use super::purges::PurgeFile;
 use super::queue::Job;
 use super::shared::Shared;
+use crate::purge::PurgeEntry;
 
 /// For so long it is believed that a full disk takes no more.
 const CEILING_LASTS: Duration = Duration::from_mins(5);
@@ -54,6 +56,7 @@ pub(super) struct Segments {
     pub(super) files: Files,
     pub(super) shared: Arc<Shared>,
     pub(super) list: VecDeque<Segment>,
+    purges: PurgeFile,
     /// Which record's body has a file of its own.
     large: HashMap<u64, u64>,
     bodies: HashMap<u64, BodyUse>,
@@ -66,9 +69,10 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    pub(super) fn new(files: Files, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(files: Files, purges: PurgeFile, shared: Arc<Shared>) -> Self {
         Self {
             files,
+            purges,
             shared,
             list: VecDeque::new(),
             large: HashMap::new(),
@@ -77,6 +81,11 @@ impl Segments {
             bytes: 0,
             ceiling: None,
         }
+    }
+
+    /// Writes down a purge of many copies.
+    pub(super) fn note_purge(&mut self, entry: &PurgeEntry) -> io::Result<()> {
+        self.purges.note(&self.files, entry, &self.shared.purges)
     }
 
     fn add(&mut self, bytes: u64) {
@@ -327,7 +336,9 @@ impl Segments {
         let id = match job {
             Job::Keep { seq, .. } => *seq,
             Job::Piece(stream, _) | Job::Finish { stream, .. } | Job::Abandon(stream) => stream.id,
-            Job::Purge { .. } | Job::Drop { .. } | Job::Expire { .. } | Job::Release(_) => return,
+            Job::Purge { .. } | Job::Drop { .. } | Job::Expire { .. } | Job::Note(_) | Job::Release(_) => {
+                return;
+            }
         };
         self.abandon_body(id);
     }

@@ -16,6 +16,7 @@ use super::key::{KeyHash, variance_of};
 use super::queue::{Job, Queue};
 use super::read::Waiting;
 use crate::DiskSpec;
+use crate::purge::Purges;
 
 /// A body up to this size is in its record, read as a whole and then held in memory.
 const INLINE_BYTES_MAX: u64 = 4 << 20;
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub(super) waiting: Waiting,
     pub(super) counters: Counters,
     pub(super) is_held: IsHeld,
+    /// Those of the store, that they survive it.
+    pub(super) purges: Arc<Purges>,
     pub(super) retry: (Duration, Duration),
     pub(super) limit: AtomicU64,
     pub(super) object_bytes_max: AtomicU64,
@@ -54,7 +57,7 @@ impl Shared {
         spec: &DiskSpec,
         memory_object_max: u64,
         counters: Counters,
-        is_held: IsHeld,
+        (is_held, purges): (IsHeld, Arc<Purges>),
         retry: (Duration, Duration),
     ) -> Self {
         Self {
@@ -65,6 +68,7 @@ impl Shared {
             waiting: Waiting::new(),
             counters,
             is_held,
+            purges,
             retry,
             limit: AtomicU64::new(spec.bytes),
             object_bytes_max: AtomicU64::new(spec.object_bytes_max),
@@ -138,8 +142,12 @@ impl Shared {
             Job::Finish { .. } => {
                 self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             }
-            Job::Purge { .. } | Job::Drop { .. } | Job::Expire { .. } | Job::Release(_) | Job::Abandon(_) => {
-            }
+            Job::Purge { .. }
+            | Job::Drop { .. }
+            | Job::Expire { .. }
+            | Job::Note(_)
+            | Job::Release(_)
+            | Job::Abandon(_) => {}
         }
     }
 

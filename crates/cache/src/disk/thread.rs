@@ -161,6 +161,7 @@ fn attempt(segments: &mut Segments, job: &Job) -> io::Result<()> {
         | Job::Purge { .. }
         | Job::Drop { .. }
         | Job::Expire { .. }
+        | Job::Note(_)
         | Job::Release(_)
         | Job::Abandon(_) => perform(segments, job),
     }
@@ -188,6 +189,7 @@ fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
             segments.shared.index.expire(*key, *at);
             Ok(())
         }
+        Job::Note(entry) => segments.note_purge(entry),
         Job::Release(gone) => {
             segments.release(gone);
             Ok(())

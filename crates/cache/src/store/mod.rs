@@ -26,6 +26,7 @@ mod tests;
 mod tier;
 mod writer;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
@@ -62,7 +63,7 @@ pub struct Store {
     next_id: AtomicU64,
     evictions: AtomicU64,
     objects: AtomicU64,
-    purges: Purges,
+    purges: Arc<Purges>,
     tier: Tier,
 }
 
@@ -92,7 +93,7 @@ impl Store {
             next_id: AtomicU64::new(1),
             evictions: AtomicU64::new(0),
             objects: AtomicU64::new(0),
-            purges: Purges::default(),
+            purges: Arc::default(),
             tier: Tier::default(),
         }
     }
@@ -114,7 +115,7 @@ impl Store {
             objects: self.objects.load(Ordering::Relaxed),
             bytes: self.budget.used(),
             evictions: self.evictions.load(Ordering::Relaxed),
-            purges: self.purges.newest().number(),
+            purges: self.purges.count(),
             disk: self.tier.usage(),
         }
     }
@@ -138,7 +139,8 @@ impl Store {
 
     /// Purges all copies of a scope, in constant time. When this returns every later lookup sees it.
     pub fn purge_scope(&self, scope: &PurgeScope, mode: PurgeMode) {
-        self.purges.add(scope, mode);
+        let entry = self.purges.add(scope, mode);
+        self.tier.note_purge(&entry);
     }
 
     /// Whether a response is worth starting to store: not too large by its `Content-Length`, or, without one, by

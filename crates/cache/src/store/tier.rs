@@ -17,7 +17,7 @@ use super::shard::{KeyRef, Shard};
 use super::writer::base_weight;
 use super::{Store, content_length};
 use crate::disk::{Disk, DiskUsage, Found, KeyHash, Report, Upload, Wanted};
-use crate::purge::{self, Generation, PurgeMode};
+use crate::purge::{self, Generation, PurgeEntry, PurgeMode};
 use crate::{Key, StoreSpec, vary};
 
 /// What an open file weighs in memory, so that there is a bound to their number.
@@ -56,6 +56,13 @@ impl Tier {
         self.disk().is_some_and(|disk| disk.purge(key))
     }
 
+    /// Writes down a purge of many copies.
+    pub(super) fn note_purge(&self, entry: &PurgeEntry) {
+        if let Some(disk) = self.disk() {
+            disk.note_purge(*entry);
+        }
+    }
+
     pub(super) fn drop_variant(&self, key: &[u8], variance: HashBinary) -> bool {
         self.disk().is_some_and(|disk| disk.drop_variant(key, Some(variance)))
     }
@@ -86,7 +93,9 @@ impl Store {
         *tier = None;
         let is_held = Box::new(|key: &[u8]| self.holds(key));
         // Without a thread there is no disk tier; the next reload tries again.
-        *tier = Disk::start(disk, spec.object_bytes_max, report, is_held).ok().map(Arc::new);
+        *tier = Disk::start(disk, spec.object_bytes_max, report, is_held, Arc::clone(&self.purges))
+            .ok()
+            .map(Arc::new);
     }
 
     /// Whether there is a disk at all.

@@ -135,6 +135,7 @@ fn policy_of(map: &Map<'_>, mode: Mode, stores: &[&str]) -> Option<CachePolicy> 
         key: key(map),
         cookies_ignored: cookies_ignored.unwrap_or_default(),
         serve_anonymous: cookies.read("serve_anonymous", boolean).unwrap_or_default(),
+        drops_set_cookie: cookies.read("drop_set", boolean).unwrap_or_default(),
         bypass_headers: bypass_headers.unwrap_or_default(),
         purge_allow: networks(&map.section("purge", &keys::PURGE), "allow"),
         status_header: map.read("status_header", boolean).unwrap_or(defaults::STATUS_HEADER),
@@ -181,14 +182,17 @@ fn key(map: &Map<'_>) -> KeyPolicy {
     }
 }
 
-/// How a whole query is said in one word.
-type WholeQuery = fn() -> Query;
-const QUERIES: [(&str, WholeQuery); 3] =
-    [("all", || Query::All), ("none", || Query::None), ("sorted", || Query::Sorted)];
-
 fn query(view: &View<'_>) -> Option<Query> {
     if !matches!(view.node().kind, Kind::Map(_)) {
-        return Some(view.read(one_of(&QUERIES))?());
+        return view.read(|node| {
+            let word = text(node)?;
+            match word.as_str() {
+                "all" => Ok(Query::All),
+                "none" => Ok(Query::None),
+                "sorted" => Ok(Query::Sorted),
+                _ => Err(not_among(node, &word, &["all", "none", "sorted"])),
+            }
+        });
     }
     let map = view.map(&keys::QUERY)?;
     let names = |key| map.get(key).and_then(|view| view.list_of(text_as(parameter)));

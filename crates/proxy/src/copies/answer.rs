@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::http::conditional_filter::to_304;
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
-use pingora_proxy::Session;
+use pingora_proxy::{RangeType, Session, range_header_filter};
 
 use super::Rescue;
 use crate::context::Context;
@@ -98,7 +98,7 @@ async fn write(
     let now = SystemTime::now();
     let not_modified = is_not_modified(&session.req_header().headers, &response, now);
     let part = if not_modified { Part::Whole } else { wanted_part(session, copy, now) };
-    let bytes = frame(&mut response, copy, not_modified, part)?;
+    let bytes = frame(&mut response, copy.body_len(), not_modified, &part)?;
     dress(&mut response, context, age, status)?;
     rules::to_client(&mut response, session.req_header(), context)?;
     kept_date::keep(session, &response);
@@ -114,14 +114,32 @@ async fn write(
     Ok(())
 }
 
+/// Makes what the phases are about to send the part that the request is for. Several parts are left to Pingora, and so
+/// is an answer whose length is not known yet: the whole of it is sent.
+pub(crate) fn cut_to_range(session: &Session, response: &mut ResponseHeader) -> RangeType {
+    const RANGES_MAX: usize = 200;
+    let request = session.req_header();
+    let length = response.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let Some(whole) = length.and_then(|length| length.parse().ok()).filter(|_| request.method == Method::GET)
+    else {
+        return RangeType::None;
+    };
+    let part = part(&request.headers, response, whole, SystemTime::now());
+    match &part {
+        Part::Several => range_header_filter(request, response, Some(RANGES_MAX)),
+        Part::One(bytes) if frame(response, whole, false, &part).is_ok() => RangeType::Single(bytes.clone()),
+        Part::Beyond if frame(response, whole, false, &part).is_ok() => RangeType::Invalid,
+        Part::Whole | Part::One(_) | Part::Beyond => RangeType::None,
+    }
+}
+
 /// Gives the header the status and length of what is sent of the copy, and says which bytes those are.
 fn frame(
     response: &mut ResponseHeader,
-    copy: &StoredCopy,
+    whole: usize,
     not_modified: bool,
-    part: Part,
+    part: &Part,
 ) -> Result<Range<usize>> {
-    let whole = copy.body_len();
     let bytes = match part {
         _ if not_modified => {
             to_304(response);
@@ -140,7 +158,7 @@ fn frame(
             response.set_status(StatusCode::PARTIAL_CONTENT)?;
             let last = bytes.end.saturating_sub(1);
             response.insert_header(header::CONTENT_RANGE, format!("bytes {}-{last}/{whole}", bytes.start))?;
-            bytes
+            bytes.clone()
         }
         Part::Whole | Part::Several => 0..whole,
     };

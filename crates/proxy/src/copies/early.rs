@@ -98,7 +98,8 @@ fn is_hit(session: &Session, context: &Context, copy: &StoredCopy) -> bool {
         return false;
     };
     let now = SystemTime::now();
-    may_serve_fresh(copy.meta(), policy, facts, now)
+    !facts.is_for_server
+        && may_serve_fresh(copy.meta(), policy, facts, now)
         && (!copy.is_outlived() || copy.meta().is_fresh(now))
         && !(facts.is_range && answer::wanted_part(session, copy, now) == Part::Several)
 }

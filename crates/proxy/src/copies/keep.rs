@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use goodgate_cache::{
-    Admission, CopyWriter, Mode, StoredCopy, admit, is_deceptive, may_displace, refresh_header,
+    Admission, CopyWriter, Mode, StoredCopy, admit, is_deceptive, is_of_another, may_displace, refresh_header,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
 use pingora_error::Result;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::{Copying, caching};
@@ -46,11 +46,21 @@ pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response:
 }
 
 /// A 304 has come for the copy that Pingora is revalidating. Pingora takes over a few of its fields; all of
-/// them are wanted (RFC 9111 section 3.2).
-pub(crate) fn note_confirmation(context: &mut Context, session: &Session, response: &ResponseHeader) {
-    if response.status == StatusCode::NOT_MODIFIED && session.cache.phase() == CachePhase::Stale {
-        context.copying.confirmation = Some(response.headers.clone());
+/// them are wanted (RFC 9111 section 3.2), or none where the 304 speaks of another response (section 4.3.4).
+pub(crate) fn note_confirmation(context: &mut Context, session: &Session, response: &mut ResponseHeader) {
+    if response.status != StatusCode::NOT_MODIFIED || session.cache.phase() != CachePhase::Stale {
+        return;
     }
+    let asked_about = session.cache.maybe_cache_meta().map(CacheMeta::headers);
+    if asked_about.is_some_and(|stored| is_of_another(stored, &response.headers)) {
+        let names: Vec<HeaderName> = response.headers.keys().cloned().collect();
+        for name in names {
+            response.remove_header(&name);
+        }
+        context.copying.is_unconfirmed = true;
+        return;
+    }
+    context.copying.confirmation = Some(response.headers.clone());
 }
 
 /// Decides about the answer for Pingora's cache phases (standard mode).
@@ -63,45 +73,41 @@ pub(crate) fn admit_standard(
     let Some(route) = caching(context) else {
         return refuse;
     };
-    let Some((policy, room)) = &route.cache else {
+    let (Some((policy, room)), Some((key, facts))) = (&route.cache, &context.copying.request) else {
         return refuse;
     };
-    let Some((key, facts)) = &context.copying.request else {
-        return refuse;
-    };
-    let now = SystemTime::now();
-    let confirmed = context.copying.confirmation.take().map(|header| {
-        let mut response = response.clone();
-        refresh_header(&mut response, &header, now);
-        response
-    });
+    let (now, request) = (SystemTime::now(), session.req_header());
+    let confirmed = context.copying.confirmation.take().map(|header| renewed(response, &header, now));
     let response = confirmed.as_ref().unwrap_or(response);
-    let request = session.req_header();
     let stored = room.store.find(key, &request.headers);
-    context.copying.refused = unfit(session, response, stored.as_ref());
-    if context.copying.refused.is_some() {
+    if context.copying.is_unconfirmed {
+        context.copying.refused = Some("the 304 is of another answer");
         return refuse;
     }
-    match admit(policy, facts, response, now) {
-        Admission::Store(mut meta) if room.store.takes(key, response) => {
-            context.copying.generation.stamp(&mut meta);
+    let mut admission = match objection(request, response, stored.as_ref()) {
+        Some(reason) => Admission::Refuse(reason),
+        None => admit(policy, facts, response, now),
+    };
+    if let Admission::Store(meta) | Admission::KeepLastGood(meta) = &mut admission {
+        context.copying.generation.stamp(meta);
+    }
+    match admission {
+        Admission::Store(meta) if room.store.takes(key, response) => {
             context.copying.stored = true;
             context.copying.withheld = withheld(response, &meta);
             RespCacheable::Cacheable(meta)
         }
-        Admission::KeepLastGood(mut meta) => {
-            context.copying.generation.stamp(&mut meta);
+        Admission::KeepLastGood(meta) => {
             if request.method == Method::GET {
                 context.copying.writer = Some(room.store.write(key, &request.headers, meta));
             }
             context.copying.refused = Some("it is kept only for the case of failure");
             refuse
         }
-        Admission::Store(mut meta)
+        Admission::Store(meta)
             if request.method == Method::GET && room.store.takes_on_disk(&response.headers) =>
         {
             // Too large for memory: it goes to disk as it streams by.
-            context.copying.generation.stamp(&mut meta);
             context.copying.writer = Some(room.store.write(key, &request.headers, meta));
             context.copying.stored = true;
             refuse
@@ -109,9 +115,7 @@ pub(crate) fn admit_standard(
         unkept @ (Admission::Store(_) | Admission::Refuse(_)) => {
             let reason = if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" };
             context.copying.refused = Some(reason);
-            if !response.status.is_server_error()
-                && let Some(copy) = stored
-            {
+            if let Some(copy) = stored.filter(|_| !response.status.is_server_error()) {
                 copy.outlive();
             }
             refuse
@@ -119,14 +123,24 @@ pub(crate) fn admit_standard(
     }
 }
 
-/// Why an answer must not take the place of what is stored, whatever it says of itself.
-fn unfit(session: &Session, response: &ResponseHeader, stored: Option<&StoredCopy>) -> Option<&'static str> {
-    let status = |copy: &StoredCopy| copy.meta().response_header().status;
-    if is_deceptive(session.req_header().uri.path(), response) {
+/// The header of a copy that a 304 has confirmed.
+fn renewed(response: &ResponseHeader, header: &HeaderMap, now: SystemTime) -> ResponseHeader {
+    let mut response = response.clone();
+    refresh_header(&mut response, header, now);
+    response
+}
+
+/// What speaks against a copy besides the answer's own words.
+fn objection(
+    request: &RequestHeader,
+    response: &ResponseHeader,
+    stored: Option<&StoredCopy>,
+) -> Option<&'static str> {
+    if is_deceptive(request.uri.path(), response) {
         return Some(DECEPTIVE);
     }
-    let may_displace = stored.is_none_or(|copy| may_displace(status(copy), response.status));
-    (!may_displace).then_some("it would displace a good answer")
+    let displaces = |copy: &StoredCopy| may_displace(copy.meta().response_header().status, response.status);
+    (!stored.is_none_or(displaces)).then_some("it would displace a good answer")
 }
 
 /// What `no-cache` has named: the client who asked gets it, though Pingora sends the header of the copy.

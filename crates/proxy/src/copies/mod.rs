@@ -32,7 +32,7 @@ use crate::context::Context;
 use crate::forward;
 use crate::route::Route;
 
-pub(crate) use answer::serve;
+pub(crate) use answer::{cut_to_range, serve};
 pub(crate) use early::{answer_early, answer_instead, answer_late};
 pub(crate) use keep::{admit_standard, give_back_withheld};
 pub(crate) use phases::{
@@ -57,6 +57,8 @@ pub(crate) struct Copying {
     writer: Option<CopyWriter>,
     /// The header of a 304 that confirmed a copy, until the copy has taken it over.
     confirmation: Option<HeaderMap>,
+    /// A 304 has come that speaks of another answer than the copy.
+    is_unconfirmed: bool,
     /// Fields of the answer that its copy must not have: they are for who asked.
     withheld: Vec<(HeaderName, HeaderValue)>,
     /// What the first look at the store has found.
@@ -123,7 +125,7 @@ fn key(policy: &KeyPolicy, request: &RequestHeader, scheme: &str, uri: &Uri) -> 
 }
 
 /// A final answer of a backend has come: what it means for the copies there are, and for one of itself.
-pub(crate) fn note_answer(context: &mut Context, session: &Session, response: &ResponseHeader) {
+pub(crate) fn note_answer(context: &mut Context, session: &Session, response: &mut ResponseHeader) {
     changes::invalidate(context, session, response);
     changes::compare_head(context, session, response);
     keep::note_confirmation(context, session, response);

@@ -21,7 +21,8 @@ pub(crate) fn enable_standard(session: &mut Session, context: &Context) {
     let Some((_, facts)) = &context.copying.request else {
         return;
     };
-    if policy.mode == Mode::Fallback || context.attempting.is_trial || !facts.is_get {
+    let is_past = !facts.is_get || facts.is_for_server;
+    if policy.mode == Mode::Fallback || context.attempting.is_trial || is_past {
         return;
     }
     let alone = facts.is_personal || facts.is_authorized || facts.is_range;

@@ -19,6 +19,7 @@ pub(crate) fn status_header(session: &Session, context: &Context) -> Option<Head
     let found = context.copying.found;
     let stored = if context.copying.stored { "; stored" } else { "" };
     let text = match session.cache.phase() {
+        CachePhase::Hit if has_waited(session) => format!("goodgate; fwd={}; collapsed", why_asked(found)),
         CachePhase::Hit => format!("goodgate; hit; ttl={}", seconds_left(session)),
         CachePhase::StaleUpdating => format!("goodgate; hit; ttl={}; detail=updating", seconds_left(session)),
         CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
@@ -55,6 +56,11 @@ fn why_past(session: &Session, context: &Context, policy: &CachePolicy) -> &'sta
     } else {
         why_asked(context.copying.found)
     }
+}
+
+/// Whether it is the answer to another request that this one waited for.
+fn has_waited(session: &Session) -> bool {
+    session.cache.lock_duration().is_some_and(|waited| !waited.is_zero())
 }
 
 fn seconds_left(session: &Session) -> i64 {

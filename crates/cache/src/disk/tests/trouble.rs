@@ -34,7 +34,8 @@ fn impatient(path: &Path) -> (Disk, Arc<parking_lot::Mutex<Vec<String>>>) {
     let report = Box::new(move |event: &DiskEvent<'_>| to.lock().push(format!("{event:?}")));
     let spec = spec(path, 64 * MIB).disk.unwrap();
     let retry = (Duration::from_millis(20), Duration::from_millis(40));
-    let disk = Disk::start_retrying(&spec, MIB, report, Box::new(|_| false), retry).unwrap();
+    let disk =
+        Disk::start_retrying(&spec, MIB, report, (Box::new(|_| false), Arc::default()), retry).unwrap();
     disk.wait_until_open(PATIENCE);
     (disk, told)
 }

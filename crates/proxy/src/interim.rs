@@ -1,0 +1,40 @@
+//! Interim responses (RFC 9110 section 15.2) on their way from a backend to the client.
+
+use goodgate_failure::Cause;
+use http::{StatusCode, Version};
+use pingora_error::{Error, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::context::Context;
+use crate::exchange::{failed, settled};
+
+/// More of them to one request than this are no HTTP that anybody means.
+const INTERIM_MAX: u32 = 32;
+
+/// An interim response goes on to the client, unless there is no end of them. Where an answer is stored Pingora loses
+/// those that come together with it, so they are written here, and Pingora then passes over them.
+pub(crate) async fn pass_on(
+    session: &mut Session,
+    response: &ResponseHeader,
+    context: &mut Context,
+) -> Result<()> {
+    // To Pingora it is an answer before the end of the request, and closes the connection.
+    context.kept_for = context.kept_for.or(session.as_downstream().get_keepalive());
+    if context.attempting.interim() > INTERIM_MAX {
+        context.disarm();
+        return Err(settled(failed(session, context, Cause::HttpProtocolError)));
+    }
+    let is_understood = session.req_header().version == Version::HTTP_11;
+    if is_understood
+        && session.cache.enabled()
+        && response.status != StatusCode::CONTINUE
+        && !context.is_background()
+    {
+        let client = session.as_downstream_mut();
+        client.set_ignore_info_resp(false);
+        client.write_response_header(Box::new(response.clone())).await.map_err(Error::into_down)?;
+        client.set_ignore_info_resp(true);
+    }
+    Ok(())
+}
