@@ -101,11 +101,11 @@ pub async fn backends_on_one_port<const N: usize>(acts: [Act; N]) -> [Backend; N
     let start = std::time::Instant::now();
     loop {
         assert!(start.elapsed() < super::PATIENCE, "no port is free on all addresses");
-        let first = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let first = listen_on("127.0.0.1:0".parse().unwrap()).expect("a free port");
         let port = first.local_addr().unwrap().port();
         let mut listeners = vec![first];
         for host in 2..=u8::try_from(N).unwrap() {
-            listeners.extend(TcpListener::bind((Ipv4Addr::new(127, 0, 0, host), port)).await);
+            listeners.extend(listen_on((Ipv4Addr::new(127, 0, 0, host), port).into()));
         }
         if listeners.len() == N {
             let all: Vec<Backend> =
@@ -126,8 +126,7 @@ pub async fn backends<const N: usize>(acts: [Act; N]) -> [Backend; N] {
 
 impl Backend {
     pub async fn start(act: Act) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        Self::on(listener, act)
+        Self::on(listen_on("127.0.0.1:0".parse().unwrap()).expect("a free port"), act)
     }
 
     fn on(listener: TcpListener, act: Act) -> Self {
@@ -257,12 +256,23 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut dead: watch::Rec
             }
         }
     }
-    let address = listener.local_addr().unwrap();
+    // Taken before it is given up, so that nobody else gets the port.
+    let socket = bound_to(listener.local_addr().unwrap()).unwrap();
     drop(listener);
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind(address).unwrap();
     *shared.closed_port.lock() = Some(socket);
+}
+
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    bound_to(address)?.listen(1024)
+}
+
+/// A socket whose address another one of ours may have, too.
+fn bound_to(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 async fn serve(mut stream: TcpStream, shared: &Shared, life: &watch::Receiver<u64>) {

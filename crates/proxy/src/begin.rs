@@ -15,8 +15,9 @@ use pingora_proxy::Session;
 use crate::answer::ErrorAnswer;
 use crate::classify::TOO_LARGE;
 use crate::context::Context;
+use crate::head::Malformed;
 use crate::request_id::RequestId;
-use crate::snapshot::Live;
+use crate::snapshot::{Live, Snapshot};
 use crate::{copies, forward, head, http2, own, trace};
 
 /// Fills the context from the request and the snapshot in force.
@@ -27,22 +28,34 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
     } else {
         None
     };
-    let target = normalise(session.req_header_mut())?;
-    ignore_upgrade(session.req_header_mut());
+    if let Some(reason) = of_request(live, &snapshot, session.req_header_mut(), malformed, context)? {
+        live.metrics().refused(reason);
+    }
     // Pingora reads only the first field of the name.
     if has_option(&session.req_header().headers, b"close") {
         session.set_keepalive(None);
     }
-    let request = session.req_header();
+    Ok(())
+}
+
+/// The same for a request by itself. Why it is refused, as far as that is to be counted.
+pub(crate) fn of_request(
+    live: &Live,
+    snapshot: &Snapshot,
+    request: &mut RequestHeader,
+    malformed: Option<Malformed>,
+    context: &mut Context,
+) -> Result<Option<Refused>> {
+    let target = normalise(request)?;
+    ignore_upgrade(request);
     if let Some(client) = &context.client {
         let (ip, is_trusted) =
             forward::client_ip(client.address.ip(), &request.headers, &snapshot.trusted_proxies);
         context.client_ip = Some(ip);
         context.is_trusted = is_trusted;
         context.is_https = client.has_tls;
-        forward::settle_forwarded(session.req_header_mut(), client.has_tls, is_trusted)?;
+        forward::settle_forwarded(request, client.has_tls, is_trusted)?;
     }
-    let request = session.req_header();
     if context.is_trusted || context.is_background() {
         context.is_https = forward::is_https(&request.headers);
     }
@@ -53,15 +66,13 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
         context.trace = Some(if is_background { trace::unsampled() } else { begin() });
     }
     if let Some(malformed) = malformed {
-        live.metrics().refused(malformed.reason);
         context.refused = Some(malformed.into());
-        return Ok(());
+        return Ok(Some(malformed.reason));
     }
     if let Err(bad) = target {
-        live.metrics().refused(Refused::Path);
         let details = bad.sentence();
         context.refused = Some(ErrorAnswer { details, ..ErrorAnswer::of(Cause::HttpRequestError) });
-        return Ok(());
+        return Ok(Some(Refused::Path));
     }
     let host = forward::asked_host(request).unwrap_or_default();
     let name = std::str::from_utf8(host).unwrap_or_default();
@@ -71,8 +82,8 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
     if live.trail.is_in(&request.headers) {
         context.refused = Some(ErrorAnswer::of(Cause::ProxyLoopDetected));
     }
-    copies::begin(session, context);
-    Ok(())
+    copies::begin(request, context);
+    Ok(None)
 }
 
 /// Gives the target its one form, once for all that look at it: in origin form, with the host beside it (RFC
@@ -124,6 +135,19 @@ fn ignore_upgrade(request: &mut RequestHeader) {
 /// Whether `Connection` has this option, in any of its fields.
 fn has_option(headers: &HeaderMap, option: &[u8]) -> bool {
     headers.get_all(header::CONNECTION).iter().any(|value| head::has_option(value.as_bytes(), option))
+}
+
+/// Whether nothing stands between a request and a copy that may answer it.
+pub(crate) fn is_plain(request: &RequestHeader, context: &Context) -> bool {
+    let Some(route) = &context.route else {
+        return false;
+    };
+    context.refused.is_none()
+        && context.copying.request.is_some()
+        && route.own.is_none()
+        && route.gate.is_none()
+        && !own::is_redirected(request, context)
+        && context.client_ip.is_some_and(|client| route.access.admits(client))
 }
 
 /// Why the request is answered with an error before anybody is asked.

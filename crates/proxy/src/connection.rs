@@ -31,6 +31,7 @@ use crate::context::Client;
 use crate::gateway::Gateway;
 use crate::grant::Grant;
 use crate::head::{self, Framing, Malformed};
+use crate::lane::{self, Luck, Outcome};
 use crate::listener::Entrance;
 use crate::places::Place;
 use crate::request_id::RequestId;
@@ -143,7 +144,7 @@ impl Door {
             return self.serve_http2(stream, &client).await;
         }
         let (mut alarm, mut idle_alarm) = (Alarm::default(), Alarm::default());
-        let mut requests: u32 = 0;
+        let (mut requests, mut luck): (u32, _) = (0, Luck::default());
         loop {
             let limits = Arc::clone(&self.live.snapshot().limits);
             stream.keep_pace(&limits);
@@ -155,6 +156,18 @@ impl Door {
             };
             let _under_way = UnderWay::new(&self.live, &self.metrics.active);
             match read_head(&mut stream, &limits).await {
+                Ok(Some((length, Framing::Length(0))))
+                    if requests + 1 < limits.requests_per_connection_max =>
+                {
+                    match lane::try_to_answer(&self.live, &mut stream, &client, length, &mut luck).await {
+                        Outcome::Passed => grant(&mut stream, length, Framing::Length(0)),
+                        Outcome::Answered => {
+                            requests += 1;
+                            continue;
+                        }
+                        Outcome::Gone => return,
+                    }
+                }
                 Ok(Some((length, framing))) => grant(&mut stream, length, framing),
                 Ok(None) => return,
                 Err(malformed) => {

@@ -7,7 +7,7 @@ use goodgate_telemetry::{AccessRecord, By, CacheResult, Mask, Origin, TraceConte
 use http::{Version, header};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorSource, Result};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use crate::attempt::has_answered;
@@ -59,8 +59,30 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     let written = session.response_written().filter(|_| has_answered(session));
     let status = written.map_or(499, |response| response.status.as_u16());
     settle(session, context, error);
-    count(live, session, context, error, status, now);
-    copies::note_survival(session, context, now);
+    let left = error.is_some_and(|error| error.esource() == &ErrorSource::Downstream);
+    if left && let Some(route) = &context.route {
+        let request_complete = session.as_downstream_mut().is_body_done();
+        route.upstream_metrics.client_aborted(request_complete, status != 499);
+    }
+    let client = session.as_downstream();
+    let (sent, received) = (client.body_bytes_sent() as u64, client.body_bytes_read() as u64);
+    conclude(live, &Ended { request: session.req_header(), status, sent, received }, context, now);
+}
+
+/// A request that has been answered, or not.
+pub(crate) struct Ended<'a> {
+    pub(crate) request: &'a RequestHeader,
+    pub(crate) status: u16,
+    /// Bytes of bodies.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+/// Counts and logs a request whose outcome is settled.
+pub(crate) fn conclude(live: &Live, ended: &Ended<'_>, context: &Context, now: Instant) {
+    let status = ended.status;
+    count(live, context, status, now);
+    copies::note_survival(ended.request, context, now);
     let log = &live.snapshot().log;
     let outcome = &context.outcome;
     let is_of_interest = is_of_interest(status, outcome.cause, outcome.rescue);
@@ -69,7 +91,7 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     if !is_logged && !is_of_interest && traces.is_none() {
         return;
     }
-    let record = record(&log.mask, session, context, status, now);
+    let record = record(&log.mask, ended, context, now);
     if is_logged {
         live.access_log.write(&record, log.format);
     }
@@ -139,14 +161,7 @@ fn cache_result(context: &Context, phase: CachePhase) -> Option<CacheResult> {
     })
 }
 
-fn count(
-    live: &Live,
-    session: &mut Session,
-    context: &Context,
-    error: Option<&Error>,
-    status: u16,
-    now: Instant,
-) {
+fn count(live: &Live, context: &Context, status: u16, now: Instant) {
     let outcome = &context.outcome;
     let metrics = context.route.as_ref().map_or(&live.no_route, |route| &route.metrics);
     metrics.response(status, outcome.origin, now.saturating_duration_since(context.started));
@@ -163,22 +178,11 @@ fn count(
     if let Some(result) = outcome.cache {
         metrics.cache(result);
     }
-    let left = error.is_some_and(|error| error.esource() == &ErrorSource::Downstream);
-    if left && let Some(route) = &context.route {
-        let request_complete = session.as_downstream_mut().is_body_done();
-        route.upstream_metrics.client_aborted(request_complete, status != 499);
-    }
 }
 
 /// All that is known of the request, masked.
-fn record<'a>(
-    mask: &Mask,
-    session: &'a Session,
-    context: &'a Context,
-    status: u16,
-    now: Instant,
-) -> AccessRecord<'a> {
-    let request = session.req_header();
+fn record<'a>(mask: &Mask, ended: &Ended<'a>, context: &'a Context, now: Instant) -> AccessRecord<'a> {
+    let request = ended.request;
     let outcome = &context.outcome;
     let route = context.route.as_ref();
     AccessRecord {
@@ -193,15 +197,15 @@ fn record<'a>(
         version: version(request.version),
         route: route.map_or("none", |route| &route.name).into(),
         upstream: route.map_or("none", |route| &route.upstream.spec().name).into(),
-        status,
+        status: ended.status,
         origin: outcome.origin,
         cause: outcome.cause,
         detail: outcome.detail,
         rescue: outcome.rescue,
         cache: outcome.cache,
         age: outcome.age,
-        bytes_sent: session.as_downstream().body_bytes_sent() as u64,
-        bytes_received: session.as_downstream().body_bytes_read() as u64,
+        bytes_sent: ended.sent,
+        bytes_received: ended.received,
         duration: now.saturating_duration_since(context.started),
         user_agent: request
             .headers

@@ -28,6 +28,7 @@ mod hygiene;
 mod interim;
 mod kept;
 mod kept_date;
+mod lane;
 mod listener;
 mod own;
 mod pace;

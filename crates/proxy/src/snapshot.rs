@@ -41,6 +41,7 @@ pub struct Snapshot {
     pub(crate) log: LogPolicy,
     /// The share of requests traced where the client does not decide.
     pub(crate) trace_share: f64,
+    has_caches: bool,
     upstreams: Vec<Arc<Upstream>>,
     listeners: Vec<Listener>,
 }
@@ -204,6 +205,11 @@ impl Live {
         self.snapshot.load()
     }
 
+    /// Whether any route has copies.
+    pub(crate) fn has_caches(&self) -> bool {
+        self.snapshot.load().has_caches
+    }
+
     pub(crate) fn request_begins(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
@@ -328,6 +334,7 @@ fn build(
         limits: Arc::new(config.limits.clone()),
         trusted_proxies: config.trusted_proxies.clone(),
         log: log_policy(&config.access_log),
+        has_caches: config.routes.iter().any(|route| route.cache.is_some()),
         trace_share: config.tracing.as_ref().map_or(0.0, |tracing| tracing.sample),
         upstreams,
         listeners: config.listeners.clone(),

@@ -199,6 +199,11 @@ impl StoredCopy {
         Ok(reader)
     }
 
+    /// Whether the whole body is at hand.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.0.body, Body::Memory { .. })
+    }
+
     /// The body's length in bytes.
     pub fn body_len(&self) -> usize {
         self.0.body.len()

@@ -8,12 +8,39 @@ use goodgate_telemetry::{By, CacheResult, Origin};
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::http::conditional_filter::to_304;
 use pingora_error::Result;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{RangeType, Session, range_header_filter};
 
 use super::Rescue;
 use crate::context::Context;
 use crate::{kept_date, rules};
+
+/// A copy that answers, and what is said of it.
+pub(crate) struct Ready {
+    pub(crate) copy: StoredCopy,
+    age: Duration,
+    status: Option<String>,
+}
+
+/// A fresh copy is to answer.
+pub(super) fn fresh(context: &mut Context, copy: &StoredCopy) -> Ready {
+    let age = copy.meta().age();
+    note(context, CacheResult::Hit, age);
+    let status = says_status(context).then(|| format!("goodgate; hit; ttl={}", seconds_left(copy)));
+    Ready { copy: copy.clone(), age, status }
+}
+
+/// The copy that was chosen in place of a failure is to answer.
+pub(super) fn rescuing(context: &mut Context) -> Option<Ready> {
+    let Rescue { copy, stale, cause } = context.copying.chosen.take()?;
+    note(context, CacheResult::Stale, stale.age);
+    context.outcome.rescue = Some((By::Stale, cause));
+    if let Some(route) = &context.route {
+        route.metrics.stale_age(stale.past_freshness);
+    }
+    let status = says_status(context).then(|| stale_status(stale, cause.name()));
+    Some(Ready { copy, age: stale.age, status })
+}
 
 /// Writes a fresh copy.
 pub(super) async fn serve_fresh(
@@ -21,10 +48,8 @@ pub(super) async fn serve_fresh(
     context: &mut Context,
     copy: &StoredCopy,
 ) -> Result<()> {
-    let age = copy.meta().age();
-    note(context, CacheResult::Hit, age);
-    let status = says_status(context).then(|| format!("goodgate; hit; ttl={}", seconds_left(copy)));
-    write(session, context, copy, age, status).await
+    let ready = fresh(context, copy);
+    write(session, context, ready).await
 }
 
 /// Writes an old copy though nothing has failed.
@@ -36,21 +61,15 @@ pub(super) async fn serve_instead(
 ) -> Result<()> {
     note(context, CacheResult::Stale, stale.age);
     let status = says_status(context).then(|| stale_status(stale, "maintenance"));
-    write(session, context, copy, stale.age, status).await
+    write(session, context, Ready { copy: copy.clone(), age: stale.age, status }).await
 }
 
 /// Writes the copy that was chosen in place of a failure.
 pub(crate) async fn serve(session: &mut Session, context: &mut Context) -> Result<()> {
-    let Some(Rescue { copy, stale, cause }) = context.copying.chosen.take() else {
-        return Ok(());
-    };
-    note(context, CacheResult::Stale, stale.age);
-    context.outcome.rescue = Some((By::Stale, cause));
-    if let Some(route) = &context.route {
-        route.metrics.stale_age(stale.past_freshness);
+    match rescuing(context) {
+        Some(ready) => write(session, context, ready).await,
+        None => Ok(()),
     }
-    let status = says_status(context).then(|| stale_status(stale, cause.name()));
-    write(session, context, &copy, stale.age, status).await
 }
 
 /// Below zero once it is stale, as a request may take it.
@@ -79,35 +98,40 @@ fn says_status(context: &Context) -> bool {
 }
 
 /// What of the copy's body the request is for.
-pub(super) fn wanted_part(session: &Session, copy: &StoredCopy, now: SystemTime) -> Part {
-    let request = session.req_header();
+pub(super) fn wanted_part(request: &RequestHeader, copy: &StoredCopy, now: SystemTime) -> Part {
     if request.method != Method::GET {
         return Part::Whole;
     }
     part(&request.headers, copy.meta().response_header(), copy.body_len(), now)
 }
 
-async fn write(
-    session: &mut Session,
-    context: &Context,
-    copy: &StoredCopy,
-    age: Duration,
-    status: Option<String>,
-) -> Result<()> {
-    let mut response = Box::new(copy.meta().response_header_copy());
-    let now = SystemTime::now();
-    let not_modified = is_not_modified(&session.req_header().headers, &response, now);
-    let part = if not_modified { Part::Whole } else { wanted_part(session, copy, now) };
-    let bytes = frame(&mut response, copy.body_len(), not_modified, &part)?;
-    dress(&mut response, context, age, status)?;
-    rules::to_client(&mut response, session.req_header(), context)?;
+impl Ready {
+    /// The header of the answer, and which bytes of the copy's body follow it.
+    pub(crate) fn header(
+        &self,
+        request: &RequestHeader,
+        context: &Context,
+    ) -> Result<(Box<ResponseHeader>, Range<usize>)> {
+        let mut response = Box::new(self.copy.meta().response_header_copy());
+        let now = SystemTime::now();
+        let not_modified = is_not_modified(&request.headers, &response, now);
+        let part = if not_modified { Part::Whole } else { wanted_part(request, &self.copy, now) };
+        let bytes = frame(&mut response, self.copy.body_len(), not_modified, &part)?;
+        dress(&mut response, context, self.age, self.status.as_deref())?;
+        rules::to_client(&mut response, request, context)?;
+        Ok((response, bytes))
+    }
+}
+
+async fn write(session: &mut Session, context: &Context, ready: Ready) -> Result<()> {
+    let (response, bytes) = ready.header(session.req_header(), context)?;
     kept_date::keep(session, &response);
     let no_body = session.req_header().method == Method::HEAD || bytes.is_empty();
     session.write_response_header(response, no_body).await?;
     if no_body {
         return session.as_downstream_mut().finish_body().await;
     }
-    let mut body = copy.read_part(bytes)?;
+    let mut body = ready.copy.read_part(bytes)?;
     while let Some(chunk) = body.next().await? {
         session.write_response_body(Some(chunk), body.is_at_end()).await?;
     }
@@ -172,7 +196,7 @@ fn dress(
     response: &mut ResponseHeader,
     context: &Context,
     age: Duration,
-    status: Option<String>,
+    status: Option<&str>,
 ) -> Result<()> {
     response.set_version(http::Version::HTTP_11);
     response.remove_header(&header::TRANSFER_ENCODING);

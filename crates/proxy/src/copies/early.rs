@@ -8,10 +8,11 @@ use goodgate_upstream::{Lease, Wish};
 use http::StatusCode;
 use pingora_cache::CachePhase;
 use pingora_error::Result;
+use pingora_http::RequestHeader;
 use pingora_proxy::subrequest::{BodyMode, Ctx as SubrequestContext};
 use pingora_proxy::{Session, SubrequestSpawner};
 
-use super::{Found, Rescue, answer, choose_this, load, rescue, stored};
+use super::{Found, Rescue, answer, choose_this, load, rescue, stored, stored_for};
 use crate::answer::{More, Notice, say};
 use crate::context::Context;
 use crate::route::Route;
@@ -26,7 +27,7 @@ pub(crate) async fn answer_early(session: &mut Session, context: &mut Context) -
         context.copying.found = beside(context);
         return refuse_to_ask(session, context).await;
     };
-    if is_hit(session, context, &copy) {
+    if is_hit(session.req_header(), context, &copy) {
         Box::pin(answer::serve_fresh(session, context, &copy)).await?;
         return Ok(true);
     }
@@ -54,7 +55,7 @@ pub(crate) async fn answer_late(session: &mut Session, context: &mut Context) ->
         return Ok(false);
     }
     match stored(session, context) {
-        Some(copy) if is_hit(session, context, &copy) => {
+        Some(copy) if is_hit(session.req_header(), context, &copy) => {
             Box::pin(answer::serve_fresh(session, context, &copy)).await?;
             Ok(true)
         }
@@ -68,7 +69,7 @@ pub(crate) async fn answer_instead(session: &mut Session, context: &mut Context)
     let Some(copy) = stored(session, context) else {
         return Ok(false);
     };
-    if is_hit(session, context, &copy) {
+    if is_hit(session.req_header(), context, &copy) {
         answer::serve_fresh(session, context, &copy).await?;
         return Ok(true);
     }
@@ -77,6 +78,28 @@ pub(crate) async fn answer_instead(session: &mut Session, context: &mut Context)
     };
     answer::serve_instead(session, context, &copy, stale).await?;
     Ok(true)
+}
+
+/// The copy that answers a plain GET without anything to wait for, neither disk nor backend nor trial. It leaves
+/// no trace unless there is one.
+pub(crate) fn at_hand(request: &RequestHeader, context: &mut Context) -> Option<answer::Ready> {
+    let copy = stored_for(request, context).filter(StoredCopy::is_in_memory)?;
+    if is_hit(request, context, &copy) {
+        return Some(answer::fresh(context, &copy));
+    }
+    let (_, facts) = context.copying.request.as_ref()?;
+    let route = context.route.clone()?;
+    let (policy, _) = route.cache.as_ref()?;
+    if facts.is_range || policy.mode == Mode::Standard && is_fresh_standard(&copy) {
+        return None;
+    }
+    let now = Instant::now();
+    let cause = match copy.refresh_failure(now) {
+        _ if route.upstream.is_out() && route.upstream.is_trial_due(now) => return None,
+        _ if route.upstream.is_out() => Cause::DestinationUnavailable,
+        failure => failure?,
+    };
+    choose_this(context, copy, cause).then(|| answer::rescuing(context)).flatten()
 }
 
 /// The copy that may answer early. Where copies are for failures only, the disk is not asked before there is one.
@@ -92,7 +115,7 @@ async fn early_copy(session: &Session, context: &Context) -> Option<StoredCopy> 
 }
 
 /// Whether the copy answers without asking. Several parts at once are left to Pingora.
-fn is_hit(session: &Session, context: &Context, copy: &StoredCopy) -> bool {
+fn is_hit(request: &RequestHeader, context: &Context, copy: &StoredCopy) -> bool {
     let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
     let (Some((policy, _)), Some((_, facts))) = (cache, &context.copying.request) else {
         return false;
@@ -101,7 +124,7 @@ fn is_hit(session: &Session, context: &Context, copy: &StoredCopy) -> bool {
     !facts.is_for_server
         && may_serve_fresh(copy.meta(), policy, facts, now)
         && (!copy.is_outlived() || copy.meta().is_fresh(now))
-        && !(facts.is_range && answer::wanted_part(session, copy, now) == Part::Several)
+        && !(facts.is_range && answer::wanted_part(request, copy, now) == Part::Several)
 }
 
 /// What there is under the address though not for this request.

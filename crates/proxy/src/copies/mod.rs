@@ -24,7 +24,7 @@ use goodgate_cache::{
 use goodgate_failure::Cause;
 use goodgate_telemetry::By;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
@@ -33,7 +33,7 @@ use crate::forward;
 use crate::route::Route;
 
 pub(crate) use answer::{cut_to_range, serve};
-pub(crate) use early::{answer_early, answer_instead, answer_late};
+pub(crate) use early::{answer_early, answer_instead, answer_late, at_hand};
 pub(crate) use keep::{admit_standard, give_back_withheld};
 pub(crate) use phases::{
     enable_standard, fills_on_miss, is_not_modified, judge_hit, may_update_behind, must_not_wait,
@@ -99,12 +99,12 @@ impl std::fmt::Debug for Copying {
 }
 
 /// Finds out what the request has to do with the route's cache.
-pub(crate) fn begin(session: &Session, context: &mut Context) {
+pub(crate) fn begin(request: &RequestHeader, context: &mut Context) {
     let Some((policy, room)) = context.route.as_deref().and_then(|route| route.cache.as_ref()) else {
         return;
     };
-    let request = session.req_header();
-    if !matches!(request.method, Method::GET | Method::HEAD) || session.as_ref().is_upgrade_req() {
+    if !matches!(request.method, Method::GET | Method::HEAD) || request.headers.contains_key(header::UPGRADE)
+    {
         return;
     }
     let facts = RequestFacts::new(&request.method, &request.headers, policy);
@@ -134,9 +134,13 @@ pub(crate) fn note_answer(context: &mut Context, session: &Session, response: &m
 
 /// The copy for this request, of whatever kind.
 fn stored(session: &Session, context: &Context) -> Option<StoredCopy> {
+    stored_for(session.req_header(), context)
+}
+
+fn stored_for(request: &RequestHeader, context: &Context) -> Option<StoredCopy> {
     let (_, room) = context.route.as_ref()?.cache.as_ref()?;
     let (key, _) = context.copying.request.as_ref()?;
-    room.store.find(key, &session.req_header().headers)
+    room.store.find(key, &request.headers)
 }
 
 /// Reads the copy for this request from disk, if memory lacks it and the disk has it. All that looks for a copy

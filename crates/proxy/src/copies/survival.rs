@@ -6,32 +6,32 @@ use goodgate_cache::survives;
 use goodgate_failure::Cause;
 use goodgate_telemetry::{Fate, Origin};
 use http::Method;
-use pingora_proxy::Session;
+use pingora_http::RequestHeader;
 
-use super::stored;
+use super::stored_for;
 use crate::context::Context;
 
 /// Notes it for a GET that a backend or a copy answered, or should have.
-pub(crate) fn note_survival(session: &Session, context: &Context, now: Instant) {
+pub(crate) fn note_survival(request: &RequestHeader, context: &Context, now: Instant) {
     let Some(route) = context.route.as_ref().filter(|route| route.own.is_none()) else {
         return;
     };
     let is_ours = context.outcome.origin == Origin::Goodgate && context.attempting.log.is_empty();
-    if session.req_header().method != Method::GET || is_ours || !route.metrics.survival_due(now) {
+    if request.method != Method::GET || is_ours || !route.metrics.survival_due(now) {
         return;
     }
-    let fate = fate(session, context).map_or_else(Fate::Lost, Fate::Survives);
+    let fate = fate(request, context).map_or_else(Fate::Lost, Fate::Survives);
     route.metrics.survival(fate, now);
 }
 
-fn fate(session: &Session, context: &Context) -> Result<std::time::Duration, &'static str> {
+fn fate(request: &RequestHeader, context: &Context) -> Result<std::time::Duration, &'static str> {
     let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
     let (policy, _) = cache.ok_or("the route has no cache")?;
     if context.copying.bypassed {
         return Err("the request goes past the cache");
     }
     let (_, facts) = context.copying.request.as_ref().ok_or("the request is no plain GET")?;
-    let Some(copy) = stored(session, context) else {
+    let Some(copy) = stored_for(request, context) else {
         return Err(match context.copying.refused {
             Some(reason) => reason,
             None if context.outcome.cause.is_some() => "there was no good answer yet",
