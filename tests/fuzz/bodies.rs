@@ -4,7 +4,10 @@
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-use goodgate_cache::{Admission, CachePolicy, RequestFacts, admit, variance};
+use goodgate_cache::{
+    Admission, CachePolicy, KeyPolicy, NamePattern, Part, Query, RequestFacts, admit, is_not_modified, part,
+    variance,
+};
 use goodgate_config::{Action, Config, FieldValue, normal_target, parse};
 use goodgate_proxy::fuzzing::{Body, chunked, framing, head_end};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -185,11 +188,29 @@ pub fn caching(bytes: &[u8]) {
         Admission::Store(_) | Admission::KeepLastGood(_) => is_nobodys_own(&fields),
     }
     let _ = variance(&fields, &request);
+    let _ = is_not_modified(&request, &response, now);
+    if let Part::One(bytes) = part(&request, &response, 10, now) {
+        assert!(bytes.start < bytes.end && bytes.end <= 10, "{bytes:?}");
+    }
+    let names = |text: &str| vec![NamePattern::parse(text)];
+    for query in [Query::Sorted, Query::Only(names("a*")), Query::Without(names("b"))] {
+        let policy =
+            KeyPolicy { query, headers: vec![http::header::ACCEPT], cookies: vec!["lang".to_owned()] };
+        let key = || policy.key("http", b"a", &format!("/?{text}"), &request);
+        assert_eq!(key(), key());
+    }
 }
 
-/// What is stored has no word in it that forbids it, and no cookie.
+/// What is stored has no word in it that forbids it, and no cookie. Another field may lift that word, or a directive
+/// that is for caches that understand it.
 fn is_nobodys_own(fields: &HeaderMap) {
     assert!(!fields.contains_key("set-cookie"));
+    let of_control = |name| fields.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
+    let understood =
+        of_control("cache-control").any(|line| line.to_ascii_lowercase().contains("must-understand"));
+    if understood || fields.contains_key("cdn-cache-control") {
+        return;
+    }
     for line in fields.get_all("cache-control") {
         let line = String::from_utf8_lossy(line.as_bytes()).to_ascii_lowercase();
         if line.contains('"') {

@@ -38,12 +38,17 @@ async fn two_hundred_requests_for_a_cold_key_reach_the_backend_once() {
             let answer = connection.get("/cold").await.unwrap();
             assert_eq!((answer.status, answer.complete), (200, true));
             assert!(answer.text() == body, "the whole body: {} bytes", answer.body.len());
+            answer.header("cache-status").unwrap().to_owned()
         });
     }
+    let mut said = Vec::new();
     while let Some(client) = clients.join_next().await {
-        client.unwrap();
+        said.push(client.unwrap());
     }
     assert_eq!(backend.requests(), 1);
+    let count = |wanted: &str| said.iter().filter(|status| *status == wanted).count();
+    assert_eq!(count("goodgate; fwd=uri-miss; stored"), 1, "RFC 9211 section 2.2: {said:?}");
+    assert!(count("goodgate; fwd=uri-miss; collapsed") > 100, "RFC 9211 section 2.6: {said:?}");
 }
 
 fn chunked(headers: &str, chunks: &[&str]) -> Vec<u8> {

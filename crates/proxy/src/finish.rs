@@ -36,7 +36,7 @@ pub(crate) fn dress(
     }
     response.insert_header("X-Request-Id", context.request_id.value())?;
     if let Some(status) = copies::status_header(session, context) {
-        response.insert_header("Cache-Status", status)?;
+        response.append_header("Cache-Status", status)?;
     }
     copies::give_back_withheld(response, context)?;
     rules::to_client(response, session.req_header(), context)?;

@@ -2,7 +2,7 @@
 
 use goodgate_failure::Cause;
 use http::{StatusCode, Version};
-use pingora_error::{Error, Result};
+use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -33,7 +33,8 @@ pub(crate) async fn pass_on(
     {
         let client = session.as_downstream_mut();
         client.set_ignore_info_resp(false);
-        client.write_response_header(Box::new(response.clone())).await.map_err(Error::into_down)?;
+        // A client that has left is noticed with the answer, which others may wait for.
+        let _ = client.write_response_header(Box::new(response.clone())).await;
         client.set_ignore_info_resp(true);
     }
     Ok(())

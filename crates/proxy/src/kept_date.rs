@@ -42,6 +42,11 @@ impl KeptDate {
         *self.0.lock() = date.as_bytes().try_into().ok();
     }
 
+    /// Drops one that no head has taken: it was another answer's.
+    pub(crate) fn forget(&mut self) {
+        *self.0.get_mut() = None;
+    }
+
     /// Puts the date into a head that is being written.
     pub(crate) fn put_into(&mut self, head: &mut [u8]) {
         const NAME: &[u8] = b"\r\nDate: ";

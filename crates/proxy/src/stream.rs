@@ -133,6 +133,7 @@ impl ClientStream {
     /// Hands the request on. `lingers` says that a close must wait for what the client still sends.
     pub(crate) fn grant(&mut self, grant: Grant, lingers: bool) {
         self.grant = grant;
+        self.kept_date.forget();
         self.lingers = lingers;
         self.pace.begin();
         self.half_closed = None;

@@ -106,6 +106,22 @@ fn generated() -> Vec<Case> {
             .get()
             .hit()
             .has("Date: Thu, 01 Jan 2099 00:00:00 GMT"),
+        case("9111 5.1", "the Age of a response that is passed on is passed on")
+            .get()
+            .answered("Cache-Control: max-age=600|Age: 100")
+            .aged(100, 100),
+        case("9111 5.1", "also where nothing is stored")
+            .get()
+            .answered("Cache-Control: no-store|Age: 100")
+            .aged(100, 100),
+        case("9211 2", "what other caches say stays, and comes first")
+            .get()
+            .answered("Cache-Control: max-age=600|Cache-Status: origin; hit")
+            .has("Cache-Status: origin; hit")
+            .has("Cache-Status: goodgate; fwd=uri-miss; stored")
+            .get()
+            .hit()
+            .has("Cache-Status: origin; hit"),
         case("9211 2.1", "a hit says so")
             .get()
             .answered("Cache-Control: max-age=60|Date: Thu, 01 Jan 2099 00:00:00 GMT|Age: 10")

@@ -393,6 +393,21 @@ fn forwarded() -> Vec<Case> {
             .hit()
             .status(200)
             .says_step(1),
+        case("9110 13.2.1", "with nothing stored the condition of somebody in person is for the backend")
+            .get()
+            .with("Cookie: session=1|If-None-Match: \"a\"")
+            .answered_by(304, "ETag: \"a\"")
+            .sent("If-None-Match: \"a\"")
+            .status(304)
+            .get()
+            .asked()
+            .status(200),
+        case("9110 13.2.1", "and that of somebody with a password")
+            .get()
+            .with("Authorization: Basic eDp5|If-Modified-Since: Thu, 01 Jan 2026 00:00:00 GMT")
+            .answered_by(304, "X-A: 1")
+            .sent("If-Modified-Since: Thu, 01 Jan 2026 00:00:00 GMT")
+            .status(304),
         case("9111 3", "a 304 in answer to nobody's question is not stored")
             .get()
             .with("Cache-Control: no-store|If-None-Match: \"a\"")

@@ -105,6 +105,20 @@ pub(super) fn wanted_part(request: &RequestHeader, copy: &StoredCopy, now: Syste
     part(&request.headers, copy.meta().response_header(), copy.body_len(), now)
 }
 
+/// Whether the client has what the copy is, and else what of it is wanted. Most requests ask for no less than all.
+fn reduce(request: &RequestHeader, context: &Context, copy: &StoredCopy) -> (bool, Part) {
+    let facts = context.copying.request.as_ref().map(|(_, facts)| facts);
+    if !facts.is_some_and(|facts| facts.is_conditional || facts.is_range) {
+        return (false, Part::Whole);
+    }
+    let now = SystemTime::now();
+    if is_not_modified(&request.headers, copy.meta().response_header(), now) {
+        (true, Part::Whole)
+    } else {
+        (false, wanted_part(request, copy, now))
+    }
+}
+
 impl Ready {
     /// The header of the answer, and which bytes of the copy's body follow it.
     pub(crate) fn header(
@@ -113,9 +127,7 @@ impl Ready {
         context: &Context,
     ) -> Result<(Box<ResponseHeader>, Range<usize>)> {
         let mut response = Box::new(self.copy.meta().response_header_copy());
-        let now = SystemTime::now();
-        let not_modified = is_not_modified(&request.headers, &response, now);
-        let part = if not_modified { Part::Whole } else { wanted_part(request, &self.copy, now) };
+        let (not_modified, part) = reduce(request, context, &self.copy);
         let bytes = frame(&mut response, self.copy.body_len(), not_modified, &part)?;
         dress(&mut response, context, self.age, self.status.as_deref())?;
         rules::to_client(&mut response, request, context)?;
@@ -203,7 +215,8 @@ fn dress(
     response.insert_header(header::AGE, age.as_secs())?;
     response.insert_header("X-Request-Id", context.request_id.value())?;
     match status.map(HeaderValue::try_from) {
-        Some(Ok(status)) => response.insert_header("Cache-Status", status),
+        // Behind what caches before this one have said (RFC 9211 section 2).
+        Some(Ok(status)) => response.append_header("Cache-Status", status).map(drop),
         Some(Err(_)) | None => Ok(()),
     }
 }

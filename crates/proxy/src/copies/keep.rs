@@ -143,10 +143,10 @@ fn objection(
     (!stored.is_none_or(displaces)).then_some("it would displace a good answer")
 }
 
-/// What `no-cache` has named: the client who asked gets it, though Pingora sends the header of the copy.
+/// What `no-cache` has named, and `Age`: the client who asked gets it, though Pingora sends the header of the copy.
 fn withheld(response: &ResponseHeader, meta: &CacheMeta) -> Vec<(HeaderName, HeaderValue)> {
     let is_withheld = |name: &HeaderName| {
-        !meta.headers().contains_key(name) && *name != header::TRANSFER_ENCODING && *name != header::AGE
+        *name == header::AGE || !meta.headers().contains_key(name) && *name != header::TRANSFER_ENCODING
     };
     let fields = response.headers.iter().filter(|(name, _)| is_withheld(name));
     fields.map(|(name, value)| (name.clone(), value.clone())).collect()

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use goodgate_cache::{CopyInfo, Mode, may_serve_fresh, may_share};
+use goodgate_cache::{CopyInfo, Mode, RequestFacts, may_serve_fresh, may_share};
 use pingora_cache::lock::CacheKeyLockImpl;
 use pingora_cache::{CacheMeta, ForcedFreshness};
 use pingora_http::ResponseHeader;
@@ -56,10 +56,14 @@ pub(crate) fn judge_hit(
     (wants_newer || stored(session, context)?.is_outlived()).then_some(ForcedFreshness::ForceExpired)
 }
 
-/// Whether the answer to a miss fills the cache. For HEAD and ranges it does not, so that the backend is
-/// asked for just that and not for the whole.
+/// Whether the answer to a miss fills the cache. That to a part does not, so that the backend is asked for just that
+/// and not for the whole; nor that to somebody in person who has a copy of their own: the backend hears of it.
 pub(crate) fn fills_on_miss(context: &Context) -> bool {
-    context.copying.request.as_ref().is_some_and(|(_, facts)| facts.is_get && !facts.is_range)
+    let fills = |facts: &RequestFacts| {
+        let has_own = facts.is_conditional && (facts.is_personal || facts.is_authorized);
+        facts.is_get && !facts.is_range && !has_own
+    };
+    context.copying.request.as_ref().is_some_and(|(_, facts)| fills(facts))
 }
 
 /// Whether stale copies may be served while they are refreshed: for how long is noted on each of them, by the response
