@@ -45,6 +45,9 @@ impl Object {
     /// `weight` is what has been reserved for it.
     pub(super) fn new(mut meta: CacheMeta, id: u64, body: Body, weight: u64) -> Self {
         meta.extensions_mut().insert(CopyId(id));
+        if let Some(own) = meta::compact(meta.response_header()) {
+            *meta.response_header_mut() = own;
+        }
         Self {
             info: CopyInfo::of(&meta),
             tags: purge::tags(meta.headers()),

@@ -631,3 +631,23 @@ async fn pingora_finds_each_variant_that_it_filled() {
         assert_eq!(found(store, &key, asked).unwrap(), answer.as_bytes());
     }
 }
+
+#[tokio::test]
+async fn the_header_of_a_copy_keeps_its_spelling_and_nothing_alive() {
+    let mut read = bytes::BytesMut::with_capacity(1 << 20);
+    read.extend_from_slice(b"X-OddCase one two");
+    let read = read.freeze();
+    let mut header = ResponseHeader::build(200, None).unwrap();
+    header.set_reason_phrase(Some("Fine")).unwrap();
+    let value =
+        |range: std::ops::Range<usize>| http::HeaderValue::from_maybe_shared(read.slice(range)).unwrap();
+    header.append_header(read.slice(0..9), value(10..13)).unwrap();
+    header.append_header(read.slice(0..9), value(14..17)).unwrap();
+    let own = super::meta::compact(&header).unwrap();
+    let mut wire = Vec::new();
+    own.header_to_h1_wire(&mut wire);
+    assert_eq!(wire, b"X-OddCase: one\r\nX-OddCase: two\r\n");
+    assert_eq!((own.get_reason_phrase(), own.version), (Some("Fine"), header.version));
+    drop(header);
+    assert!(read.is_unique(), "no field of the copy holds the buffer");
+}
