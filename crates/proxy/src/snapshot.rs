@@ -289,11 +289,9 @@ fn build(
     let known = |name: &str| {
         previous.and_then(|old| old.upstreams.iter().find(|upstream| upstream.spec().name == name))
     };
-    let upstreams: Vec<Arc<Upstream>> = config
-        .upstreams
-        .iter()
-        .map(|spec| Upstream::new(spec.clone(), known(&spec.name).map(AsRef::as_ref), now))
-        .collect();
+    let upstream =
+        |spec: &UpstreamSpec| Upstream::new(spec.clone(), known(&spec.name).map(AsRef::as_ref), now);
+    let upstreams: Vec<Arc<Upstream>> = config.upstreams.iter().map(upstream).collect();
     let ways: Vec<Way> = upstreams.iter().map(|upstream| Way::new(upstream, metrics)).collect();
     let nowhere = LazyCell::new(|| Way::new(&Upstream::new(nowhere(), None, now), metrics));
     let rooms = stores.open(&config.stores);

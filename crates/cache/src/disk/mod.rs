@@ -176,9 +176,9 @@ impl Disk {
     }
 
     /// Drops one variant.
-    pub(crate) fn drop_variant(&self, key: &[u8], variance: HashBinary) -> bool {
+    pub(crate) fn drop_variant(&self, key: &[u8], variance: Option<HashBinary>) -> bool {
         let key = KeyHash::of(key);
-        let variance = key::variance_of(Some(variance));
+        let variance = key::variance_of(variance);
         let seq = self.shared.next_seq();
         let gone = self.shared.index.drop_variant(key, variance);
         let is_found = !gone.is_empty();

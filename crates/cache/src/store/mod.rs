@@ -185,7 +185,9 @@ impl Store {
 
     /// Makes one copy stale and leaves it for the case of failure.
     pub fn expire_copy(&self, key: &Key, copy: &StoredCopy) {
-        let expired = meta::expired(copy.meta(), SystemTime::now());
+        let now = SystemTime::now();
+        let expired = meta::expired(copy.meta(), now);
+        self.tier.expire(key.bytes(), now);
         if self.renew(key.into(), expired)
             && let Some(family) = self.shard(&key.bin()).read().family(key.into())
         {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use parking_lot::RwLock;
+use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
 use super::family::Family;
@@ -16,7 +17,7 @@ use super::shard::{KeyRef, Shard};
 use super::writer::base_weight;
 use super::{Store, content_length};
 use crate::disk::{Disk, DiskUsage, Found, KeyHash, Report, Upload, Wanted};
-use crate::purge::PurgeEntry;
+use crate::purge::{self, Generation, PurgeEntry, PurgeMode};
 use crate::{Key, StoreSpec, vary};
 
 /// What an open file weighs in memory, so that there is a bound to their number.
@@ -63,7 +64,7 @@ impl Tier {
     }
 
     pub(super) fn drop_variant(&self, key: &[u8], variance: HashBinary) -> bool {
-        self.disk().is_some_and(|disk| disk.drop_variant(key, variance))
+        self.disk().is_some_and(|disk| disk.drop_variant(key, Some(variance)))
     }
 
     pub(super) fn expire(&self, key: &[u8], now: SystemTime) -> bool {
@@ -151,6 +152,10 @@ impl Store {
     }
 
     fn adopt(&self, disk: &Disk, key: &Key, hash: KeyHash, found: Found) {
+        if self.is_gone(key, &found.meta) {
+            disk.drop_variant(key.bytes(), found.meta.variance());
+            return;
+        }
         let body = match &found.body {
             Body::Memory { len, .. } => *len as u64,
             Body::File(_) => FILE_BYTES,
@@ -177,6 +182,13 @@ impl Store {
         }
     }
 
+    /// Whether a purge has taken the copy away, so that it need not be read again.
+    fn is_gone(&self, key: &Key, meta: &CacheMeta) -> bool {
+        let generation = Generation::of(meta);
+        let verdict = || self.purges.verdict(generation, key.bytes(), &purge::tags(meta.headers()));
+        generation < self.purges.newest() && verdict() == Some(PurgeMode::Hard)
+    }
+
     /// Whether memory has copies under a key.
     fn holds(&self, key: &[u8]) -> bool {
         let bin = Key::bin_of(key);
@@ -185,7 +197,7 @@ impl Store {
     }
 
     /// A body that went to disk only is complete: what memory had in its place goes.
-    pub(super) fn file_on_disk(&self, key: &Key, upload: Upload, meta: pingora_cache::CacheMeta) {
+    pub(super) fn file_on_disk(&self, key: &Key, upload: Upload, meta: CacheMeta) {
         let mut shard = self.shard(&key.bin()).write();
         let removed = shard.remove_slots(&key.bin());
         upload.finish(key.bytes(), meta);

@@ -237,6 +237,22 @@ async fn a_purged_copy_never_comes_back() {
 }
 
 #[tokio::test]
+async fn what_a_purge_of_many_took_is_read_once_and_dropped() {
+    let folder = Folder::new();
+    let store = open(&folder.0);
+    keep(store, "/a", b"1");
+    keep(store, "/b", b"2");
+    forget(store);
+    store.purge_scope(&key("/a").scope(), crate::PurgeMode::Hard);
+    for _ in 0..3 {
+        assert!(found(store, "/a").await.is_none());
+    }
+    store.flush(PATIENCE);
+    assert_eq!((usage(store).reads, usage(store).objects), (1, 1));
+    assert_eq!(found(store, "/b").await.unwrap(), b"2");
+}
+
+#[tokio::test]
 async fn a_soft_purge_and_a_confirmation_survive() {
     let folder = Folder::new();
     let store = open(&folder.0);
