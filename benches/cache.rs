@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use goodgate_cache::{
-    Admission, CachePolicy, Key, KeyPolicy, Mode, NamePattern, RequestFacts, Store, StoreSpec, admit,
-    may_serve_fresh,
+    Admission, CachePolicy, Forbids, Key, KeyPolicy, Mode, NamePattern, RequestFacts, Store, StoreSpec,
+    admit, may_serve_fresh,
 };
 use goodgate_failure::Words;
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -31,6 +31,7 @@ fn policy() -> CachePolicy {
         serve_anonymous: false,
         drops_set_cookie: false,
         bypass_headers: Vec::new(),
+        overrides: Forbids::NOTHING,
         purge_allow: Vec::new(),
         status_header: false,
     }

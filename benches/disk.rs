@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use goodgate_cache::{
-    Admission, CachePolicy, DiskSpec, Key, KeyPolicy, Mode, RequestFacts, Store, StoreSpec, admit,
+    Admission, CachePolicy, DiskSpec, Forbids, Key, KeyPolicy, Mode, RequestFacts, Store, StoreSpec, admit,
 };
 use goodgate_failure::Words;
 use http::{HeaderMap, Method};
@@ -106,6 +106,7 @@ fn admitted() -> Admission {
         cookies_ignored: Vec::new(),
         serve_anonymous: false,
         bypass_headers: Vec::new(),
+        overrides: Forbids::NOTHING,
         purge_allow: Vec::new(),
         drops_set_cookie: false,
         status_header: false,

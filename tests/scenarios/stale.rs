@@ -113,3 +113,29 @@ async fn a_refresh_behind_a_client_has_its_deadline_too() {
     .await;
     assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, 0.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_forbids_stale_copies_is_heeded_unless_the_route_overrides_it_by_name() {
+    for (control, named) in [
+        ("no-cache", "no_cache"),
+        ("max-age=0, must-revalidate", "must_revalidate"),
+        ("s-maxage=0", "must_revalidate"),
+    ] {
+        for mode in ["standard", "fallback"] {
+            for (overrides, status) in [("[]".to_owned(), 502), (format!("[{named}]"), 200)] {
+                let headers = format!("Cache-Control: {control}\r\nETag: \"a\"\r\n");
+                let backend = Backend::start(page(&headers, "kept")).await;
+                let cache = format!("    cache: {{ mode: {mode}, override: {overrides} }}\n");
+                let gateway = Gateway::start(&site(&[&backend], "", &cache)).await;
+                assert_eq!(gateway.get("/").await.text(), "kept");
+                backend.kill();
+                let answer = gateway.get("/").await;
+                assert_eq!(answer.status, status, "{control} {mode} {overrides}: {answer:?}");
+                if status == 200 {
+                    let said = answer.header("cache-status").unwrap();
+                    assert!(said.ends_with("-override"), "{said}");
+                }
+            }
+        }
+    }
+}

@@ -14,7 +14,7 @@ use pingora_http::ResponseHeader;
 use crate::directives::{Directives, Elements, Flag, no_cache_fields};
 use crate::freshness::{Lifetime, age_on_arrival, is_guessable};
 use crate::hop_by_hop::without_hop_by_hop;
-use crate::{Audience, CachePolicy, CopyInfo, CopyKind, Mode, RequestFacts};
+use crate::{Audience, CachePolicy, CopyInfo, CopyKind, Forbids, Mode, RequestFacts};
 
 /// What becomes of an answer.
 #[derive(Debug)]
@@ -149,11 +149,11 @@ impl Answer<'_> {
         let info = CopyInfo {
             kind,
             audience,
-            stale_forbidden: self.is_stale_forbidden(),
+            forbids: self.forbids(),
             stored: self.now,
             stale_window: self.directives.stale_if_error.filter(|_| heeds_response),
         };
-        let updating = self.updating_window(info.stale_forbidden);
+        let updating = self.updating_window(info.forbids.any());
         let age = age_on_arrival(&self.response.headers, self.now);
         let epoch = self.now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let fresh_until = self.fresh_until(epoch, lifetime);
@@ -187,18 +187,24 @@ impl Answer<'_> {
     }
 
     /// RFC 9111 sections 4.2.4 and 5.2.2.10: `s-maxage` implies `proxy-revalidate`. An error that is over helps nobody.
-    fn is_stale_forbidden(&self) -> bool {
-        is_error(self.response.status)
-            || [Flag::NoCache, Flag::MustRevalidate, Flag::ProxyRevalidate]
-                .into_iter()
-                .any(|flag| self.directives.has(flag))
-            || self.directives.s_maxage.is_some()
+    fn forbids(&self) -> Forbids {
+        let must_revalidate = self.directives.has(Flag::MustRevalidate)
+            || self.directives.has(Flag::ProxyRevalidate)
+            || self.directives.s_maxage.is_some();
+        [
+            (is_error(self.response.status), Forbids::ERROR),
+            (self.directives.has(Flag::NoCache), Forbids::NO_CACHE),
+            (must_revalidate, Forbids::MUST_REVALIDATE),
+        ]
+        .into_iter()
+        .filter_map(|(is_said, one)| is_said.then_some(one))
+        .fold(Forbids::NOTHING, Forbids::and)
     }
 
     /// Whether the response itself says that it is of use when it is old (RFC 5861).
     fn may_be_stale(&self) -> bool {
         let windows = [self.directives.stale_while_revalidate, self.directives.stale_if_error];
-        !self.is_stale_forbidden() && windows.into_iter().flatten().any(|window| !window.is_zero())
+        !self.forbids().any() && windows.into_iter().flatten().any(|window| !window.is_zero())
     }
 
     fn has_validator(&self) -> bool {
@@ -437,7 +443,7 @@ mod tests {
     fn an_error_takes_the_place_of_an_error_alone() {
         for (status, forbids) in [(200, false), (404, false), (403, true), (500, true), (501, true)] {
             let info = CopyInfo::of(&standard(status, &[("cache-control", "max-age=60")]).unwrap());
-            assert_eq!(info.stale_forbidden, forbids, "{status}");
+            assert_eq!(info.forbids.any(), forbids, "{status}");
         }
         let may = |stored: u16, new: u16| {
             may_displace(StatusCode::from_u16(stored).unwrap(), StatusCode::from_u16(new).unwrap())
@@ -492,7 +498,7 @@ mod tests {
     fn section_5_2_2_4_no_cache_is_stored_and_never_fresh() {
         let meta = standard(200, &[("cache-control", "no-cache, max-age=60")]).unwrap();
         assert!(!is_fresh_after(&meta, 0));
-        assert!(CopyInfo::of(&meta).stale_forbidden);
+        assert!(CopyInfo::of(&meta).forbids.any());
         assert_eq!(meta.stale_while_revalidate_sec(), 0);
     }
 
@@ -506,7 +512,7 @@ mod tests {
             ("s-maxage=60", true),
         ] {
             let info = CopyInfo::of(&standard(200, &[("cache-control", control)]).unwrap());
-            assert_eq!(info.stale_forbidden, is_forbidden, "{control}");
+            assert_eq!(info.forbids.any(), is_forbidden, "{control}");
         }
     }
 

@@ -22,6 +22,43 @@ pub enum Audience {
     Anonymous,
 }
 
+/// What stands against serving a copy once it is stale, failure or not (RFC 9111 section 4.2.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forbids(u8);
+
+impl Forbids {
+    /// Nothing.
+    pub const NOTHING: Self = Self(0);
+    /// `no-cache`.
+    pub const NO_CACHE: Self = Self(1);
+    /// `must-revalidate`, `proxy-revalidate`, or `s-maxage`, which implies it.
+    pub const MUST_REVALIDATE: Self = Self(2);
+    /// It is an error: one that is over helps nobody.
+    pub const ERROR: Self = Self(4);
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is left if these are overridden.
+    #[must_use]
+    pub const fn without(self, overridden: Self) -> Self {
+        Self(self.0 & !overridden.0)
+    }
+
+    /// Whether there is anything.
+    pub const fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether that is among it.
+    pub const fn has(self, one: Self) -> bool {
+        self.0 & one.0 != 0
+    }
+}
+
 /// Rides in the extensions of a [`CacheMeta`]; put there by [`crate::admit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyInfo {
@@ -30,7 +67,7 @@ pub struct CopyInfo {
     /// Who may see it.
     pub audience: Audience,
     /// It must not be served once stale, failure or not.
-    pub stale_forbidden: bool,
+    pub forbids: Forbids,
     /// When it was stored or last confirmed.
     pub stored: SystemTime,
     /// `stale-if-error` of the response: how long it may be served stale in place of `stale_for`.
@@ -43,7 +80,7 @@ impl CopyInfo {
         meta.extensions().get().copied().unwrap_or_else(|| Self {
             kind: CopyKind::Standard,
             audience: Audience::Anonymous,
-            stale_forbidden: true,
+            forbids: Forbids::ERROR,
             stored: meta.updated(),
             stale_window: None,
         })

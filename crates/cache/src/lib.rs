@@ -29,7 +29,7 @@ mod vary;
 
 pub use admission::{Admission, admit, may_displace};
 pub use conditional::is_not_modified;
-pub use copy::{Audience, CopyInfo, CopyKind};
+pub use copy::{Audience, CopyInfo, CopyKind, Forbids};
 pub use deception::is_deceptive;
 pub use disk::{DiskEvent, DiskState, DiskUsage, Operation, Report};
 pub use key::{Key, is_same_authority};

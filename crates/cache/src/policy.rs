@@ -7,7 +7,7 @@ use goodgate_failure::Words;
 use http::header::HeaderName;
 use ipnet::IpNet;
 
-use crate::KeyPolicy;
+use crate::{Forbids, KeyPolicy};
 
 /// One store as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct CachePolicy {
     pub drops_set_cookie: bool,
     /// A request with one of these fields neither reads nor fills the cache.
     pub bypass_headers: Vec<HeaderName>,
+    /// What of a response's words against stale copies does not count in place of a failure.
+    pub overrides: Forbids,
     /// From where `PURGE` is taken; empty: from nowhere, and the method is one like any other.
     pub purge_allow: Vec<IpNet>,
     /// Whether responses carry `Cache-Status` (RFC 9211).

@@ -14,6 +14,8 @@ pub struct Stale {
     pub age: Duration,
     /// How long ago it ceased to be fresh, a last-good copy: how long ago it was stored. Zero while fresh.
     pub past_freshness: Duration,
+    /// The response forbids it, and the route overrides that (`cache.override`).
+    pub is_overridden: bool,
 }
 
 /// Privacy on the way out: whether this request may see the copy at all.
@@ -50,7 +52,7 @@ fn is_fresh_until(meta: &CacheMeta, min_fresh: Option<Duration>, now: SystemTime
 /// Not staler than the request takes without asking (section 5.2.1.2), where the response does not forbid it.
 fn is_stale_enough(meta: &CacheMeta, info: &CopyInfo, request: &RequestFacts, now: SystemTime) -> bool {
     let staleness = now.duration_since(meta.fresh_until()).unwrap_or(Duration::ZERO);
-    !info.stale_forbidden
+    !info.forbids.any()
         && request.min_fresh.is_none()
         && request.max_stale.is_some_and(|limit| staleness <= limit)
 }
@@ -70,7 +72,7 @@ pub fn may_serve_stale(
     }
     let age = age(meta, now);
     if info.kind == CopyKind::Standard && meta.is_fresh(now) {
-        return Some(Stale { age, past_freshness: Duration::ZERO });
+        return Some(Stale { age, past_freshness: Duration::ZERO, is_overridden: false });
     }
     let since = match info.kind {
         CopyKind::Standard => meta.fresh_until(),
@@ -80,7 +82,13 @@ pub fn may_serve_stale(
     let is_standard = policy.mode == Mode::Standard;
     let window = info.stale_window.filter(|_| is_standard).unwrap_or(policy.stale_for);
     let asked = request.stale_if_error.filter(|_| is_standard).unwrap_or(Duration::ZERO);
-    (!info.stale_forbidden && past_freshness <= window.max(asked)).then_some(Stale { age, past_freshness })
+    let is_allowed = !info.forbids.without(policy.overrides).any();
+    let is_overridden = info.forbids.any();
+    (is_allowed && past_freshness <= window.max(asked)).then_some(Stale {
+        age,
+        past_freshness,
+        is_overridden,
+    })
 }
 
 fn may_read(info: &CopyInfo, request: &RequestFacts, policy: &CachePolicy) -> bool {
@@ -96,7 +104,7 @@ fn age(meta: &CacheMeta, now: SystemTime) -> Duration {
 mod tests {
     use super::*;
     use crate::tests::{fallback, headers, now, policy, request, response};
-    use crate::{Admission, admit};
+    use crate::{Admission, Forbids, admit};
     use goodgate_failure::ReceivedStatus;
 
     const REFUSED: Cause = Cause::ConnectionRefused;
@@ -233,6 +241,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_route_overrides_by_name_no_longer_stands_in_the_way() {
+        for (control, overrides, allowed) in [
+            ("max-age=60, must-revalidate", Forbids::MUST_REVALIDATE, true),
+            ("s-maxage=60", Forbids::MUST_REVALIDATE, true),
+            ("max-age=60, proxy-revalidate", Forbids::NO_CACHE, false),
+            ("no-cache", Forbids::NO_CACHE, true),
+            ("no-cache, must-revalidate", Forbids::NO_CACHE, false),
+            ("no-cache, must-revalidate", Forbids::NO_CACHE.and(Forbids::MUST_REVALIDATE), true),
+        ] {
+            for policy in [policy(), fallback()] {
+                let policy = CachePolicy { overrides, ..policy };
+                let stale =
+                    may_serve_stale(&copy(&policy, control), &policy, &request(&[]), REFUSED, after(70));
+                assert_eq!(stale.map(|stale| stale.is_overridden), allowed.then_some(true), "{control}");
+            }
+        }
+        let policy = CachePolicy { overrides: Forbids::NO_CACHE, ..policy() };
+        let plain = may_serve_stale(&copy(&policy, "max-age=60"), &policy, &request(&[]), REFUSED, after(70));
+        assert_eq!(plain.map(|stale| stale.is_overridden), Some(false));
+    }
+
+    #[test]
     fn stale_needs_the_cause_in_use_stale() {
         let meta = copy(&policy(), "max-age=60");
         for seconds in [0, 70] {
@@ -262,6 +292,9 @@ mod tests {
         let meta = copy(&fallback(), "");
         let stale =
             may_serve_stale(&meta, &fallback(), &request(&[]), REFUSED, now() - Duration::from_hours(9));
-        assert_eq!(stale, Some(Stale { age: Duration::ZERO, past_freshness: Duration::ZERO }));
+        assert_eq!(
+            stale,
+            Some(Stale { age: Duration::ZERO, past_freshness: Duration::ZERO, is_overridden: false })
+        );
     }
 }

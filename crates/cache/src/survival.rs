@@ -24,7 +24,8 @@ pub fn survives(
         return Err("the copy is not for a request with a cookie or Authorization");
     }
     let window = info.stale_window.filter(|_| policy.mode == Mode::Standard).unwrap_or(policy.stale_for);
-    let until = match (info.kind, info.stale_forbidden) {
+    let is_forbidden = info.forbids.without(policy.overrides).any();
+    let until = match (info.kind, is_forbidden) {
         (CopyKind::Standard, true) => Some(meta.fresh_until()),
         (CopyKind::Standard, false) => meta.fresh_until().checked_add(window),
         (CopyKind::LastGood, true) => None,
@@ -32,7 +33,7 @@ pub fn survives(
     };
     match until.and_then(|until| until.duration_since(now).ok()) {
         Some(left) if !left.is_zero() => Ok(left),
-        Some(_) | None if info.stale_forbidden => Err("the answer forbids to be served stale"),
+        Some(_) | None if is_forbidden => Err("the answer forbids to be served stale"),
         Some(_) | None => Err("the copy is older than stale_for"),
     }
 }

@@ -6,6 +6,7 @@ use goodgate_failure::{Word, Words};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora_http::ResponseHeader;
 
+use crate::Forbids;
 use crate::{CachePolicy, KeyPolicy, Mode, RequestFacts};
 
 pub(crate) fn policy() -> CachePolicy {
@@ -22,6 +23,7 @@ pub(crate) fn policy() -> CachePolicy {
         serve_anonymous: false,
         drops_set_cookie: false,
         bypass_headers: Vec::new(),
+        overrides: Forbids::NOTHING,
         purge_allow: Vec::new(),
         status_header: false,
     }

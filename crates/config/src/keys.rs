@@ -160,6 +160,7 @@ pub(crate) const CACHE: Keys = Keys {
         "key",
         "cookies",
         "bypass",
+        "override",
         "purge",
         "status_header",
     ],

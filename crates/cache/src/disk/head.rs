@@ -10,17 +10,19 @@ use pingora_cache::CacheMeta;
 use pingora_http::{HeaderNameVariant, ResponseHeader};
 
 use super::bytes::{Take, put_framed};
-use crate::{Audience, CopyInfo, CopyKind, Generation};
+use crate::{Audience, CopyInfo, CopyKind, Forbids, Generation};
 
 /// The number of this form.
 const FORM: u8 = 1;
 
 const LAST_GOOD: u8 = 1;
 const FOR_EVERYONE: u8 = 2;
-const STALE_FORBIDDEN: u8 = 4;
+const MUST_REVALIDATE: u8 = 4;
 const VARIES: u8 = 8;
 const HAS_WINDOW: u8 = 16;
 const HTTP_10: u8 = 32;
+const NO_CACHE: u8 = 64;
+const IS_ERROR: u8 = 128;
 
 /// The key and meta data of one copy.
 #[derive(Debug)]
@@ -75,7 +77,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Head> {
     meta.extensions_mut().insert(CopyInfo {
         kind: if flags & LAST_GOOD == 0 { CopyKind::Standard } else { CopyKind::LastGood },
         audience: if flags & FOR_EVERYONE == 0 { Audience::Anonymous } else { Audience::Everyone },
-        stale_forbidden: flags & STALE_FORBIDDEN != 0,
+        forbids: forbids(flags),
         stored,
         stale_window: (flags & HAS_WINDOW != 0).then_some(window),
     });
@@ -93,7 +95,9 @@ fn flags(meta: &CacheMeta, info: &CopyInfo) -> u8 {
     [
         (LAST_GOOD, info.kind == CopyKind::LastGood),
         (FOR_EVERYONE, info.audience == Audience::Everyone),
-        (STALE_FORBIDDEN, info.stale_forbidden),
+        (MUST_REVALIDATE, info.forbids.has(Forbids::MUST_REVALIDATE)),
+        (NO_CACHE, info.forbids.has(Forbids::NO_CACHE)),
+        (IS_ERROR, info.forbids.has(Forbids::ERROR)),
         (VARIES, meta.variance().is_some()),
         (HAS_WINDOW, info.stale_window.is_some()),
         (HTTP_10, meta.response_header().version == Version::HTTP_10),
@@ -101,6 +105,13 @@ fn flags(meta: &CacheMeta, info: &CopyInfo) -> u8 {
     .into_iter()
     .filter_map(|(flag, is_set)| is_set.then_some(flag))
     .sum()
+}
+
+fn forbids(flags: u8) -> Forbids {
+    [(MUST_REVALIDATE, Forbids::MUST_REVALIDATE), (NO_CACHE, Forbids::NO_CACHE), (IS_ERROR, Forbids::ERROR)]
+        .into_iter()
+        .filter_map(|(flag, one)| (flags & flag != 0).then_some(one))
+        .fold(Forbids::NOTHING, Forbids::and)
 }
 
 /// Nanoseconds since 1970; what lies outside of 64 bits becomes the nearest that does not.

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use goodgate_cache::{CachePolicy, DiskSpec, KeyPolicy, Mode, NamePattern, Query, StoreSpec};
+use goodgate_cache::{CachePolicy, DiskSpec, Forbids, KeyPolicy, Mode, NamePattern, Query, StoreSpec};
 use goodgate_failure::{Word, Words};
 use http::HeaderName;
 
@@ -137,10 +137,19 @@ fn policy_of(map: &Map<'_>, mode: Mode, stores: &[&str]) -> Option<CachePolicy> 
         serve_anonymous: cookies.read("serve_anonymous", boolean).unwrap_or_default(),
         drops_set_cookie: cookies.read("drop_set", boolean).unwrap_or_default(),
         bypass_headers: bypass_headers.unwrap_or_default(),
+        overrides: overrides(map),
         purge_allow: networks(&map.section("purge", &keys::PURGE), "allow"),
         status_header: map.read("status_header", boolean).unwrap_or(defaults::STATUS_HEADER),
     };
     Some(CachePolicy { store: store_index(map, stores)?, ..policy })
+}
+
+const OVERRIDES: [(&str, Forbids); 2] =
+    [("no_cache", Forbids::NO_CACHE), ("must_revalidate", Forbids::MUST_REVALIDATE)];
+
+fn overrides(map: &Map<'_>) -> Forbids {
+    let named = map.get("override").and_then(|view| view.list_of(one_of(&OVERRIDES)));
+    named.unwrap_or_default().into_iter().fold(Forbids::NOTHING, Forbids::and)
 }
 
 fn store_index(map: &Map<'_>, stores: &[&str]) -> Option<usize> {

@@ -82,7 +82,8 @@ fn seconds_left(copy: &StoredCopy) -> i64 {
 /// RFC 9211, with why the copy is old.
 fn stale_status(stale: Stale, why: &str) -> String {
     let left = 0 - i64::try_from(stale.past_freshness.as_secs()).unwrap_or(i64::MAX);
-    format!("goodgate; hit; ttl={left}; detail=stale-{why}")
+    let overridden = if stale.is_overridden { "-override" } else { "" };
+    format!("goodgate; hit; ttl={left}; detail=stale-{why}{overridden}")
 }
 
 fn note(context: &mut Context, result: CacheResult, age: Duration) {
