@@ -39,9 +39,17 @@ const TOPICS: [Topic; 14] = [
     varying::cases,
 ];
 
+fn all() -> Vec<Case> {
+    TOPICS.iter().flat_map(|topic| topic()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn standard_mode_keeps_to_the_letter_of_the_caching_rfcs() {
-    let cases: Vec<Case> = TOPICS.iter().flat_map(|topic| topic()).collect();
-    assert!(cases.len() >= 200, "{} cases", cases.len());
-    play::play(cases).await;
+    assert!(all().len() >= 200);
+    play::play(all(), "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_go_through_the_fast_lane_keeps_to_the_letter_too() {
+    play::play(all(), "Connection: close\r\n").await;
 }

@@ -49,8 +49,8 @@ impl Plan {
     }
 }
 
-/// Plays them all and panics with the sentences that did not hold.
-pub(super) async fn play(cases: Vec<Case>) {
+/// Plays them all, these lines in every request, and panics with the sentences that did not hold.
+pub(super) async fn play(cases: Vec<Case>, always: &'static str) {
     let plan = Arc::new(Plan::of(&cases));
     let script = Arc::clone(&plan);
     let backend = Scripted::start(move |stream| serve(stream, Arc::clone(&script))).await;
@@ -61,7 +61,7 @@ pub(super) async fn play(cases: Vec<Case>) {
     for (at, case) in cases.into_iter().enumerate() {
         let (plan, address) = (Arc::clone(&plan), gateway.address);
         running.spawn(async move {
-            let outcome = run(&case, at, address, &plan).await;
+            let outcome = run(&case, always, at, address, &plan).await;
             outcome.err().map(|why| format!("RFC {}: {}\n    {why}", case.section, case.claim))
         });
         if running.len() >= AT_ONCE {
@@ -86,14 +86,20 @@ fn site(backend: &Scripted) -> String {
     site
 }
 
-async fn run(case: &Case, at: usize, address: std::net::SocketAddr, plan: &Plan) -> Result<(), String> {
+async fn run(
+    case: &Case,
+    always: &str,
+    at: usize,
+    address: std::net::SocketAddr,
+    plan: &Plan,
+) -> Result<(), String> {
     let base = format!("/{}/{at}", case.route);
     let mut good: Vec<String> = Vec::new();
     for (number, step) in case.steps.iter().enumerate() {
         let told = |why: String| format!("step {}: {why}", number + 1);
         let fields = lines(&step.sends, &base);
         let head = format!(
-            "{} {base}{} HTTP/1.1\r\nHost: test\r\nX-Case: {at}\r\nX-Step: {number}\r\n{fields}\r\n",
+            "{} {base}{} HTTP/1.1\r\nHost: test\r\nX-Case: {at}\r\nX-Step: {number}\r\n{always}{fields}\r\n",
             step.method, step.path
         );
         let mut connection = Connection::open(address).await.map_err(|error| told(error.to_string()))?;
