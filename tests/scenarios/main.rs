@@ -40,6 +40,7 @@ mod maintenance;
 mod names;
 mod operators;
 mod passwords;
+mod preflights;
 mod privacy;
 mod purging;
 mod real_parts;

@@ -40,6 +40,21 @@ pub fn admit(
     answer.verdict().unwrap_or_else(Admission::Refuse)
 }
 
+/// Decides about the answer to a CORS preflight: it is kept for the case of failure and for nothing else, since an
+/// answer to OPTIONS is never fresh (RFC 9110 section 9.3.7). Without it, pages of other sites could not use the copies.
+pub fn admit_preflight(
+    policy: &CachePolicy,
+    request: &RequestFacts,
+    response: &ResponseHeader,
+    now: SystemTime,
+) -> Option<CacheMeta> {
+    let answer = Answer { policy, request, response, directives: Directives::of(&response.headers), now };
+    let allows = response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    let is_kept = response.status.is_success() && allows && answer.check_privacy().is_ok();
+    let audience = answer.audience(None).ok().filter(|_| is_kept)?;
+    Some(answer.meta(CopyKind::LastGood, audience, Duration::ZERO))
+}
+
 struct Answer<'a> {
     policy: &'a CachePolicy,
     request: &'a RequestFacts,

@@ -60,6 +60,16 @@ impl KeyPolicy {
 }
 
 impl KeyPolicy {
+    /// The key of a CORS preflight: what it asks about, and for whom. No other request has such a key.
+    pub fn preflight_key(&self, scheme: &str, authority: &[u8], target: &str, headers: &HeaderMap) -> Key {
+        let mut bytes = self.target(target).into_bytes();
+        for name in PREFLIGHT {
+            let lines = headers.get_all(&name).iter().map(|line| line.as_bytes().trim_ascii());
+            push(&mut bytes, b'p', name.as_str(), lines);
+        }
+        Key::new(scheme, authority, &bytes)
+    }
+
     /// Path and query as far as they count.
     pub fn target(&self, target: &str) -> String {
         if self.query == Query::All {
@@ -70,6 +80,10 @@ impl KeyPolicy {
         if query.is_empty() { path.to_owned() } else { [path, "?", &query].concat() }
     }
 }
+
+/// What a preflight says beyond its address (Fetch standard, CORS protocol).
+const PREFLIGHT: [HeaderName; 3] =
+    [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD, header::ACCESS_CONTROL_REQUEST_HEADERS];
 
 /// Values of a field or a cookie, behind a byte that no target has; nothing if there are none.
 fn push<'a>(bytes: &mut Vec<u8>, kind: u8, name: &str, values: impl Iterator<Item = &'a [u8]>) {

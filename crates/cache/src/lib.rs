@@ -27,7 +27,7 @@ mod survival;
 mod tests;
 mod vary;
 
-pub use admission::{Admission, admit, may_displace};
+pub use admission::{Admission, admit, admit_preflight, may_displace};
 pub use conditional::is_not_modified;
 pub use copy::{Audience, CopyInfo, CopyKind, Forbids};
 pub use deception::is_deceptive;

@@ -11,6 +11,7 @@ mod changes;
 mod early;
 mod keep;
 mod phases;
+mod preflight;
 mod purge;
 mod status;
 mod survival;
@@ -103,17 +104,23 @@ pub(crate) fn begin(request: &RequestHeader, context: &mut Context) {
     let Some((policy, room)) = context.route.as_deref().and_then(|route| route.cache.as_ref()) else {
         return;
     };
-    if !matches!(request.method, Method::GET | Method::HEAD) || request.headers.contains_key(header::UPGRADE)
-    {
+    let is_preflight = preflight::is_one(request);
+    let is_read = matches!(request.method, Method::GET | Method::HEAD) || is_preflight;
+    if !is_read || request.headers.contains_key(header::UPGRADE) {
         return;
     }
-    let facts = RequestFacts::new(&request.method, &request.headers, policy);
+    let method = if is_preflight { &Method::HEAD } else { &request.method };
+    let facts = RequestFacts::new(method, &request.headers, policy);
     if facts.bypasses() {
         context.copying.bypassed = true;
         return;
     }
     context.copying.generation = room.store.generation();
-    let key = key(&policy.key, request, context.scheme(), &request.uri);
+    let key = if is_preflight {
+        preflight::key(&policy.key, request, context.scheme())
+    } else {
+        key(&policy.key, request, context.scheme(), &request.uri)
+    };
     context.copying.request = Some((key, facts));
 }
 
@@ -130,6 +137,7 @@ pub(crate) fn note_answer(context: &mut Context, session: &Session, response: &m
     changes::compare_head(context, session, response);
     keep::note_confirmation(context, session, response);
     keep::keep_last_good(context, session, response);
+    preflight::keep(context, session.req_header(), response);
 }
 
 /// The copy for this request, of whatever kind.
