@@ -6,10 +6,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use goodgate_cache::{
-    Admission, CachePolicy, Forbids, Key, KeyPolicy, Mode, NamePattern, RequestFacts, Store, StoreSpec,
-    admit, may_serve_fresh,
+    Admission, CachePolicy, Key, NamePattern, RequestFacts, Store, StoreSpec, admit, may_serve_fresh,
 };
-use goodgate_failure::Words;
 use http::{HeaderMap, HeaderValue, Method, header};
 use pingora_cache::storage::Storage;
 use pingora_cache::trace::Span;
@@ -19,21 +17,9 @@ use tokio::runtime::{Builder, Runtime};
 
 fn policy() -> CachePolicy {
     CachePolicy {
-        store: 0,
-        mode: Mode::Standard,
-        last_good: false,
-        use_stale: Words::NONE,
         stale_for: Duration::from_hours(1),
-        ttl: Vec::new(),
-        heuristic: None,
-        key: KeyPolicy::default(),
         cookies_ignored: vec![NamePattern::parse("_ga*")],
-        serve_anonymous: false,
-        drops_set_cookie: false,
-        bypass_headers: Vec::new(),
-        overrides: Forbids::NOTHING,
-        purge_allow: Vec::new(),
-        status_header: false,
+        ..CachePolicy::standard()
     }
 }
 

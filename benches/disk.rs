@@ -11,10 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use goodgate_cache::{
-    Admission, CachePolicy, DiskSpec, Forbids, Key, KeyPolicy, Mode, RequestFacts, Store, StoreSpec, admit,
-};
-use goodgate_failure::Words;
+use goodgate_cache::{Admission, CachePolicy, DiskSpec, Key, RequestFacts, Store, StoreSpec, admit};
 use http::{HeaderMap, Method};
 use pingora_http::ResponseHeader;
 
@@ -94,23 +91,7 @@ fn open(directory: PathBuf) {
 }
 
 fn admitted() -> Admission {
-    let policy = CachePolicy {
-        store: 0,
-        mode: Mode::Standard,
-        last_good: false,
-        use_stale: Words::of(&[]),
-        stale_for: Duration::ZERO,
-        ttl: Vec::new(),
-        heuristic: None,
-        key: KeyPolicy::default(),
-        cookies_ignored: Vec::new(),
-        serve_anonymous: false,
-        bypass_headers: Vec::new(),
-        overrides: Forbids::NOTHING,
-        purge_allow: Vec::new(),
-        drops_set_cookie: false,
-        status_header: false,
-    };
+    let policy = CachePolicy::standard();
     let request = RequestFacts::new(&Method::GET, &HeaderMap::new(), &policy);
     let mut response = match ResponseHeader::build(200, Some(8)) {
         Ok(response) => response,

@@ -5,13 +5,10 @@
 
 #![allow(clippy::print_stdout, reason = "it prints figures")]
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use goodgate_cache::{
-    Admission, CachePolicy, Forbids, Key, KeyPolicy, Mode, RequestFacts, Store, StoreSpec, admit,
-};
-use goodgate_failure::Words;
+use goodgate_cache::{Admission, CachePolicy, Key, RequestFacts, Store, StoreSpec, admit};
 use http::{HeaderMap, Method};
 use pingora_cache::CacheEntryKey;
 use pingora_cache::CacheMeta;
@@ -120,23 +117,7 @@ fn keep(store: &'static Store, page: u64) {
 }
 
 fn meta() -> Option<CacheMeta> {
-    let policy = CachePolicy {
-        store: 0,
-        mode: Mode::Standard,
-        last_good: false,
-        use_stale: Words::of(&[]),
-        stale_for: Duration::ZERO,
-        ttl: Vec::new(),
-        heuristic: None,
-        key: KeyPolicy::default(),
-        cookies_ignored: Vec::new(),
-        serve_anonymous: false,
-        bypass_headers: Vec::new(),
-        overrides: Forbids::NOTHING,
-        purge_allow: Vec::new(),
-        drops_set_cookie: false,
-        status_header: false,
-    };
+    let policy = CachePolicy::standard();
     let request = RequestFacts::new(&Method::GET, &HeaderMap::new(), &policy);
     let mut response = ResponseHeader::build(200, None).ok()?;
     response.insert_header("Cache-Control", "max-age=3600").ok()?;

@@ -1,6 +1,6 @@
 //! What a purge is asked for: the parameters of `/api/v1/cache/purge`, in its query or its form, as scopes.
 
-use goodgate_cache::{PurgeMode, PurgeScope};
+use goodgate_cache::{Key, PurgeMode, PurgeScope};
 use goodgate_config::normal_target;
 use http::Uri;
 
@@ -59,27 +59,22 @@ fn url(text: &str) -> Result<PurgeScope, String> {
 fn prefix(text: &str) -> Result<PurgeScope, String> {
     let (host, path) = address(text, "prefix")?;
     if path.contains('?') {
-        Err("prefix has no query".to_owned())
-    } else {
-        Ok(PurgeScope::Prefix { host, path })
+        return Err("prefix has no query".to_owned());
     }
+    Ok(PurgeScope::Prefix { host, path })
 }
 
-/// Host and target of an address, in the form that requests are given.
+/// Host and target of an address, as the key of a request for it has them.
 fn address(text: &str, name: &str) -> Result<(String, String), String> {
     let what = || format!("{name} is an address such as https://www.example.com/path");
     let uri: Uri = text.parse().map_err(|_| what())?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(what());
     };
-    let port = if scheme == "https" { ":443" } else { ":80" };
-    let host = authority.as_str().to_ascii_lowercase();
-    let host = host.strip_suffix(port).unwrap_or(&host).to_owned();
     let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    match normal_target(target.as_bytes()) {
-        Ok(normal) => Ok((host, normal.unwrap_or_else(|| target.to_owned()))),
-        Err(bad) => Err(format!("{name}: {}", bad.sentence())),
-    }
+    let normal = normal_target(target.as_bytes()).map_err(|bad| format!("{name}: {}", bad.sentence()))?;
+    let target = normal.as_deref().unwrap_or(target);
+    Ok(Key::new(scheme, authority.as_str().as_bytes(), target.as_bytes()).address())
 }
 
 fn host(text: &str) -> Result<String, String> {

@@ -31,11 +31,17 @@ impl Key {
         Self { bin: bin_of(&bytes), bytes: bytes.into() }
     }
 
-    /// All copies of this address.
-    pub fn scope(&self) -> PurgeScope {
+    /// Host, and path with query, as they count.
+    pub fn address(&self) -> (String, String) {
         let (host, target) = host_and_target(&self.bytes);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        PurgeScope::Url { host: text(host), target: text(target) }
+        (text(host), text(target))
+    }
+
+    /// All copies of this address.
+    pub fn scope(&self) -> PurgeScope {
+        let (host, target) = self.address();
+        PurgeScope::Url { host, target }
     }
 
     /// The same key for Pingora, with the hash already in it.

@@ -70,6 +70,29 @@ pub struct CachePolicy {
     pub status_header: bool,
 }
 
+impl CachePolicy {
+    /// A shared cache by RFC 9111 with nothing configured beyond that.
+    pub fn standard() -> Self {
+        Self {
+            store: 0,
+            mode: Mode::Standard,
+            last_good: false,
+            use_stale: Words::NONE,
+            stale_for: Duration::ZERO,
+            ttl: Vec::new(),
+            heuristic: None,
+            key: KeyPolicy::default(),
+            cookies_ignored: Vec::new(),
+            serve_anonymous: false,
+            drops_set_cookie: false,
+            bypass_headers: Vec::new(),
+            overrides: Forbids::NOTHING,
+            purge_allow: Vec::new(),
+            status_header: false,
+        }
+    }
+}
+
 /// When a copy is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {

@@ -74,21 +74,33 @@ pub fn may_serve_stale(
     if info.kind == CopyKind::Standard && meta.is_fresh(now) {
         return Some(Stale { age, past_freshness: Duration::ZERO, is_overridden: false });
     }
-    let since = match info.kind {
-        CopyKind::Standard => meta.fresh_until(),
-        CopyKind::LastGood => info.stored,
-    };
-    let past_freshness = now.duration_since(since).unwrap_or(Duration::ZERO);
-    let is_standard = policy.mode == Mode::Standard;
-    let window = info.stale_window.filter(|_| is_standard).unwrap_or(policy.stale_for);
-    let asked = request.stale_if_error.filter(|_| is_standard).unwrap_or(Duration::ZERO);
-    let is_allowed = !info.forbids.without(policy.overrides).any();
+    let past_freshness = now.duration_since(stale_since(meta, &info)).unwrap_or(Duration::ZERO);
     let is_overridden = info.forbids.any();
-    (is_allowed && past_freshness <= window.max(asked)).then_some(Stale {
+    stale_window(&info, policy, request).filter(|window| past_freshness <= *window).map(|_| Stale {
         age,
         past_freshness,
         is_overridden,
     })
+}
+
+/// From when on a copy counts as old.
+pub(crate) fn stale_since(meta: &CacheMeta, info: &CopyInfo) -> SystemTime {
+    match info.kind {
+        CopyKind::Standard => meta.fresh_until(),
+        CopyKind::LastGood => info.stored,
+    }
+}
+
+/// For how long from then on it may answer in place of a failure; none if it must not.
+pub(crate) fn stale_window(
+    info: &CopyInfo,
+    policy: &CachePolicy,
+    request: &RequestFacts,
+) -> Option<Duration> {
+    let is_standard = policy.mode == Mode::Standard;
+    let window = info.stale_window.filter(|_| is_standard).unwrap_or(policy.stale_for);
+    let asked = request.stale_if_error.filter(|_| is_standard).unwrap_or(Duration::ZERO);
+    (!info.forbids.without(policy.overrides).any()).then_some(window.max(asked))
 }
 
 fn may_read(info: &CopyInfo, request: &RequestFacts, policy: &CachePolicy) -> bool {

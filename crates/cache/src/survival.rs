@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use goodgate_failure::Cause;
 use pingora_cache::CacheMeta;
 
-use crate::{CachePolicy, CopyInfo, CopyKind, Mode, RequestFacts, may_share};
+use crate::serving::{stale_since, stale_window};
+use crate::{CachePolicy, CopyInfo, CopyKind, RequestFacts, may_share};
 
 /// How long the copy would go on answering; an error says what stands in the way.
 pub fn survives(
@@ -23,17 +24,15 @@ pub fn survives(
     if !may_share(&info, request, policy) {
         return Err("the copy is not for a request with a cookie or Authorization");
     }
-    let window = info.stale_window.filter(|_| policy.mode == Mode::Standard).unwrap_or(policy.stale_for);
-    let is_forbidden = info.forbids.without(policy.overrides).any();
-    let until = match (info.kind, is_forbidden) {
-        (CopyKind::Standard, true) => Some(meta.fresh_until()),
-        (CopyKind::Standard, false) => meta.fresh_until().checked_add(window),
-        (CopyKind::LastGood, true) => None,
-        (CopyKind::LastGood, false) => info.stored.checked_add(window),
+    let window = stale_window(&info, policy, request);
+    let until = match (window, info.kind) {
+        (Some(window), _) => stale_since(meta, &info).checked_add(window),
+        (None, CopyKind::Standard) => Some(meta.fresh_until()),
+        (None, CopyKind::LastGood) => None,
     };
     match until.and_then(|until| until.duration_since(now).ok()) {
         Some(left) if !left.is_zero() => Ok(left),
-        Some(_) | None if is_forbidden => Err("the answer forbids to be served stale"),
+        Some(_) | None if window.is_none() => Err("the answer forbids to be served stale"),
         Some(_) | None => Err("the copy is older than stale_for"),
     }
 }

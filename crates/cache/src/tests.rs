@@ -6,26 +6,13 @@ use goodgate_failure::{Word, Words};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora_http::ResponseHeader;
 
-use crate::Forbids;
-use crate::{CachePolicy, KeyPolicy, Mode, RequestFacts};
+use crate::{CachePolicy, Mode, RequestFacts};
 
 pub(crate) fn policy() -> CachePolicy {
     CachePolicy {
-        store: 0,
-        mode: Mode::Standard,
-        last_good: false,
         use_stale: Words::of(&[Word::Error, Word::Timeout]),
         stale_for: Duration::from_hours(1),
-        ttl: Vec::new(),
-        heuristic: None,
-        key: KeyPolicy::default(),
-        cookies_ignored: Vec::new(),
-        serve_anonymous: false,
-        drops_set_cookie: false,
-        bypass_headers: Vec::new(),
-        overrides: Forbids::NOTHING,
-        purge_allow: Vec::new(),
-        status_header: false,
+        ..CachePolicy::standard()
     }
 }
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-use crate::explain::{Question, explain};
+use crate::explain::explain;
 use crate::survival::survival;
 use crate::{control, demo, run};
 
@@ -51,12 +51,8 @@ enum Command {
     Explain {
         /// The request's identifier: the value of X-Request-Id.
         request_id: String,
-        /// The configuration file that the gateway was started with [default: /etc/goodgate/goodgate.yaml].
-        #[arg(long, short)]
-        config: Option<PathBuf>,
-        /// Another admin listener than that of the file.
-        #[arg(long, value_name = "HOST:PORT")]
-        address: Option<String>,
+        #[command(flatten)]
+        whom: Whom,
         /// The records as JSON, as the access log has them.
         #[arg(long)]
         json: bool,
@@ -64,18 +60,32 @@ enum Command {
     /// Tell who would notice if an upstream died now: which share of each route's GET traffic a copy would
     /// answer, for how long, and what stands in the way for the rest.
     Survival {
-        /// The configuration file that the gateway was started with [default: /etc/goodgate/goodgate.yaml].
-        #[arg(long, short)]
-        config: Option<PathBuf>,
-        /// Another admin listener than that of the file.
-        #[arg(long, value_name = "HOST:PORT")]
-        address: Option<String>,
+        #[command(flatten)]
+        whom: Whom,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
     /// Run the gateway with three sample backends inside, to play with.
     Demo,
+}
+
+/// Which running gateway is asked.
+#[derive(Args)]
+pub(crate) struct Whom {
+    /// The configuration file that the gateway was started with [default: /etc/goodgate/goodgate.yaml].
+    #[arg(long, short)]
+    pub(crate) config: Option<PathBuf>,
+    /// Another admin listener than that of the file.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
+}
+
+impl Whom {
+    /// The configuration file, where no other admin listener is named.
+    pub(crate) fn file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(CONFIG))
+    }
 }
 
 /// Does what the command line says.
@@ -85,13 +95,8 @@ pub(crate) fn execute() -> Result<ExitCode> {
         Command::Check { file } => Ok(check(&file)),
         Command::Reload { config } => control::reload(&config),
         Command::Health { config } => control::health(&config),
-        Command::Explain { request_id, config, address, json } => {
-            let (config, address) = (config.as_deref(), address.as_deref());
-            explain(&Question { request_id: &request_id, config, address, json }, Path::new(CONFIG))
-        }
-        Command::Survival { config, address, json } => {
-            survival(config.as_deref(), address.as_deref(), json, Path::new(CONFIG))
-        }
+        Command::Explain { request_id, whom, json } => explain(&request_id, &whom, json),
+        Command::Survival { whom, json } => survival(&whom, json),
         Command::Demo => demo::demo(),
     }
 }

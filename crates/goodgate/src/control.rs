@@ -13,6 +13,7 @@ use goodgate_config::{Config, Token};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::command::Whom;
 use crate::reload::hash_of;
 
 /// How long the gateway may take to answer on its admin side.
@@ -92,7 +93,7 @@ fn runs(pid: i32, wanted: &Path) -> bool {
 }
 
 /// The answer of the admin side to a GET.
-pub(crate) fn ask(address: SocketAddr, path: &str, token: Option<&Token>) -> Result<Answer> {
+fn ask(address: SocketAddr, path: &str, token: Option<&Token>) -> Result<Answer> {
     let unreachable = || format!("the admin listener at {address} does not answer");
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT).with_context(unreachable)?;
     stream.set_read_timeout(Some(ANSWER_LIMIT)).with_context(unreachable)?;
@@ -118,20 +119,32 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// The admin listener and its token. An address that is given goes without a token unless a file is named, too:
-/// the secret of this machine's gateway is not for any address.
-pub(crate) fn whom(
-    config: Option<&Path>,
-    address: Option<&str>,
-    default: &Path,
-) -> Result<(SocketAddr, Option<Token>)> {
-    let Some(address) = address else {
-        let config = load(config.unwrap_or(default))?;
+/// Asks the gateway that the command line means. An address that is given goes without a token unless a file is named,
+/// too: the secret of this machine's gateway is not for any address. What the gateway refuses is an error that says why.
+pub(crate) fn ask_whom(whom: &Whom, path: &str) -> Result<Answer> {
+    let (address, token) = found(whom)?;
+    let answer = ask(address, path, token.as_ref())?;
+    match answer.status {
+        200 => Ok(answer),
+        404 if answer.body.starts_with("There is no record") => Ok(answer),
+        403 => bail!(
+            "the admin side at {address} wants its token: set admin.token_file, and name that configuration file \
+             (--config)"
+        ),
+        400 => bail!("{}", tame(answer.body.trim_start_matches("400: ").trim_end())),
+        status => bail!("the admin side at {address} answered {status}: is that a goodgate of this version?"),
+    }
+}
+
+/// The admin listener and its token.
+fn found(whom: &Whom) -> Result<(SocketAddr, Option<Token>)> {
+    let Some(address) = &whom.address else {
+        let config = load(whom.file())?;
         return Ok((reachable(config.admin.address), config.admin.token));
     };
     let resolved = address.to_socket_addrs().with_context(|| format!("--address {address}"))?.next();
     let resolved = resolved.ok_or_else(|| anyhow!("--address {address} has no address"))?;
-    let token = config.map(load).transpose()?.and_then(|config| config.admin.token);
+    let token = whom.config.as_deref().map(load).transpose()?.and_then(|config| config.admin.token);
     Ok((resolved, token))
 }
 

@@ -1,42 +1,20 @@
 //! `goodgate explain`: asks the running gateway for the story of one request and prints it.
 
 use std::fmt::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use crate::control::{ask, tame, whom};
+use crate::command::Whom;
+use crate::control::{ask_whom, tame};
 
-/// What the command line says.
-pub(crate) struct Question<'a> {
-    pub(crate) request_id: &'a str,
-    /// The configuration file, if it was named.
-    pub(crate) config: Option<&'a Path>,
-    /// The admin listener, if it is not to be taken from the file.
-    pub(crate) address: Option<&'a str>,
-    /// Whether the records are wanted as JSON.
-    pub(crate) json: bool,
-}
-
-/// Prints the story. Exit code 1 if the gateway does not know the request.
+/// Prints the story, or the records as JSON. Exit code 1 if the gateway does not know the request.
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
-pub(crate) fn explain(question: &Question<'_>, default: &Path) -> Result<ExitCode> {
-    let (address, token) = whom(question.config, question.address, default)?;
-    let page = if question.json { "failures" } else { "explain" };
-    let path = format!("/api/v1/{page}?request_id={}", encoded(question.request_id));
-    let answer = ask(address, &path, token.as_ref())?;
-    let is_known = match answer.status {
-        200 => answer.body.trim() != "[]",
-        404 if answer.body.starts_with("There is no record") => false,
-        403 => bail!(
-            "the admin side at {address} wants its token: set admin.token_file, and name that configuration file \
-             (--config)"
-        ),
-        400 => bail!("{}", tame(answer.body.trim_start_matches("400: ").trim_end())),
-        status => bail!("the admin side at {address} answered {status}: is that a goodgate of this version?"),
-    };
+pub(crate) fn explain(request_id: &str, whom: &Whom, json: bool) -> Result<ExitCode> {
+    let page = if json { "failures" } else { "explain" };
+    let answer = ask_whom(whom, &format!("/api/v1/{page}?request_id={}", encoded(request_id)))?;
     print!("{}", tame(&answer.body));
+    let is_known = answer.status == 200 && answer.body.trim() != "[]";
     Ok(if is_known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,34 +1,23 @@
 //! `goodgate survival`: who would notice if an upstream died now, as a table.
 
 use std::fmt::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::control::{ask, tame, whom};
+use crate::command::Whom;
+use crate::control::{ask_whom, tame};
 
 /// Asks the running gateway and prints what it says.
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
-pub(crate) fn survival(
-    config: Option<&Path>,
-    address: Option<&str>,
-    json: bool,
-    default: &Path,
-) -> Result<ExitCode> {
-    let (address, token) = whom(config, address, default)?;
-    let answer = ask(address, "/api/v1/cache/survival", token.as_ref())?;
-    match answer.status {
-        200 if json => print!("{}", tame(&answer.body)),
-        200 => {
-            let routes: Value = serde_json::from_str(&answer.body).context("the answer cannot be read")?;
-            print!("{}", tame(&table(routes.as_array().map_or(&[], Vec::as_slice))));
-        }
-        403 => bail!(
-            "the admin side at {address} wants its token: set admin.token_file, and name that configuration file (--config)"
-        ),
-        status => bail!("the admin side at {address} answered {status}: is that a goodgate of this version?"),
+pub(crate) fn survival(whom: &Whom, json: bool) -> Result<ExitCode> {
+    let answer = ask_whom(whom, "/api/v1/cache/survival")?;
+    if json {
+        print!("{}", tame(&answer.body));
+    } else {
+        let routes: Value = serde_json::from_str(&answer.body).context("the answer cannot be read")?;
+        print!("{}", tame(&table(routes.as_array().map_or(&[], Vec::as_slice))));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::case::{Body, Case, Expect, Reply, Step};
+use crate::harness::backend::read_head;
 use crate::harness::script::Scripted;
 use crate::harness::{Answer, Connection, Gateway};
 
@@ -268,17 +269,4 @@ async fn answer(stream: &mut TcpStream, reply: &Reply, base: &str, to_head: bool
         Body::Cut => text += "Content-Length: 100\r\n\r\nonly the begin",
     }
     stream.write_all(text.as_bytes()).await.is_ok() && !matches!(body, Body::Cut)
-}
-
-async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {
-    loop {
-        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&buffer[..end + 4]).into_owned();
-            buffer.drain(..end + 4);
-            return Some(head);
-        }
-        if stream.read_buf(buffer).await.ok()? == 0 {
-            return None;
-        }
-    }
 }

@@ -159,12 +159,14 @@ impl Store {
     }
 
     /// Drops every copy under the key; says whether there was one. A fill in progress will not be stored.
-    pub fn purge(&self, key: &Key) -> bool {
+    #[cfg(test)]
+    pub(crate) fn purge(&self, key: &Key) -> bool {
         self.remove_family(key.into())
     }
 
     /// Makes every copy under the key stale as of now, but keeps it for an outage; says whether there was one.
-    pub fn soft_purge(&self, key: &Key) -> bool {
+    #[cfg(test)]
+    pub(crate) fn soft_purge(&self, key: &Key) -> bool {
         self.expire_family(key.into())
     }
 

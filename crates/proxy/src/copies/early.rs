@@ -33,7 +33,7 @@ pub(crate) async fn answer_early(session: &mut Session, context: &mut Context) -
     }
     context.copying.found = if is_fresh_standard(&copy) { Found::Fresh } else { Found::Old };
     let now = Instant::now();
-    let Some(cause) = known_in_vain(context, &copy, now) else {
+    let Some(cause) = known_in_vain(context, &copy, |copy| copy.claim_refresh(now)) else {
         return refuse_to_ask(session, context).await;
     };
     if !choose_this(context, copy, cause) {
@@ -87,18 +87,11 @@ pub(crate) fn at_hand(request: &RequestHeader, context: &mut Context) -> Option<
     if is_hit(request, context, &copy) {
         return Some(answer::fresh(context, &copy));
     }
-    let (_, facts) = context.copying.request.as_ref()?;
-    let route = context.route.clone()?;
-    let (policy, _) = route.cache.as_ref()?;
-    if facts.is_range || policy.mode == Mode::Standard && is_fresh_standard(&copy) {
+    let now = Instant::now();
+    let cause = known_in_vain(context, &copy, |copy| copy.refresh_failure(now))?;
+    if is_trial_due(context, now) {
         return None;
     }
-    let now = Instant::now();
-    let cause = match copy.refresh_failure(now) {
-        _ if route.upstream.is_out() && route.upstream.is_trial_due(now) => return None,
-        _ if route.upstream.is_out() => Cause::DestinationUnavailable,
-        failure => failure?,
-    };
     choose_this(context, copy, cause).then(|| answer::rescuing(context)).flatten()
 }
 
@@ -155,19 +148,30 @@ async fn refuse_to_ask(session: &mut Session, context: &mut Context) -> Result<b
     Ok(true)
 }
 
-/// Why an attempt would be in vain, as far as that is known beforehand.
-fn known_in_vain(context: &Context, copy: &StoredCopy, now: Instant) -> Option<Cause> {
+/// Why an attempt would be in vain, as far as that is known beforehand; `failed` says of the copy whether asking
+/// for a newer one has failed a moment ago.
+fn known_in_vain(
+    context: &Context,
+    copy: &StoredCopy,
+    failed: impl FnOnce(&StoredCopy) -> Option<Cause>,
+) -> Option<Cause> {
     let route = context.route.as_ref()?;
     let (policy, _) = route.cache.as_ref()?;
     if policy.mode == Mode::Standard && is_fresh_standard(copy) {
         // Asked for in part, or to be confirmed: Pingora's phases see to it.
         return None;
     }
-    if route.upstream.is_out() { Some(Cause::DestinationUnavailable) } else { copy.claim_refresh(now) }
+    if route.upstream.is_out() { Some(Cause::DestinationUnavailable) } else { failed(copy) }
 }
 
 fn is_fresh_standard(copy: &StoredCopy) -> bool {
     CopyInfo::of(copy.meta()).kind == CopyKind::Standard && copy.meta().is_fresh(SystemTime::now())
+}
+
+/// Whether nothing is in rotation, and it is time to see whether that still holds.
+fn is_trial_due(context: &Context, now: Instant) -> bool {
+    let upstream = context.route.as_ref().map(|route| &route.upstream);
+    upstream.is_some_and(|upstream| upstream.is_out() && upstream.is_trial_due(now))
 }
 
 /// Sends the trial that is due in the background, so that no client waits for it.

@@ -1,6 +1,6 @@
 //! What would become of a request if its upstream were dead: looked at when it ends, for a few of them.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_cache::survives;
 use goodgate_failure::Cause;
@@ -24,7 +24,7 @@ pub(crate) fn note_survival(request: &RequestHeader, context: &Context, now: Ins
     route.metrics.survival(fate, now);
 }
 
-fn fate(request: &RequestHeader, context: &Context) -> Result<std::time::Duration, &'static str> {
+fn fate(request: &RequestHeader, context: &Context) -> Result<Duration, &'static str> {
     let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
     let (policy, _) = cache.ok_or("the route has no cache")?;
     if context.copying.bypassed {
