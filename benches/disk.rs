@@ -37,6 +37,7 @@ fn store(path: PathBuf) -> &'static Store {
         name: "bench".to_owned(),
         memory_bytes: 1 << 22,
         object_bytes_max: 1 << 20,
+        last_good_percent: 50,
         disk: Some(disk),
     };
     let store: &'static Store = Box::leak(Box::new(Store::new(&spec)));

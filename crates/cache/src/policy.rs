@@ -18,6 +18,8 @@ pub struct StoreSpec {
     pub memory_bytes: u64,
     /// The largest object kept, body and header, in bytes.
     pub object_bytes_max: u64,
+    /// The share of the space, in percent, that copies which were asked for again hold against those which were not.
+    pub last_good_percent: u8,
     /// The tier under the memory.
     pub disk: Option<DiskSpec>,
 }

@@ -109,6 +109,10 @@ pub const STORE: &str = "main";
 pub const MEMORY_BYTES: u64 = 256 * MIB;
 /// `caches.*.max_object`.
 pub const OBJECT_BYTES_MAX: u64 = 64 * MIB;
+/// `caches.*.last_good_share`, in percent.
+pub const LAST_GOOD_PERCENT: u8 = 80;
+/// The largest.
+pub const LAST_GOOD_PERCENT_MAX: u8 = 95;
 /// `caches.*.disk.max_object`: this share of `size`.
 pub const DISK_OBJECT_SHARE: u64 = 8;
 /// The smallest `caches.*.disk.size`.

@@ -43,8 +43,13 @@ impl Stores {
     pub(crate) fn open(&self, specs: &[StoreSpec]) -> Vec<&'static StoreRoom> {
         let mut known = self.0.lock();
         for room in known.iter().filter(|room| specs.iter().all(|spec| spec.name != room.name)) {
-            let nothing =
-                StoreSpec { name: room.name.clone(), memory_bytes: 0, object_bytes_max: 0, disk: None };
+            let nothing = StoreSpec {
+                name: room.name.clone(),
+                memory_bytes: 0,
+                object_bytes_max: 0,
+                last_good_percent: 0,
+                disk: None,
+            };
             room.set(&nothing);
         }
         specs.iter().map(|spec| open(&mut known, spec)).collect()

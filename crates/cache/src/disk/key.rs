@@ -5,10 +5,9 @@ use std::time::SystemTime;
 
 use blake2::digest::consts::U16;
 use blake2::{Blake2b, Digest};
-use http::HeaderMap;
 use pingora_cache::key::HashBinary;
 
-use crate::vary;
+use crate::vary::VaryBy;
 
 /// A key in 128 bits. The whole key is in the record and compared when it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,12 +20,11 @@ impl KeyHash {
 }
 
 /// The names in `Vary`; zero for none.
-pub(super) fn vary_of(response: &HeaderMap) -> u32 {
-    let fields = vary::fields(response);
-    if fields.is_empty() {
+pub(super) fn vary_of(vary_by: &VaryBy) -> u32 {
+    let names: Vec<&str> = vary_by.names().collect();
+    if names.is_empty() {
         return 0;
     }
-    let names: Vec<&str> = fields.iter().map(String::as_str).collect();
     short(&Blake2b::<U16>::digest(names.join(",")).into()).max(1)
 }
 

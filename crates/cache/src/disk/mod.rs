@@ -34,9 +34,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
+use crate::kept::Kept;
 use crate::purge::{PurgeEntry, Purges};
 use crate::store::{Body, Object};
 use crate::{CopyInfo, CopyKind, DiskSpec};
@@ -71,7 +71,7 @@ pub(crate) enum Wanted {
 
 /// A copy that was read from disk.
 pub(crate) struct Found {
-    pub(crate) meta: CacheMeta,
+    pub(crate) kept: Kept,
     pub(crate) body: Body,
     /// It was made stale by a purge, or by a request that changed what it shows.
     pub(crate) is_expired: bool,
@@ -140,9 +140,9 @@ impl Disk {
     /// failure, is not written again at once.
     pub(crate) fn keep(&self, key: &Arc<[u8]>, object: &Arc<Object>, is_update: bool) {
         let hash = KeyHash::of(key);
-        let variance = object.meta.variance();
-        let is_minor = is_update || object.info.kind == CopyKind::LastGood;
-        if is_minor && self.is_recent(hash, &object.info, variance) {
+        let variance = object.kept.variance();
+        let is_minor = is_update || !object.kept.is_standard();
+        if is_minor && self.is_recent(hash, &object.kept.info(), variance) {
             return;
         }
         let job = Job::Keep { key: Arc::clone(key), object: Arc::clone(object), seq: self.shared.next_seq() };
@@ -223,14 +223,14 @@ impl Disk {
             return None;
         }
         let body = Body::of(vec![record.body]);
-        let mut found = Found { meta: record.head.meta, body, is_expired: false, seq: slot.seq };
+        let mut found = Found { kept: record.head.kept, body, is_expired: false, seq: slot.seq };
         if record.frame.body_id != 0 {
             let body = (record.frame.body_id, record.frame.body_len);
             found.body = self.open_body(body, (hash, slot.seq)).await?;
         }
         if slot.expired != 0 {
             found.is_expired = true;
-            found.meta.expire_at(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(slot.expired)));
+            found.kept.expire(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(slot.expired)));
         }
         self.shared.index.used(hash, slot.seq);
         self.shared.counters.reads.fetch_add(1, Ordering::Relaxed);

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use pingora_cache::CacheMeta;
 
 use super::key::KeyHash;
+use crate::kept::Kept;
 use crate::purge::PurgeEntry;
 use crate::store::Object;
 
@@ -33,7 +33,7 @@ pub(super) enum Job {
     /// A part of a large body.
     Piece(Arc<Stream>, Bytes),
     /// The end of one.
-    Finish { stream: Arc<Stream>, key: Arc<[u8]>, meta: Box<CacheMeta>, seq: u64 },
+    Finish { stream: Arc<Stream>, key: Arc<[u8]>, kept: Box<Kept>, seq: u64 },
     /// It did not come to an end.
     Abandon(Arc<Stream>),
 }

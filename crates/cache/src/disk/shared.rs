@@ -133,7 +133,7 @@ impl Shared {
         match job {
             Job::Keep { key, object, .. } => {
                 self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-                self.outdate(KeyHash::of(key), object.meta.variance());
+                self.outdate(KeyHash::of(key), object.kept.variance());
             }
             Job::Piece(stream, data) => {
                 stream.waiting.fetch_sub(data.len() as u64, Ordering::Relaxed);

@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pingora_cache::CacheMeta;
-
 use super::counters::{DiskEvent, DiskState, Operation};
 use super::files::Refused;
 use super::journal::{Deed, Entry};
@@ -20,8 +18,8 @@ use super::queue::{Job, Next, Stream};
 use super::segments::{Mercy, Segments};
 use super::shared::Shared;
 use super::{head, record, recover};
+use crate::kept::Kept;
 use crate::store::{Body, Object};
-use crate::{CopyInfo, CopyKind};
 
 /// How often an idle thread looks whether its directory is still there.
 const TICK: Duration = Duration::from_secs(1);
@@ -195,7 +193,7 @@ fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
             Ok(())
         }
         Job::Piece(stream, data) => piece(segments, stream, data),
-        Job::Finish { stream, key, meta, seq } => finish(segments, stream, key, meta, *seq),
+        Job::Finish { stream, key, kept, seq } => finish(segments, stream, key, kept, *seq),
         Job::Abandon(stream) => {
             segments.abandon_body(stream.id);
             Ok(())
@@ -220,37 +218,36 @@ fn deed(deed: Deed, key: KeyHash, variance: u32, seq: u64, at: u32) -> Entry {
 }
 
 /// The entry of a copy, without its place.
-fn entry(key: &[u8], meta: &CacheMeta, seq: u64, (body_id, body_len): (u64, u64)) -> Entry {
-    let info = CopyInfo::of(meta);
+fn entry(key: &[u8], kept: &Kept, seq: u64, (body_id, body_len): (u64, u64)) -> Entry {
     Entry {
-        is_last_good: info.kind == CopyKind::LastGood,
-        vary: vary_of(meta.headers()),
+        is_last_good: !kept.is_standard(),
+        vary: vary_of(kept.vary_by()),
         body_id,
         body_len,
-        ..deed(Deed::Kept, KeyHash::of(key), variance_of(meta.variance()), seq, seconds(info.stored))
+        ..deed(Deed::Kept, KeyHash::of(key), variance_of(kept.variance()), seq, seconds(kept.info().stored))
     }
 }
 
 fn keep(segments: &mut Segments, key: &[u8], object: &Object, seq: u64) -> io::Result<()> {
     let len = object.body.len() as u64;
-    let head = head::encode(key, &object.meta);
+    let head = head::encode(key, &object.kept);
     match &object.body {
-        Body::Memory { chunks, .. } if len <= segments.shared.inline_bytes_max() => {
+        body @ (Body::Small(_) | Body::Memory { .. }) if len <= segments.shared.inline_bytes_max() => {
             let mut crc = crc32fast::Hasher::new();
-            chunks.iter().for_each(|chunk| crc.update(chunk));
+            body.pieces().for_each(|piece| crc.update(piece));
             let mut record = record::front(seq, &head, len, 0, crc.finalize());
-            chunks.iter().for_each(|chunk| record.extend_from_slice(chunk));
-            segments.append(entry(key, &object.meta, seq, (0, 0)), &record)?;
+            body.pieces().for_each(|piece| record.extend_from_slice(piece));
+            segments.append(entry(key, &object.kept, seq, (0, 0)), &record)?;
         }
-        Body::Memory { chunks, .. } => {
-            for chunk in chunks.iter() {
-                segments.push_body(seq, chunk)?;
+        body @ (Body::Small(_) | Body::Memory { .. }) => {
+            for piece in body.pieces() {
+                segments.push_body(seq, piece)?;
             }
             segments.finish_body(seq)?;
-            append_large(segments, key, &object.meta, seq, (seq, len))?;
+            append_large(segments, key, &object.kept, seq, (seq, len))?;
         }
         Body::File(body) if segments.has_body(body.id) => {
-            append_large(segments, key, &object.meta, seq, (body.id, len))?;
+            append_large(segments, key, &object.kept, seq, (body.id, len))?;
         }
         Body::File(_) => return Ok(()),
     }
@@ -261,12 +258,12 @@ fn keep(segments: &mut Segments, key: &[u8], object: &Object, seq: u64) -> io::R
 fn append_large(
     segments: &mut Segments,
     key: &[u8],
-    meta: &CacheMeta,
+    kept: &Kept,
     seq: u64,
     body: (u64, u64),
 ) -> io::Result<()> {
-    let record = record::front(seq, &head::encode(key, meta), body.1, body.0, 0);
-    segments.append(entry(key, meta, seq, body), &record)
+    let record = record::front(seq, &head::encode(key, kept), body.1, body.0, 0);
+    segments.append(entry(key, kept, seq, body), &record)
 }
 
 fn piece(segments: &mut Segments, stream: &Stream, data: &[u8]) -> io::Result<()> {
@@ -277,19 +274,13 @@ fn piece(segments: &mut Segments, stream: &Stream, data: &[u8]) -> io::Result<()
     Ok(())
 }
 
-fn finish(
-    segments: &mut Segments,
-    stream: &Stream,
-    key: &[u8],
-    meta: &CacheMeta,
-    seq: u64,
-) -> io::Result<()> {
+fn finish(segments: &mut Segments, stream: &Stream, key: &[u8], kept: &Kept, seq: u64) -> io::Result<()> {
     if stream.is_lost.load(Ordering::Relaxed) {
         segments.abandon_body(stream.id);
         return Ok(());
     }
     if let Some(len) = segments.finish_body(stream.id)? {
-        append_large(segments, key, meta, seq, (stream.id, len))?;
+        append_large(segments, key, kept, seq, (stream.id, len))?;
         segments.shared.counters.writes.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())

@@ -12,6 +12,7 @@
 //! is aborted, because Pingora reads a backend into the cache as fast as it can, and waiting here would wait for ourselves.
 //! Do not set Pingora's `set_max_file_size_bytes`: it aborts every chunked response that is too large.
 
+mod body;
 mod budget;
 mod family;
 mod fill;
@@ -27,8 +28,8 @@ mod tier;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
 use parking_lot::RwLock;
@@ -37,15 +38,18 @@ use pingora_cache::key::HashBinary;
 use pingora_http::ResponseHeader;
 
 use crate::disk::DiskUsage;
+use crate::kept::text_len;
 use crate::purge::{self, Generation, PurgeMode, PurgeScope, Purges};
 use crate::{Key, StoreSpec, vary};
 use budget::Budget;
 use shard::{KeyRef, Mercy, Shard};
+use sieve::Share;
 use tier::Tier;
 use writer::base_weight;
 
+pub(crate) use body::Body;
 pub use hit::BodyReader;
-pub(crate) use object::{Body, Object};
+pub(crate) use object::Object;
 pub use object::{REFRESH_BACKOFF, StoredCopy};
 pub use writer::CopyWriter;
 
@@ -57,6 +61,7 @@ pub struct Store {
     shards: Box<[RwLock<Shard>]>,
     budget: Budget,
     object_bytes_max: AtomicU64,
+    last_good_percent: AtomicU8,
     /// The shard that gives up a copy next.
     next_victim: AtomicUsize,
     /// The next identity of a copy or fill.
@@ -89,6 +94,7 @@ impl Store {
             shards: (0..SHARDS).map(|_| RwLock::new(Shard::default())).collect(),
             budget: Budget::new(spec.memory_bytes),
             object_bytes_max: AtomicU64::new(spec.object_bytes_max),
+            last_good_percent: AtomicU8::new(spec.last_good_percent),
             next_victim: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             evictions: AtomicU64::new(0),
@@ -105,6 +111,7 @@ impl Store {
         if grew {
             self.shards.iter().for_each(|shard| shard.write().forget_too_large());
         }
+        self.last_good_percent.store(spec.last_good_percent, Ordering::Relaxed);
         self.budget.set_limit(spec.memory_bytes);
         while self.budget.is_exceeded() && self.evict_one() {}
     }
@@ -188,8 +195,9 @@ impl Store {
     /// Makes one copy stale and leaves it for the case of failure.
     pub fn expire_copy(&self, key: &Key, copy: &StoredCopy) {
         let now = SystemTime::now();
-        let expired = meta::expired(copy.meta(), now);
         self.tier.expire(key.bytes(), now);
+        let Ok(mut expired) = copy.0.meta() else { return };
+        expired.expire_at(now.checked_sub(Duration::from_millis(1)).unwrap_or(now));
         if self.renew(key.into(), expired)
             && let Some(family) = self.shard(&key.bin()).read().family(key.into())
         {
@@ -210,7 +218,9 @@ impl Store {
 
     fn takes_under(&self, key: KeyRef<'_>, response: &ResponseHeader) -> bool {
         match content_length(&response.headers) {
-            Some(body) => body.saturating_add(base_weight(key.bytes, response)) <= self.object_bytes_max(),
+            Some(body) => {
+                body.saturating_add(base_weight(key.bytes, text_len(response))) <= self.object_bytes_max()
+            }
             None => !self.shard(&key.bin).read().is_too_large(&key.bin),
         }
     }
@@ -246,8 +256,9 @@ impl Store {
     }
 
     fn evict_from_next(&self, mercy: Mercy) -> bool {
+        let share = Share(self.last_good_percent.load(Ordering::Relaxed));
         let at = self.next_victim.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let removed = self.shards.get(at).map(|shard| shard.write().evict(mercy)).unwrap_or_default();
+        let removed = self.shards.get(at).map(|shard| shard.write().evict(mercy, share)).unwrap_or_default();
         self.evictions.fetch_add(removed.objects, Ordering::Relaxed);
         self.release(removed)
     }

@@ -12,13 +12,14 @@ use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
 use super::family::Family;
-use super::object::{Body, Object, StoredCopy};
+use super::object::{Object, StoredCopy};
 use super::shard::{KeyRef, Shard};
 use super::writer::base_weight;
 use super::{Store, content_length};
 use crate::disk::{Disk, DiskUsage, Found, KeyHash, Report, Upload, Wanted};
+use crate::kept::Kept;
 use crate::purge::{self, Generation, PurgeEntry, PurgeMode};
-use crate::{Key, StoreSpec, vary};
+use crate::{Key, StoreSpec};
 
 /// What an open file weighs in memory, so that there is a bound to their number.
 const FILE_BYTES: u64 = 16 << 10;
@@ -147,26 +148,22 @@ impl Store {
     fn wanted(&self, key: &Key, request: &HeaderMap) -> Wanted {
         let shard = self.shard(&key.bin()).read();
         let primary = shard.family(key.into()).and_then(Family::primary);
-        primary
-            .map_or(Wanted::Any, |slot| Wanted::Variant(vary::variance(slot.object.meta.headers(), request)))
+        primary.map_or(Wanted::Any, |slot| Wanted::Variant(slot.object.kept.vary_by().variance(request)))
     }
 
     fn adopt(&self, disk: &Disk, key: &Key, hash: KeyHash, found: Found) {
-        if self.is_gone(key, &found.meta) {
-            disk.drop_variant(key.bytes(), found.meta.variance());
+        if self.is_gone(key, &found.kept) {
+            disk.drop_variant(key.bytes(), found.kept.variance());
             return;
         }
-        let body = match &found.body {
-            Body::Memory { len, .. } => *len as u64,
-            Body::File(_) => FILE_BYTES,
-        };
-        let weight = base_weight(key.bytes(), found.meta.response_header()) + body;
+        let body = if found.body.is_in_memory() { found.body.len() as u64 } else { FILE_BYTES };
+        let weight = base_weight(key.bytes(), found.kept.head().len() as u64) + body;
         if weight > self.object_bytes_max() || !self.reserve(weight) {
             return;
         }
         let mut shard = self.shard(&key.bin()).write();
         let adopted = if disk.still_has(hash, &found) {
-            let copy = StoredCopy(Arc::new(Object::new(found.meta, self.new_id(), found.body, weight)));
+            let copy = StoredCopy(Arc::new(Object::new(found.kept, self.new_id(), found.body, weight)));
             if found.is_expired {
                 // Whether it was a purge or a request that changed the page, the disk does not say: the strict one.
                 copy.outlive();
@@ -183,9 +180,9 @@ impl Store {
     }
 
     /// Whether a purge has taken the copy away, so that it need not be read again.
-    fn is_gone(&self, key: &Key, meta: &CacheMeta) -> bool {
-        let generation = Generation::of(meta);
-        let verdict = || self.purges.verdict(generation, key.bytes(), &purge::tags(meta.headers()));
+    fn is_gone(&self, key: &Key, kept: &Kept) -> bool {
+        let generation = Generation::from_number(kept.times.generation);
+        let verdict = || self.purges.verdict(generation, key.bytes(), &purge::tags(kept));
         generation < self.purges.newest() && verdict() == Some(PurgeMode::Hard)
     }
 
@@ -197,7 +194,7 @@ impl Store {
     }
 
     /// A body that went to disk only is complete: what memory had in its place goes.
-    pub(super) fn file_on_disk(&self, key: &Key, upload: Upload, meta: CacheMeta) {
+    pub(super) fn file_on_disk(&self, key: &Key, upload: Upload, meta: &CacheMeta) {
         let mut shard = self.shard(&key.bin()).write();
         let removed = shard.remove_slots(&key.bin());
         upload.finish(key.bytes(), meta);

@@ -50,6 +50,7 @@ pub(super) fn stores(top: &Map<'_>, folder: &Path) -> Stores {
             name: defaults::STORE.to_owned(),
             memory_bytes: defaults::MEMORY_BYTES,
             object_bytes_max: defaults::OBJECT_BYTES_MAX,
+            last_good_percent: defaults::LAST_GOOD_PERCENT,
             disk: None,
         };
         return Stores { specs: vec![main], names: vec![defaults::STORE.to_owned()], is_given: false };
@@ -75,8 +76,17 @@ fn store(name: &str, view: &View<'_>, folder: &Path, paths: &mut Vec<PathBuf>) -
         view.problem(wrong(view.node(), "at most the `memory` of the cache"));
     }
     let object_bytes_max = object.unwrap_or(defaults::OBJECT_BYTES_MAX.min(memory_bytes));
+    let share = map.read("last_good_share", percent);
+    if let Some(view) = map.get("last_good_share").filter(|_| share > Some(defaults::LAST_GOOD_PERCENT_MAX)) {
+        let most = defaults::LAST_GOOD_PERCENT_MAX;
+        view.problem(wrong(
+            view.node(),
+            &format!("at most `{most}%`: what is new needs room to be asked for again"),
+        ));
+    }
+    let last_good_percent = share.unwrap_or(defaults::LAST_GOOD_PERCENT);
     let disk = map.get("disk").and_then(|view| disk(&view, folder, paths));
-    Some(StoreSpec { name: name.to_owned(), memory_bytes, object_bytes_max, disk })
+    Some(StoreSpec { name: name.to_owned(), memory_bytes, object_bytes_max, last_good_percent, disk })
 }
 
 /// The directories are kept, so that no two stores write to one.

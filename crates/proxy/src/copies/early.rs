@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use goodgate_cache::{CopyInfo, CopyKind, Mode, Part, StoredCopy, may_serve_fresh};
+use goodgate_cache::{CopyKind, Mode, Part, StoredCopy, may_serve_fresh};
 use goodgate_failure::Cause;
 use goodgate_upstream::{Lease, Wish};
 use http::StatusCode;
@@ -114,9 +114,10 @@ fn is_hit(request: &RequestHeader, context: &Context, copy: &StoredCopy) -> bool
         return false;
     };
     let now = SystemTime::now();
+    let standing = copy.standing();
     !facts.is_for_server
-        && may_serve_fresh(copy.meta(), policy, facts, now)
-        && (!copy.is_outlived() || copy.meta().is_fresh(now))
+        && may_serve_fresh(&standing, policy, facts, now)
+        && (!copy.is_outlived() || standing.is_fresh(now))
         && !(facts.is_range && answer::wanted_part(request, copy, now) == Part::Several)
 }
 
@@ -165,7 +166,8 @@ fn known_in_vain(
 }
 
 fn is_fresh_standard(copy: &StoredCopy) -> bool {
-    CopyInfo::of(copy.meta()).kind == CopyKind::Standard && copy.meta().is_fresh(SystemTime::now())
+    let standing = copy.standing();
+    standing.info.kind == CopyKind::Standard && standing.is_fresh(SystemTime::now())
 }
 
 /// Whether nothing is in rotation, and it is time to see whether that still holds.

@@ -185,7 +185,7 @@ fn usable(session: &Session, context: &Context, cause: Cause) -> Option<Rescue> 
 fn rescue(context: &Context, copy: StoredCopy, cause: Cause) -> Option<Rescue> {
     let (policy, _) = context.route.as_ref()?.cache.as_ref()?;
     let (_, facts) = context.copying.request.as_ref()?;
-    let stale = may_serve_stale(copy.meta(), policy, facts, cause, SystemTime::now())?;
+    let stale = may_serve_stale(&copy.standing(), policy, facts, cause, SystemTime::now())?;
     Some(Rescue { copy, stale, cause })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use goodgate_cache::{CopyInfo, Mode, RequestFacts, may_serve_fresh, may_share};
+use goodgate_cache::{Mode, RequestFacts, Standing, may_serve_fresh, may_share};
 use pingora_cache::lock::CacheKeyLockImpl;
 use pingora_cache::{CacheMeta, ForcedFreshness};
 use pingora_http::ResponseHeader;
@@ -45,11 +45,12 @@ pub(crate) fn judge_hit(
 ) -> Option<ForcedFreshness> {
     let (policy, _) = context.route.as_ref()?.cache.as_ref()?;
     let (_, facts) = context.copying.request.as_ref()?;
-    if !may_share(&CopyInfo::of(meta), facts, policy) {
+    let standing = Standing::of(meta);
+    if !may_share(&standing.info, facts, policy) {
         return Some(ForcedFreshness::ForceMiss);
     }
     if is_fresh {
-        let serves = may_serve_fresh(meta, policy, facts, SystemTime::now());
+        let serves = may_serve_fresh(&standing, policy, facts, SystemTime::now());
         return (!serves).then_some(ForcedFreshness::ForceExpired);
     }
     let wants_newer = facts.no_cache || facts.max_age.is_some() || facts.min_fresh.is_some();

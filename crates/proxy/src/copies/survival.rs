@@ -39,5 +39,5 @@ fn fate(request: &RequestHeader, context: &Context) -> Result<Duration, &'static
             None => "no copy is kept: too large, or evicted",
         });
     };
-    survives(copy.meta(), policy, facts, Cause::DestinationUnavailable, SystemTime::now())
+    survives(&copy.standing(), policy, facts, Cause::DestinationUnavailable, SystemTime::now())
 }

@@ -58,6 +58,7 @@ fn spec(path: &Path, disk_bytes: u64) -> StoreSpec {
         name: "main".to_owned(),
         memory_bytes: 8 * MIB,
         object_bytes_max: MIB,
+        last_good_percent: 50,
         disk: Some(DiskSpec { path: path.to_owned(), bytes: disk_bytes, object_bytes_max: disk_bytes / 2 }),
     }
 }
@@ -269,7 +270,7 @@ async fn a_soft_purge_and_a_confirmation_survive() {
     }
     // A 304 makes it fresh again; its record is a new one.
     let confirmed = standard(&[("cache-control", "max-age=900"), ("etag", "\"1\""), ("x-new", "1")]);
-    let mut meta = load(store, "/disk").await.unwrap().meta_copy();
+    let mut meta = load(store, "/disk").await.unwrap().meta();
     let id = meta.extensions().clone();
     meta = confirmed;
     *meta.extensions_mut() = id;
