@@ -26,6 +26,7 @@ mod coalescing;
 mod confirming;
 mod conformance;
 mod connections;
+mod crawl;
 mod disk;
 mod explain;
 mod faults;

@@ -31,19 +31,23 @@ const HAS_DATE: u16 = 512;
 /// The meta data of one copy.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
-    pub(crate) times: Times,
-    flags: u16,
-    status: StatusCode,
-    /// None where it is all zeros and `VARIES` is not set.
-    variance: Option<Box<HashBinary>>,
-    vary_by: VaryBy,
+    pub(crate) facts: Facts,
+    /// None for an answer that does not vary.
+    varying: Option<Box<Varying>>,
     /// The status line and the fields, each with its line's end, as they go out. The line's end of the head is not there.
     head: Box<[u8]>,
 }
 
-/// The numbers among them, in nanoseconds since 1970 and in seconds.
+/// By what an answer varies, and for which request it is.
+#[derive(Clone, Debug)]
+struct Varying {
+    by: VaryBy,
+    variance: Option<HashBinary>,
+}
+
+/// The numbers among them: nanoseconds since 1970, and seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Times {
+pub(crate) struct Facts {
     pub(crate) fresh_until: u64,
     pub(crate) created: u64,
     pub(crate) epoch: u64,
@@ -53,13 +57,16 @@ pub(crate) struct Times {
     pub(crate) if_error: u32,
     /// `stale-if-error` of the response; of no meaning unless the flag says so.
     pub(crate) window: u32,
+    pub(crate) flags: u16,
+    pub(crate) status: u16,
 }
 
 impl Kept {
     /// What is to be kept of an answer.
     pub(crate) fn of(meta: &CacheMeta) -> Self {
         let info = CopyInfo::of(meta);
-        let times = Times {
+        let header = meta.response_header();
+        let facts = Facts {
             fresh_until: nanos(meta.fresh_until()),
             created: nanos(meta.provenance()),
             epoch: nanos(meta.epoch()),
@@ -68,44 +75,22 @@ impl Kept {
             while_revalidate: meta.stale_while_revalidate_sec(),
             if_error: meta.stale_if_error_sec(),
             window: info.stale_window.map_or(0, |window| u32::try_from(window.as_secs()).unwrap_or(u32::MAX)),
-        };
-        let header = meta.response_header();
-        Self {
-            times,
             flags: flags(meta, &info),
-            status: header.status,
-            variance: meta.variance().map(Box::new),
-            vary_by: VaryBy::of(header),
-            head: text_of(header),
-        }
+            status: header.status.as_u16(),
+        };
+        Self { facts, varying: varying(header, meta.variance()), head: text_of(header) }
     }
 
     /// From what was written down; none if that is no such head.
-    pub(crate) fn restored(
-        times: Times,
-        flags: u16,
-        status: u16,
-        variance: HashBinary,
-        head: &[u8],
-    ) -> Option<Self> {
-        let mut kept = Self {
-            times,
-            flags,
-            status: StatusCode::from_u16(status).ok()?,
-            variance: (flags & VARIES != 0).then(|| Box::new(variance)),
-            vary_by: VaryBy::default(),
-            head: head.into(),
-        };
-        if !head.starts_with(b"HTTP/1.1 ") || !head.ends_with(b"\r\n") || !lines(head).all(is_field) {
+    pub(crate) fn restored(facts: Facts, variance: HashBinary, head: &[u8]) -> Option<Self> {
+        let is_head = head.starts_with(b"HTTP/1.1 ") && head.ends_with(b"\r\n") && lines(head).all(is_field);
+        if !is_head || StatusCode::from_u16(facts.status).is_err() {
             return None;
         }
-        kept.vary_by = VaryBy::of(&kept);
+        let mut kept = Self { facts, varying: None, head: head.into() };
+        let variance = (facts.flags & VARIES != 0).then_some(variance);
+        kept.varying = varying(&kept, variance);
         Some(kept)
-    }
-
-    /// The flags as they are written down.
-    pub(crate) fn flags(&self) -> u16 {
-        self.flags
     }
 
     /// Status line and fields, each with its line's end.
@@ -115,21 +100,21 @@ impl Kept {
 
     /// The same as Pingora wants it.
     pub(crate) fn meta(&self) -> Result<CacheMeta> {
-        let times = &self.times;
+        let facts = &self.facts;
         let mut meta = CacheMeta::new(
-            time(times.fresh_until),
-            time(times.created),
-            times.while_revalidate,
-            times.if_error,
+            time(facts.fresh_until),
+            time(facts.created),
+            facts.while_revalidate,
+            facts.if_error,
             self.header()?,
         );
         // Of the three times that Pingora keeps, provenance is set from `created` and from nothing else, and the time
         // of the last confirmation lives on in the epoch.
-        meta.set_epoch_override(time(times.epoch));
+        meta.set_epoch_override(time(facts.epoch));
         if let Some(variance) = self.variance() {
             meta.set_variance(variance);
         }
-        Generation::from_number(times.generation).stamp(&mut meta);
+        Generation::from_number(facts.generation).stamp(&mut meta);
         meta.extensions_mut().insert(self.info());
         Ok(meta)
     }
@@ -137,7 +122,7 @@ impl Kept {
     /// The header as a map. It fails for no text that was made of a header.
     pub(crate) fn header(&self) -> Result<ResponseHeader> {
         let text = Bytes::copy_from_slice(&self.head);
-        let mut header = ResponseHeader::build(self.status, Some(lines(&text).count()))?;
+        let mut header = ResponseHeader::build(self.status(), Some(lines(&text).count()))?;
         header.set_reason_phrase(Some(self.reason()))?;
         header.set_version(if self.is(HTTP_10) { Version::HTTP_10 } else { Version::HTTP_11 });
         for (name, value) in lines(&text).filter_map(split) {
@@ -157,8 +142,8 @@ impl Kept {
     pub(crate) fn standing(&self) -> Standing {
         Standing {
             info: self.info(),
-            fresh_until: time(self.times.fresh_until),
-            epoch: time(self.times.epoch),
+            fresh_until: time(self.facts.fresh_until),
+            epoch: time(self.facts.epoch),
         }
     }
 
@@ -167,8 +152,8 @@ impl Kept {
             kind: if self.is(LAST_GOOD) { CopyKind::LastGood } else { CopyKind::Standard },
             audience: if self.is(FOR_EVERYONE) { Audience::Everyone } else { Audience::Anonymous },
             forbids: self.forbids(),
-            stored: time(self.times.stored),
-            stale_window: self.is(HAS_WINDOW).then(|| Duration::from_secs(u64::from(self.times.window))),
+            stored: time(self.facts.stored),
+            stale_window: self.is(HAS_WINDOW).then(|| Duration::from_secs(u64::from(self.facts.window))),
         }
     }
 
@@ -185,12 +170,13 @@ impl Kept {
 
     /// For which request it is among several.
     pub(crate) fn variance(&self) -> Option<HashBinary> {
-        self.variance.as_deref().copied()
+        self.varying.as_ref()?.variance
     }
 
     /// The fields by which the answer varies.
     pub(crate) fn vary_by(&self) -> &VaryBy {
-        &self.vary_by
+        const NOTHING: &VaryBy = &VaryBy::nothing();
+        self.varying.as_ref().map_or(NOTHING, |varying| &varying.by)
     }
 
     pub(crate) fn is_standard(&self) -> bool {
@@ -207,11 +193,11 @@ impl Kept {
 
     /// Ceases to be fresh just before `now`.
     pub(crate) fn expire(&mut self, now: SystemTime) {
-        self.times.fresh_until = nanos(now).saturating_sub(1_000_000);
+        self.facts.fresh_until = nanos(now).saturating_sub(1_000_000);
     }
 
     fn is(&self, flag: u16) -> bool {
-        self.flags & flag != 0
+        self.facts.flags & flag != 0
     }
 }
 
@@ -224,8 +210,13 @@ impl Fields for Kept {
 
 impl Header for Kept {
     fn status(&self) -> StatusCode {
-        self.status
+        StatusCode::from_u16(self.facts.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
+}
+
+fn varying(response: &impl Fields, variance: Option<HashBinary>) -> Option<Box<Varying>> {
+    let by = VaryBy::of(response);
+    (variance.is_some() || by != VaryBy::nothing()).then(|| Box::new(Varying { by, variance }))
 }
 
 /// Bytes that a header takes as text.

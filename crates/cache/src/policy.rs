@@ -33,6 +33,8 @@ pub struct DiskSpec {
     pub bytes: u64,
     /// The largest body kept, in bytes. What memory does not take goes to disk only.
     pub object_bytes_max: u64,
+    /// As of the store.
+    pub last_good_percent: u8,
 }
 
 /// A route's `cache`.

@@ -14,16 +14,22 @@ use crate::directives::Elements;
 use crate::fields::Fields;
 
 /// The names in an answer's `Vary`: in lower case, each once, in alphabetical order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct VaryBy(Box<[Box<str>]>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VaryBy(Vec<Box<str>>);
 
 impl VaryBy {
+    /// No names.
+    pub(crate) const fn nothing() -> Self {
+        Self(Vec::new())
+    }
+
     pub(crate) fn of(response: &impl Fields) -> Self {
         let mut names: Vec<Box<str>> =
             response.all("vary").flat_map(Elements::of_bytes).map(lower_case).collect();
         names.sort_unstable();
         names.dedup();
-        Self(names.into())
+        names.shrink_to_fit();
+        Self(names)
     }
 
     /// The hash of the request's fields of these names; none if there are none.

@@ -3,8 +3,7 @@
 //! The form is our own and carries a number, so that a later one is told apart.
 
 use super::bytes::{Take, put_framed};
-use crate::fields::Header;
-use crate::kept::{Kept, Times};
+use crate::kept::{Facts, Kept};
 
 /// The number of this form.
 const FORM: u8 = 2;
@@ -18,8 +17,18 @@ pub(super) struct Head {
 
 /// Writes the head of a record.
 pub(super) fn encode(key: &[u8], kept: &Kept) -> Vec<u8> {
-    let Times { fresh_until, created, epoch, stored, generation, while_revalidate, if_error, window } =
-        kept.times;
+    let Facts {
+        fresh_until,
+        created,
+        epoch,
+        stored,
+        generation,
+        while_revalidate,
+        if_error,
+        window,
+        flags,
+        status,
+    } = kept.facts;
     let mut to = Vec::with_capacity(128 + key.len() + kept.head().len());
     to.push(FORM);
     put_framed(&mut to, key);
@@ -29,8 +38,8 @@ pub(super) fn encode(key: &[u8], kept: &Kept) -> Vec<u8> {
     for seconds in [while_revalidate, if_error, window] {
         to.extend(seconds.to_le_bytes());
     }
-    to.extend(kept.flags().to_le_bytes());
-    to.extend(kept.status().as_u16().to_le_bytes());
+    to.extend(flags.to_le_bytes());
+    to.extend(status.to_le_bytes());
     to.extend(kept.variance().unwrap_or_default());
     put_framed(&mut to, kept.head());
     to
@@ -43,7 +52,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Head> {
         return None;
     }
     let key = take.framed()?.to_vec();
-    let times = Times {
+    let facts = Facts {
         fresh_until: take.u64()?,
         created: take.u64()?,
         epoch: take.u64()?,
@@ -52,9 +61,10 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Head> {
         while_revalidate: take.u32()?,
         if_error: take.u32()?,
         window: take.u32()?,
+        flags: take.u16()?,
+        status: take.u16()?,
     };
-    let (flags, status, variance) = (take.u16()?, take.u16()?, take.array()?);
-    let kept = Kept::restored(times, flags, status, variance, take.framed()?)?;
+    let kept = Kept::restored(facts, take.array()?, take.framed()?)?;
     take.is_empty().then_some(Head { key, kept })
 }
 

@@ -32,15 +32,25 @@ pub(super) struct Slot {
     pub(super) is_last_good: bool,
     /// It was read since it was written.
     pub(super) used: AtomicBool,
+    /// It was asked for again, since it was written or before.
+    pub(super) is_proven: AtomicBool,
 }
 
 impl Clone for Slot {
     fn clone(&self) -> Self {
-        Self { used: AtomicBool::new(self.used.load(Ordering::Relaxed)), ..*self }
+        Self { used: copy(&self.used), is_proven: copy(&self.is_proven), ..*self }
     }
 }
 
+fn copy(flag: &AtomicBool) -> AtomicBool {
+    AtomicBool::new(flag.load(Ordering::Relaxed))
+}
+
 impl Slot {
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven.load(Ordering::Relaxed)
+    }
+
     fn replaces(&self, other: &Self) -> bool {
         self.vary != other.vary || self.variance == other.variance
     }
@@ -92,16 +102,25 @@ struct Shard {
 pub(super) struct Index {
     shards: Box<[RwLock<Shard>]>,
     objects: AtomicU64,
+    /// Bytes of all records, and of those that are proven.
+    bytes: AtomicU64,
+    proven: AtomicU64,
 }
 
 impl Index {
     pub(super) fn new() -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Self { shards, objects: AtomicU64::new(0) }
+        Self { shards, objects: AtomicU64::new(0), bytes: AtomicU64::new(0), proven: AtomicU64::new(0) }
     }
 
     pub(super) fn objects(&self) -> u64 {
         self.objects.load(Ordering::Relaxed)
+    }
+
+    /// Whether the records that were asked for again take more than this share, in percent.
+    pub(super) fn is_share_exceeded(&self, percent: u8) -> bool {
+        let bytes = |sum: &AtomicU64| u128::from(sum.load(Ordering::Relaxed));
+        bytes(&self.proven) * 100 > bytes(&self.bytes) * u128::from(percent)
     }
 
     /// The youngest copy of a family.
@@ -146,6 +165,32 @@ impl Index {
         let slots = shard.families.get(&key).map(Family::slots).unwrap_or_default();
         for slot in slots.iter().filter(|slot| slot.seq == seq) {
             slot.used.store(true, Ordering::Relaxed);
+            self.prove(slot);
+        }
+    }
+
+    /// Notes that the copies of a family were asked for again, though not here.
+    pub(super) fn proven(&self, key: KeyHash) {
+        let shard = self.shard(key).read();
+        shard
+            .families
+            .get(&key)
+            .map(Family::slots)
+            .unwrap_or_default()
+            .iter()
+            .for_each(|slot| self.prove(slot));
+    }
+
+    fn prove(&self, slot: &Slot) {
+        if !slot.is_proven.swap(true, Ordering::Relaxed) {
+            self.proven.fetch_add(u64::from(slot.len), Ordering::Relaxed);
+        }
+    }
+
+    fn weigh(&self, slot: &Slot, weigh: impl Fn(&AtomicU64, u64)) {
+        weigh(&self.bytes, u64::from(slot.len));
+        if slot.is_proven() {
+            weigh(&self.proven, u64::from(slot.len));
         }
     }
 
@@ -159,10 +204,17 @@ impl Index {
         let before = former.len();
         let (displaced, mut kept): (Vec<_>, Vec<_>) =
             former.into_iter().partition(|other| slot.replaces(other));
-        let mut displaced: Vec<u64> = displaced.iter().map(|slot| slot.seq).collect();
-        if kept.len() >= VARIANTS_MAX {
-            displaced.push(kept.remove(0).seq);
+        let mut displaced = displaced;
+        // Whoever wanted the copy that this one replaces has wanted it twice.
+        let is_again = |other: &Slot| other.vary == slot.vary && other.seq != slot.seq;
+        if displaced.iter().any(is_again) {
+            slot.is_proven.store(true, Ordering::Relaxed);
         }
+        if kept.len() >= VARIANTS_MAX {
+            displaced.push(kept.remove(0));
+        }
+        let displaced = self.out(&displaced);
+        self.weigh(&slot, add);
         kept.push(slot);
         self.count(before, kept.len());
         if let Some(family) = Family::of(kept) {
@@ -219,7 +271,9 @@ impl Index {
         for shard in &self.shards {
             shard.write().families = HashMap::default();
         }
-        self.objects.store(0, Ordering::Relaxed);
+        for sum in [&self.objects, &self.bytes, &self.proven] {
+            sum.store(0, Ordering::Relaxed);
+        }
     }
 
     fn take(&self, shard: &mut Shard, key: KeyHash, is_taken: impl Fn(&Slot) -> bool) -> Vec<u64> {
@@ -230,7 +284,16 @@ impl Index {
         if let Some(family) = Family::of(kept) {
             shard.families.insert(key, family);
         }
-        taken.iter().map(|slot| slot.seq).collect()
+        self.out(&taken)
+    }
+
+    /// These are no longer in the index; their numbers.
+    fn out(&self, slots: &[Slot]) -> Vec<u64> {
+        let out = slots.iter().map(|slot| {
+            self.weigh(slot, subtract);
+            slot.seq
+        });
+        out.collect()
     }
 
     fn count(&self, before: usize, after: usize) {
@@ -243,4 +306,12 @@ impl Index {
         #[expect(clippy::indexing_slicing, reason = "there are SHARDS shards, and the index is below that")]
         &self.shards[usize::from(first) % SHARDS]
     }
+}
+
+fn add(sum: &AtomicU64, bytes: u64) {
+    sum.fetch_add(bytes, Ordering::Relaxed);
+}
+
+fn subtract(sum: &AtomicU64, bytes: u64) {
+    sum.fetch_sub(bytes, Ordering::Relaxed);
 }

@@ -30,6 +30,8 @@ pub(super) enum Deed {
 pub(super) struct Entry {
     pub(super) deed: Deed,
     pub(super) is_last_good: bool,
+    /// It was asked for again before this was written.
+    pub(super) is_proven: bool,
     pub(super) key: KeyHash,
     /// Of the names in `Vary`.
     pub(super) vary: u32,
@@ -56,7 +58,7 @@ impl Entry {
             Deed::Dropped => 3,
             Deed::Expired => 4,
         });
-        to.push(u8::from(self.is_last_good));
+        to.push(u8::from(self.is_last_good) | u8::from(self.is_proven) << 1);
         to.extend(self.key.0);
         for number in [self.vary, self.variance, self.offset, self.len, self.at] {
             to.extend(number.to_le_bytes());
@@ -86,12 +88,26 @@ impl Entry {
             4 => Deed::Expired,
             _ => return None,
         };
-        let is_last_good = take.u8()? != 0;
+        let flags = take.u8()?;
+        let (is_last_good, is_proven) = (flags & 1 != 0, flags & 2 != 0);
         let key = KeyHash(take.array()?);
         let [vary, variance, offset, len, at] =
             [take.u32()?, take.u32()?, take.u32()?, take.u32()?, take.u32()?];
         let [seq, body_id, body_len] = [take.u64()?, take.u64()?, take.u64()?];
-        Some(Self { deed, is_last_good, key, vary, variance, seq, offset, len, body_id, body_len, at })
+        Some(Self {
+            deed,
+            is_last_good,
+            is_proven,
+            key,
+            vary,
+            variance,
+            seq,
+            offset,
+            len,
+            body_id,
+            body_len,
+            at,
+        })
     }
 }
 
@@ -128,6 +144,7 @@ mod tests {
         Entry {
             deed: Deed::Kept,
             is_last_good: seq.is_multiple_of(2),
+            is_proven: seq.is_multiple_of(3),
             key: KeyHash([7; 16]),
             vary: 1,
             variance: 2,

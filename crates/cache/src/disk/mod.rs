@@ -201,6 +201,11 @@ impl Disk {
         self.shared.index.youngest(key).is_some()
     }
 
+    /// Memory gives up copies that were asked for again.
+    pub(crate) fn proven(&self, key: &[u8]) {
+        self.shared.index.proven(KeyHash::of(key));
+    }
+
     /// Reads a copy of a family.
     pub(crate) async fn read(&self, key: &[u8], hash: KeyHash, wanted: Wanted) -> Option<Found> {
         let slot = match wanted {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -44,6 +44,7 @@ pub(super) struct Shared {
     pub(super) object_bytes_max: AtomicU64,
     /// The largest object that memory takes.
     pub(super) memory_object_max: AtomicU64,
+    last_good_percent: AtomicU8,
     pub(super) bytes: AtomicU64,
     seq: AtomicU64,
     segment: AtomicU64,
@@ -73,6 +74,7 @@ impl Shared {
             limit: AtomicU64::new(spec.bytes),
             object_bytes_max: AtomicU64::new(spec.object_bytes_max),
             memory_object_max: AtomicU64::new(memory_object_max),
+            last_good_percent: AtomicU8::new(spec.last_good_percent),
             bytes: AtomicU64::new(0),
             seq: AtomicU64::new(0),
             segment: AtomicU64::new(0),
@@ -86,7 +88,13 @@ impl Shared {
         self.limit.store(spec.bytes, Ordering::Relaxed);
         self.object_bytes_max.store(spec.object_bytes_max, Ordering::Relaxed);
         self.memory_object_max.store(memory_object_max, Ordering::Relaxed);
+        self.last_good_percent.store(spec.last_good_percent, Ordering::Relaxed);
         self.queue.set_limit(QUEUE_BYTES_MIN.max(memory_object_max));
+    }
+
+    /// See [`DiskSpec::last_good_percent`].
+    pub(super) fn last_good_percent(&self) -> u8 {
+        self.last_good_percent.load(Ordering::Relaxed)
     }
 
     /// Waits until the first opening is over, one way or the other, but no longer than this.

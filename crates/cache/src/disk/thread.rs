@@ -205,6 +205,7 @@ fn deed(deed: Deed, key: KeyHash, variance: u32, seq: u64, at: u32) -> Entry {
     Entry {
         deed,
         is_last_good: false,
+        is_proven: false,
         key,
         vary: 0,
         variance,

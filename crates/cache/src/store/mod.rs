@@ -28,7 +28,7 @@ mod tier;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
@@ -61,7 +61,7 @@ pub struct Store {
     shards: Box<[RwLock<Shard>]>,
     budget: Budget,
     object_bytes_max: AtomicU64,
-    last_good_percent: AtomicU8,
+    share: Arc<Share>,
     /// The shard that gives up a copy next.
     next_victim: AtomicUsize,
     /// The next identity of a copy or fill.
@@ -90,11 +90,12 @@ pub struct Usage {
 impl Store {
     /// An empty store with these limits, in memory only: see [`Store::use_disk`].
     pub fn new(spec: &StoreSpec) -> Self {
+        let share = Arc::new(Share::new(spec));
         Self {
-            shards: (0..SHARDS).map(|_| RwLock::new(Shard::default())).collect(),
+            shards: (0..SHARDS).map(|_| RwLock::new(Shard::new(Arc::clone(&share)))).collect(),
             budget: Budget::new(spec.memory_bytes),
             object_bytes_max: AtomicU64::new(spec.object_bytes_max),
-            last_good_percent: AtomicU8::new(spec.last_good_percent),
+            share,
             next_victim: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             evictions: AtomicU64::new(0),
@@ -111,7 +112,7 @@ impl Store {
         if grew {
             self.shards.iter().for_each(|shard| shard.write().forget_too_large());
         }
-        self.last_good_percent.store(spec.last_good_percent, Ordering::Relaxed);
+        self.share.set(spec);
         self.budget.set_limit(spec.memory_bytes);
         while self.budget.is_exceeded() && self.evict_one() {}
     }
@@ -130,6 +131,13 @@ impl Store {
     /// The complete copy for this request, of either kind, however old. `Vary` is resolved as Pingora does: by
     /// the copy in the primary slot, which may itself be the one.
     pub fn find(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+        let copy = self.peek(key, request)?;
+        copy.0.visit();
+        Some(copy)
+    }
+
+    /// The same without a mark of use: for who wants to know and not to have.
+    pub fn peek(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
         let shard = self.shard(&key.bin());
         let copy = shard.read().find(key, request)?;
         if !self.is_behind(&copy.0) {
@@ -256,9 +264,12 @@ impl Store {
     }
 
     fn evict_from_next(&self, mercy: Mercy) -> bool {
-        let share = Share(self.last_good_percent.load(Ordering::Relaxed));
         let at = self.next_victim.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let removed = self.shards.get(at).map(|shard| shard.write().evict(mercy, share)).unwrap_or_default();
+        let (removed, proven) =
+            self.shards.get(at).map(|shard| shard.write().evict(mercy)).unwrap_or_default();
+        if let Some(key) = proven {
+            self.tier.proven(&key);
+        }
         self.evictions.fetch_add(removed.objects, Ordering::Relaxed);
         self.release(removed)
     }

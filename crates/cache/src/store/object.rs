@@ -49,7 +49,7 @@ impl Object {
     pub(super) fn new(kept: Kept, id: u64, body: Body, weight: u64) -> Self {
         Self {
             tags: purge::tags(&kept),
-            settled: AtomicU64::new(kept.times.generation),
+            settled: AtomicU64::new(kept.facts.generation),
             kept,
             id: CopyId(id),
             body,

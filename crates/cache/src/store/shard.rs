@@ -19,7 +19,6 @@ use super::sieve::{Entry, Rank, Share, Sieve};
 use crate::kept::Kept;
 use crate::{Generation, Key, PurgeMode};
 
-#[derive(Default)]
 pub(super) struct Shard {
     families: HashMap<HashBinary, Box<Family>, ahash::RandomState>,
     sieve: Sieve,
@@ -55,9 +54,12 @@ impl<'a> From<&'a Key> for KeyRef<'a> {
 }
 
 impl Shard {
+    pub(super) fn new(share: Arc<Share>) -> Self {
+        Self { families: HashMap::default(), sieve: Sieve::new(share), too_large: VecDeque::new() }
+    }
+
     pub(super) fn find(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
         let slot = self.family(key.into())?.resolve(request).filter(|slot| slot.object.body.is_sound())?;
-        slot.object.visit();
         Some(StoredCopy(slot.object.clone()))
     }
 
@@ -124,19 +126,23 @@ impl Shard {
         }
     }
 
-    /// Gives up one copy, and with a primary its variants.
-    pub(super) fn evict(&mut self, mercy: Mercy, share: Share) -> Removed {
+    /// Gives up one copy, and with a primary its variants. Of what was asked for again the key is told.
+    pub(super) fn evict(&mut self, mercy: Mercy) -> (Removed, Option<Arc<[u8]>>) {
         let victim = match mercy {
-            Mercy::SpareUsed => self.sieve.victim(share),
+            Mercy::SpareUsed => self.sieve.victim(),
             Mercy::None => self.sieve.last_resort(),
         };
         let Some(entry) = victim else {
-            return Removed::default();
+            return (Removed::default(), None);
         };
-        let family = self.families.get_mut(&entry.bin);
-        let slots = family.map(|family| family.remove(&entry.object)).unwrap_or_default();
+        let Some(family) = self.families.get_mut(&entry.bin) else {
+            return (Removed::default(), None);
+        };
+        let key = Arc::clone(&family.key);
+        let slots = family.remove(&entry.object);
+        let is_proven = slots.iter().any(|slot| self.sieve.rank(slot.place) == Some(Rank::Proven));
         self.drop_empty(&entry.bin);
-        self.drop_slots(slots)
+        (self.drop_slots(slots), is_proven.then_some(key))
     }
 
     /// Drops all copies of a family.

@@ -7,21 +7,23 @@
 //! is spared and loses its mark, the first that was not goes. A hit only sets a bit.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pingora_cache::key::HashBinary;
 
 use super::object::Object;
+use crate::StoreSpec;
 
 /// Where an object is.
 pub(super) type Place = u32;
 
 /// Two doubly linked lists over a vector: places are stable, freed ones are used again.
-#[derive(Default)]
 pub(super) struct Sieve {
     nodes: Vec<Node>,
     free: Vec<Place>,
     newcomers: Queue,
     proven: Queue,
+    share: Arc<Share>,
 }
 
 #[derive(Default)]
@@ -31,7 +33,6 @@ struct Queue {
     /// Of the proven alone.
     hand: Option<Place>,
     len: usize,
-    bytes: u64,
 }
 
 struct Node {
@@ -51,14 +52,27 @@ pub(super) enum Rank {
     Proven,
 }
 
-/// The share of the space that the proven hold, in percent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Share(pub(super) u8);
+/// The share of the space that the proven hold, all shards together: a shard may have room for one copy.
+#[derive(Debug)]
+pub(super) struct Share {
+    limit: AtomicU64,
+    proven: AtomicU64,
+}
 
 impl Share {
-    fn is_exceeded(self, proven: u64, newcomers: u64) -> bool {
-        let all = u128::from(proven) + u128::from(newcomers);
-        u128::from(proven) * 100 > all * u128::from(self.0)
+    pub(super) fn new(spec: &StoreSpec) -> Self {
+        let share = Self { limit: AtomicU64::new(0), proven: AtomicU64::new(0) };
+        share.set(spec);
+        share
+    }
+
+    pub(super) fn set(&self, spec: &StoreSpec) {
+        let limit = spec.memory_bytes / 100 * u64::from(spec.last_good_percent);
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.proven.load(Ordering::Relaxed) > self.limit.load(Ordering::Relaxed)
     }
 }
 
@@ -70,13 +84,28 @@ pub(super) struct Entry {
 }
 
 impl Sieve {
+    pub(super) fn new(share: Arc<Share>) -> Self {
+        Self {
+            nodes: Vec::new(),
+            free: Vec::new(),
+            newcomers: Queue::default(),
+            proven: Queue::default(),
+            share,
+        }
+    }
+
     pub(super) fn push(&mut self, entry: Entry, rank: Rank) -> Place {
         let node = Node { entry: Some(entry), younger: None, older: None, rank };
         let free = self.free.pop();
         let place = free.unwrap_or_else(|| u32::try_from(self.nodes.len()).unwrap_or(Place::MAX));
-        match self.node_mut(place) {
-            Some(free) => *free = node,
-            None => self.nodes.push(node),
+        if let Some(free) = self.node_mut(place) {
+            *free = node;
+        } else {
+            if self.nodes.len() == self.nodes.capacity() {
+                // By an eighth and not by all: there may be millions.
+                self.nodes.reserve_exact(self.nodes.len() / 8 + 16);
+            }
+            self.nodes.push(node);
         }
         self.link(place, rank);
         place
@@ -88,8 +117,7 @@ impl Sieve {
         let Some(node) = self.node_mut(place) else { return };
         let (rank, Some(entry)) = (node.rank, node.entry.as_mut()) else { return };
         let former = std::mem::replace(&mut entry.object, object).weight;
-        let queue = self.queue_mut(rank);
-        queue.bytes = queue.bytes + weight - former;
+        self.weigh(rank, weight, former);
     }
 
     pub(super) fn remove(&mut self, place: Place) {
@@ -101,14 +129,14 @@ impl Sieve {
         }
     }
 
-    /// The one to give up next; it stays where it is until it is removed. None if all were used: each has now lost
-    /// its mark, and a small shard does not pay with its best copy for what others keep idle.
-    pub(super) fn victim(&mut self, share: Share) -> Option<Entry> {
+    /// The one to give up next; it stays where it is until it is removed. None if all were used, or hold their share:
+    /// a small shard does not pay with its best copy for what others keep idle.
+    pub(super) fn victim(&mut self) -> Option<Entry> {
         let proven = self.proven.len;
-        let idle = self.idle_newcomer(share);
+        let idle = self.idle_newcomer();
         // Those who have become proven just now were in use.
-        let is_unchanged = self.proven.len == proven;
-        idle.or_else(|| if is_unchanged { self.idle_proven() } else { None })
+        let do_proven_pay = self.proven.len == proven && self.share.is_exceeded();
+        idle.or_else(|| if do_proven_pay { self.idle_proven() } else { None })
     }
 
     /// The next one, used or not.
@@ -119,8 +147,8 @@ impl Sieve {
 
     /// The oldest newcomer that was not asked for again, unless the proven have more than their share. Those who were
     /// asked for become proven.
-    fn idle_newcomer(&mut self, share: Share) -> Option<Entry> {
-        while !share.is_exceeded(self.proven.bytes, self.newcomers.bytes) {
+    fn idle_newcomer(&mut self) -> Option<Entry> {
+        while !self.share.is_exceeded() {
             let place = self.newcomers.oldest?;
             let entry = self.node(place)?.entry.as_ref()?;
             if !entry.object.take_visit() {
@@ -147,6 +175,11 @@ impl Sieve {
         None
     }
 
+    /// In which queue the one at a place is.
+    pub(super) fn rank(&self, place: Place) -> Option<Rank> {
+        self.node(place).map(|node| node.rank)
+    }
+
     fn link(&mut self, place: Place, rank: Rank) {
         let older = self.queue_mut(rank).youngest.replace(place);
         let mut weight = 0;
@@ -158,9 +191,8 @@ impl Sieve {
             Some(older) => older.younger = Some(place),
             None => self.queue_mut(rank).oldest = Some(place),
         }
-        let queue = self.queue_mut(rank);
-        queue.len += 1;
-        queue.bytes += weight;
+        self.queue_mut(rank).len += 1;
+        self.weigh(rank, weight, 0);
     }
 
     fn unlink(&mut self, place: Place) {
@@ -180,7 +212,13 @@ impl Sieve {
             queue.hand = younger;
         }
         queue.len -= 1;
-        queue.bytes -= weight;
+        self.weigh(rank, 0, weight);
+    }
+
+    fn weigh(&self, rank: Rank, more: u64, less: u64) {
+        if rank == Rank::Proven {
+            self.share.proven.fetch_add(more.wrapping_sub(less), Ordering::Relaxed);
+        }
     }
 
     fn queue_mut(&mut self, rank: Rank) -> &mut Queue {
@@ -207,7 +245,23 @@ mod tests {
     use crate::tests::{fallback, now, request, response};
     use crate::{Admission, admit};
 
-    const HALF: Share = Share(50);
+    /// Half of so many.
+    fn sieve(copies: u64) -> Sieve {
+        let spec = StoreSpec {
+            name: "main".to_owned(),
+            memory_bytes: copies * 100,
+            object_bytes_max: 1,
+            last_good_percent: 50,
+            disk: None,
+        };
+        let share = Share::new(&spec);
+        share.limit.store(copies / 2, Ordering::Relaxed);
+        Sieve::new(Arc::new(share))
+    }
+
+    fn proven(sieve: &Sieve) -> u64 {
+        sieve.share.proven.load(Ordering::Relaxed)
+    }
 
     fn object() -> Arc<Object> {
         match admit(&fallback(), &request(&[]), &response(200, &[]), now()) {
@@ -217,7 +271,7 @@ mod tests {
     }
 
     fn filled(count: u8) -> (Sieve, Vec<(Place, Arc<Object>)>) {
-        let mut sieve = Sieve::default();
+        let mut sieve = sieve(u64::from(count));
         let entries = (0..count)
             .map(|at| {
                 let object = object();
@@ -227,10 +281,15 @@ mod tests {
         (sieve, entries)
     }
 
+    /// As a store asks: twice for one that may go, then for any.
+    fn next(sieve: &mut Sieve) -> Option<Entry> {
+        sieve.victim().or_else(|| sieve.victim()).or_else(|| sieve.last_resort())
+    }
+
     /// Takes all out, in the order in which they would be given up.
     fn drain(sieve: &mut Sieve, entries: &[(Place, Arc<Object>)]) -> Vec<u8> {
         let mut order = Vec::new();
-        while let Some(victim) = sieve.victim(HALF).or_else(|| sieve.victim(HALF)) {
+        while let Some(victim) = next(sieve) {
             let at = victim.bin[0];
             sieve.remove(entries[usize::from(at)].0);
             order.push(at);
@@ -243,8 +302,8 @@ mod tests {
         let (mut sieve, entries) = filled(5);
         entries[0].1.visit();
         entries[2].1.visit();
-        assert_eq!(drain(&mut sieve, &entries), [1, 3, 0, 4, 2]);
-        assert!(sieve.victim(HALF).is_none());
+        assert_eq!(drain(&mut sieve, &entries), [1, 3, 4, 0, 2]);
+        assert!(sieve.victim().is_none());
     }
 
     #[test]
@@ -253,7 +312,7 @@ mod tests {
         for (_, object) in &entries {
             object.visit();
         }
-        assert!(sieve.victim(HALF).is_none());
+        assert!(sieve.victim().is_none());
         assert_eq!(sieve.last_resort().map(|entry| entry.bin[0]), Some(2));
         assert_eq!(drain(&mut sieve, &entries), [0, 1, 2]);
         assert!(sieve.last_resort().is_none());
@@ -268,7 +327,7 @@ mod tests {
         entries[4] = (sieve.push(Entry { bin: [4; 16], object: object() }, Rank::Newcomer), object());
         assert_eq!(sieve.nodes.len(), 5);
         assert_eq!(drain(&mut sieve, &entries), [1, 3, 4]);
-        assert_eq!((sieve.newcomers.len, sieve.newcomers.bytes, sieve.proven.len), (0, 0, 0));
+        assert_eq!((sieve.newcomers.len, sieve.proven.len, proven(&sieve)), (0, 0, 0));
     }
 
     #[test]
@@ -279,38 +338,39 @@ mod tests {
         }
         for at in 10..210 {
             sieve.push(Entry { bin: [at; 16], object: object() }, Rank::Newcomer);
-            let victim = sieve.victim(HALF).or_else(|| sieve.victim(HALF)).unwrap();
+            let victim = sieve.victim().or_else(|| sieve.victim()).unwrap();
             assert!(victim.bin[0] >= 5, "{}", victim.bin[0]);
             let place = sieve.newcomers.oldest.unwrap();
             assert_eq!(sieve.node(place).unwrap().entry.as_ref().unwrap().bin, victim.bin);
             sieve.remove(place);
         }
-        assert_eq!((sieve.proven.len, sieve.proven.bytes, sieve.newcomers.len), (5, 5, 5));
+        assert_eq!((sieve.proven.len, proven(&sieve), sieve.newcomers.len), (5, 5, 5));
     }
 
     #[test]
     fn beyond_their_share_the_proven_pay_for_themselves() {
-        let mut sieve = Sieve::default();
+        let mut sieve = sieve(8);
         for at in 0..8 {
             let rank = if at < 6 { Rank::Proven } else { Rank::Newcomer };
             sieve.push(Entry { bin: [at; 16], object: object() }, rank);
         }
         let mut order = Vec::new();
-        while let Some(victim) = sieve.victim(HALF) {
+        while let Some(victim) = next(&mut sieve) {
             order.push(victim.bin[0]);
             sieve.remove(u32::from(victim.bin[0]));
         }
-        assert_eq!(order, [0, 1, 2, 3, 6, 4, 7, 5]);
+        assert_eq!(order, [0, 1, 6, 7, 2, 3, 4, 5]);
     }
 
     #[test]
     fn an_exchange_keeps_the_sums() {
-        let (mut sieve, entries) = filled(2);
-        let heavier = Object::new(Kept::clone(&entries[0].1.kept), 2, Body::default(), 7);
-        sieve.replace(entries[0].0, Arc::new(heavier));
-        assert_eq!(sieve.newcomers.bytes, 8);
-        sieve.remove(entries[0].0);
-        sieve.remove(entries[0].0);
-        assert_eq!((sieve.newcomers.bytes, sieve.newcomers.len), (1, 1));
+        let mut sieve = sieve(8);
+        let places = [0, 1].map(|at| sieve.push(Entry { bin: [at; 16], object: object() }, Rank::Proven));
+        let heavier = Object::new(object().kept.clone(), 2, Body::default(), 7);
+        sieve.replace(places[0], Arc::new(heavier));
+        assert_eq!(proven(&sieve), 8);
+        sieve.remove(places[0]);
+        sieve.remove(places[0]);
+        assert_eq!((proven(&sieve), sieve.proven.len), (1, 1));
     }
 }

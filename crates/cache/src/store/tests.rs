@@ -652,3 +652,11 @@ async fn the_header_of_a_copy_keeps_its_spelling_and_nothing_alive() {
     drop(meta);
     assert!(read.is_unique(), "no field of the copy holds the buffer");
 }
+
+/// What a copy of a small page takes beside its text; `docs/performance.md` speaks of it.
+#[test]
+fn the_bookkeeping_of_a_copy_is_small() {
+    let object = size_of::<Object>() + 2 * size_of::<usize>();
+    let family = size_of::<super::family::Family>();
+    assert!(object <= 192 && family <= 80, "{object} {family}");
+}

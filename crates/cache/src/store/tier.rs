@@ -57,6 +57,13 @@ impl Tier {
         self.disk().is_some_and(|disk| disk.purge(key))
     }
 
+    /// Memory gives up copies that were asked for again.
+    pub(super) fn proven(&self, key: &[u8]) {
+        if let Some(disk) = self.disk() {
+            disk.proven(key);
+        }
+    }
+
     /// Writes down a purge of many copies.
     pub(super) fn note_purge(&self, entry: &PurgeEntry) {
         if let Some(disk) = self.disk() {
@@ -181,7 +188,7 @@ impl Store {
 
     /// Whether a purge has taken the copy away, so that it need not be read again.
     fn is_gone(&self, key: &Key, kept: &Kept) -> bool {
-        let generation = Generation::from_number(kept.times.generation);
+        let generation = Generation::from_number(kept.facts.generation);
         let verdict = || self.purges.verdict(generation, key.bytes(), &purge::tags(kept));
         generation < self.purges.newest() && verdict() == Some(PurgeMode::Hard)
     }

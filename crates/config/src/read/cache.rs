@@ -85,12 +85,12 @@ fn store(name: &str, view: &View<'_>, folder: &Path, paths: &mut Vec<PathBuf>) -
         ));
     }
     let last_good_percent = share.unwrap_or(defaults::LAST_GOOD_PERCENT);
-    let disk = map.get("disk").and_then(|view| disk(&view, folder, paths));
+    let disk = map.get("disk").and_then(|view| disk(&view, folder, last_good_percent, paths));
     Some(StoreSpec { name: name.to_owned(), memory_bytes, object_bytes_max, last_good_percent, disk })
 }
 
 /// The directories are kept, so that no two stores write to one.
-fn disk(view: &View<'_>, folder: &Path, paths: &mut Vec<PathBuf>) -> Option<DiskSpec> {
+fn disk(view: &View<'_>, folder: &Path, last_good_percent: u8, paths: &mut Vec<PathBuf>) -> Option<DiskSpec> {
     let map = view.map(&keys::DISK)?;
     let path = map.required("path").and_then(|view| {
         let path = folder.join(view.read(text)?);
@@ -109,7 +109,7 @@ fn disk(view: &View<'_>, folder: &Path, paths: &mut Vec<PathBuf>) -> Option<Disk
     }
     let (path, bytes) = (path?, bytes?);
     let object_bytes_max = object.unwrap_or(bytes / defaults::DISK_OBJECT_SHARE);
-    Some(DiskSpec { path, bytes, object_bytes_max })
+    Some(DiskSpec { path, bytes, object_bytes_max, last_good_percent })
 }
 
 const MODES: [(&str, Mode); 2] = [("standard", Mode::Standard), ("fallback", Mode::Fallback)];

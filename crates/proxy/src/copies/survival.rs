@@ -8,7 +8,6 @@ use goodgate_telemetry::{Fate, Origin};
 use http::Method;
 use pingora_http::RequestHeader;
 
-use super::stored_for;
 use crate::context::Context;
 
 /// Notes it for a GET that a backend or a copy answered, or should have.
@@ -26,12 +25,12 @@ pub(crate) fn note_survival(request: &RequestHeader, context: &Context, now: Ins
 
 fn fate(request: &RequestHeader, context: &Context) -> Result<Duration, &'static str> {
     let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
-    let (policy, _) = cache.ok_or("the route has no cache")?;
+    let (policy, room) = cache.ok_or("the route has no cache")?;
     if context.copying.bypassed {
         return Err("the request goes past the cache");
     }
-    let (_, facts) = context.copying.request.as_ref().ok_or("the request is no plain GET")?;
-    let Some(copy) = stored_for(request, context) else {
+    let (key, facts) = context.copying.request.as_ref().ok_or("the request is no plain GET")?;
+    let Some(copy) = room.store.peek(key, &request.headers) else {
         return Err(match context.copying.refused {
             Some(reason) => reason,
             None if context.outcome.cause.is_some() => "there was no good answer yet",

@@ -59,7 +59,12 @@ fn spec(path: &Path, disk_bytes: u64) -> StoreSpec {
         memory_bytes: 8 * MIB,
         object_bytes_max: MIB,
         last_good_percent: 50,
-        disk: Some(DiskSpec { path: path.to_owned(), bytes: disk_bytes, object_bytes_max: disk_bytes / 2 }),
+        disk: Some(DiskSpec {
+            path: path.to_owned(),
+            bytes: disk_bytes,
+            object_bytes_max: disk_bytes / 2,
+            last_good_percent: 80,
+        }),
     }
 }
 
