@@ -32,7 +32,7 @@ fn main() {
 }
 
 fn store(path: PathBuf) -> &'static Store {
-    let disk = DiskSpec { path, bytes: 1 << 36, object_bytes_max: 1 << 30 };
+    let disk = DiskSpec { path, bytes: 1 << 36, object_bytes_max: 1 << 30, refresh: Duration::from_secs(10) };
     let spec = StoreSpec {
         name: "bench".to_owned(),
         memory_bytes: 1 << 22,

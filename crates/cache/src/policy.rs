@@ -31,6 +31,8 @@ pub struct DiskSpec {
     pub bytes: u64,
     /// The largest body kept, in bytes. What memory does not take goes to disk only.
     pub object_bytes_max: u64,
+    /// How soon a copy may be written again that nobody would miss: see `caches.*.disk.refresh`.
+    pub refresh: Duration,
 }
 
 /// A route's `cache`.

@@ -4,30 +4,30 @@
 use std::time::{Duration, SystemTime};
 
 use goodgate_failure::Cause;
-use pingora_cache::CacheMeta;
 
-use crate::serving::{stale_since, stale_window};
+use crate::serving::stale_window;
 use crate::{CachePolicy, CopyInfo, CopyKind, RequestFacts, may_share};
 
 /// How long the copy would go on answering; an error says what stands in the way.
 pub fn survives(
-    meta: &CacheMeta,
+    info: &CopyInfo,
+    fresh_until: SystemTime,
     policy: &CachePolicy,
     request: &RequestFacts,
     cause: Cause,
     now: SystemTime,
 ) -> Result<Duration, &'static str> {
-    let info = CopyInfo::of(meta);
     if !policy.use_stale.covers(cause) {
         return Err("use_stale does not cover a dead upstream");
     }
-    if !may_share(&info, request, policy) {
+    if !may_share(info, request, policy) {
         return Err("the copy is not for a request with a cookie or Authorization");
     }
-    let window = stale_window(&info, policy, request);
+    let window = stale_window(info, policy, request);
     let until = match (window, info.kind) {
-        (Some(window), _) => stale_since(meta, &info).checked_add(window),
-        (None, CopyKind::Standard) => Some(meta.fresh_until()),
+        (Some(window), CopyKind::Standard) => fresh_until.checked_add(window),
+        (Some(window), CopyKind::LastGood) => info.stored.checked_add(window),
+        (None, CopyKind::Standard) => Some(fresh_until),
         (None, CopyKind::LastGood) => None,
     };
     match until.and_then(|until| until.duration_since(now).ok()) {
@@ -42,6 +42,17 @@ mod tests {
     use super::*;
     use crate::tests::{fallback, now, policy, request, response};
     use crate::{Admission, admit, may_serve_stale};
+    use pingora_cache::CacheMeta;
+
+    fn survives(
+        meta: &CacheMeta,
+        policy: &CachePolicy,
+        request: &RequestFacts,
+        cause: Cause,
+        now: SystemTime,
+    ) -> Result<Duration, &'static str> {
+        super::survives(&CopyInfo::of(meta), meta.fresh_until(), policy, request, cause, now)
+    }
 
     const DEAD: Cause = Cause::ConnectionRefused;
 

@@ -111,6 +111,8 @@ pub const MEMORY_BYTES: u64 = 256 * MIB;
 pub const OBJECT_BYTES_MAX: u64 = 64 * MIB;
 /// `caches.*.disk.max_object`: this share of `size`.
 pub const DISK_OBJECT_SHARE: u64 = 8;
+/// `caches.*.disk.refresh`.
+pub const DISK_REFRESH: Duration = Duration::from_secs(10);
 /// The smallest `caches.*.disk.size`.
 pub const DISK_BYTES_MIN: u64 = 16 * MIB;
 /// The smallest `caches.*.memory`.

@@ -100,7 +100,7 @@ pub(crate) const TIMEOUTS: Keys =
 
 pub(crate) const STORE: Keys = Keys { built: &["memory", "max_object", "disk"], later: &[] };
 
-pub(crate) const DISK: Keys = Keys { built: &["path", "size", "max_object"], later: &[] };
+pub(crate) const DISK: Keys = Keys { built: &["path", "size", "max_object", "refresh"], later: &[] };
 
 pub(crate) const ROUTE: Keys = Keys {
     built: &[
@@ -311,6 +311,7 @@ mod tests {
             ("upstreams.*.timeouts.tunnel", time(TUNNEL_TIMEOUT)),
             ("caches.*.memory", size(MEMORY_BYTES)),
             ("caches.*.max_object", size(OBJECT_BYTES_MAX)),
+            ("caches.*.disk.refresh", time(DISK_REFRESH)),
             ("access_log.format", format!("{LOG_FORMAT:?}").to_lowercase()),
             ("access_log.sample_ok", format!("{SAMPLE_OK:?}")),
             ("access_log.mask.query", format!("[{}]", MASK_QUERY.join(", "))),

@@ -2,6 +2,7 @@
 
 mod crash;
 mod large;
+mod refreshing;
 mod trouble;
 
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -6,10 +6,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
 
 use super::key::KeyHash;
+use super::terms::Terms;
+use crate::CopyInfo;
 
 const SHARDS: usize = 64;
 /// Variants of one family, as in memory.
@@ -29,7 +32,7 @@ pub(super) struct Slot {
     pub(super) expired: u32,
     pub(super) vary: u32,
     pub(super) variance: u32,
-    pub(super) is_last_good: bool,
+    pub(super) terms: Terms,
     /// It was read since it was written.
     pub(super) used: AtomicBool,
 }
@@ -41,6 +44,18 @@ impl Clone for Slot {
 }
 
 impl Slot {
+    /// Until when it is fresh, in seconds since 1970.
+    pub(super) fn fresh_until(&self) -> u32 {
+        let until = self.stored.saturating_add(self.terms.fresh_for);
+        if self.expired == 0 { until } else { until.min(self.expired) }
+    }
+
+    /// What is known of the copy, and until when it is fresh.
+    pub(super) fn terms(&self) -> (CopyInfo, SystemTime) {
+        let time = |seconds: u32| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(seconds));
+        (self.terms.info(time(self.stored)), time(self.fresh_until()))
+    }
+
     fn replaces(&self, other: &Self) -> bool {
         self.vary != other.vary || self.variance == other.variance
     }

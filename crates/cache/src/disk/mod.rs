@@ -23,6 +23,7 @@ mod record;
 mod recover;
 mod segments;
 mod shared;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -39,7 +40,7 @@ use pingora_cache::key::HashBinary;
 
 use crate::purge::{PurgeEntry, Purges};
 use crate::store::{Body, Object};
-use crate::{CopyInfo, CopyKind, DiskSpec};
+use crate::{CopyInfo, DiskSpec};
 use counters::Counters;
 use queue::Job;
 use shared::{IsHeld, Shared};
@@ -50,8 +51,6 @@ use index::Slot;
 pub(crate) use key::KeyHash;
 pub(crate) use upload::Upload;
 
-/// A copy that only differs in its times, or is only for the case of failure, is written again after so long.
-const REWRITE_AFTER: u32 = 10;
 /// A directory that failed is tried again after this, then after twice as long, up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(5));
 
@@ -136,29 +135,19 @@ impl Disk {
         self.shared.queue.drain(limit);
     }
 
-    /// Queues a copy. One that is there already but for its times, or was written a moment ago for the case of
-    /// failure, is not written again at once.
+    /// Queues a copy, unless the one that is there [will do](Shared::will_do).
     pub(crate) fn keep(&self, key: &Arc<[u8]>, object: &Arc<Object>, is_update: bool) {
         let hash = KeyHash::of(key);
         let variance = object.meta.variance();
-        let is_minor = is_update || object.info.kind == CopyKind::LastGood;
-        if is_minor && self.is_recent(hash, &object.info, variance) {
+        if self.shared.will_do(hash, object, is_update) {
             return;
         }
-        let job = Job::Keep { key: Arc::clone(key), object: Arc::clone(object), seq: self.shared.next_seq() };
+        let seq = self.shared.next_seq();
+        let job = Job::Keep { key: Arc::clone(key), object: Arc::clone(object), is_update, seq };
         if !self.is_working() || !self.shared.queue.push(job) {
             self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
             self.shared.outdate(hash, variance);
         }
-    }
-
-    fn is_recent(&self, key: KeyHash, info: &CopyInfo, variance: Option<HashBinary>) -> bool {
-        let slot = self.shared.index.variant(key, key::variance_of(variance));
-        slot.is_some_and(|slot| {
-            slot.is_last_good == (info.kind == CopyKind::LastGood)
-                && slot.expired == 0
-                && key::seconds(info.stored).saturating_sub(slot.stored) < REWRITE_AFTER
-        })
     }
 
     fn is_working(&self) -> bool {
@@ -201,12 +190,21 @@ impl Disk {
         self.shared.index.youngest(key).is_some()
     }
 
-    /// Reads a copy of a family.
-    pub(crate) async fn read(&self, key: &[u8], hash: KeyHash, wanted: Wanted) -> Option<Found> {
-        let slot = match wanted {
+    /// What is known of a copy without reading it, and until when it is fresh.
+    pub(crate) fn terms(&self, hash: KeyHash, wanted: Wanted) -> Option<(CopyInfo, SystemTime)> {
+        self.slot(hash, wanted).map(|slot| slot.terms())
+    }
+
+    fn slot(&self, hash: KeyHash, wanted: Wanted) -> Option<Slot> {
+        match wanted {
             Wanted::Any => self.shared.index.youngest(hash),
             Wanted::Variant(variance) => self.shared.index.variant(hash, key::variance_of(variance)),
-        }?;
+        }
+    }
+
+    /// Reads a copy of a family.
+    pub(crate) async fn read(&self, key: &[u8], hash: KeyHash, wanted: Wanted) -> Option<Found> {
+        let slot = self.slot(hash, wanted)?;
         let file = self.shared.files.read().get(&u64::from(slot.segment)).cloned()?;
         let len = usize::try_from(slot.len).ok()?;
         let bytes = match self.shared.waiting.read(&file, u64::from(slot.offset), len).await {

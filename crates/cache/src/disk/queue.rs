@@ -18,8 +18,8 @@ use crate::store::Object;
 
 /// One thing to do.
 pub(super) enum Job {
-    /// Write a copy.
-    Keep { key: Arc<[u8]>, object: Arc<Object>, seq: u64 },
+    /// Write a copy, which may differ from the one before in its times alone.
+    Keep { key: Arc<[u8]>, object: Arc<Object>, is_update: bool, seq: u64 },
     /// Write that a family is gone; the index knows already. The numbers are those of the records that were it.
     Purge { key: KeyHash, seq: u64, gone: Vec<u64> },
     /// The same of one variant.

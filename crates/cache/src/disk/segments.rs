@@ -160,7 +160,7 @@ impl Segments {
             expired: 0,
             vary: entry.vary,
             variance: entry.variance,
-            is_last_good: entry.is_last_good,
+            terms: entry.terms,
             used: AtomicBool::new(false),
         };
         let displaced = self.shared.index.insert(entry.key, slot);

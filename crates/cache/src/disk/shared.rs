@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -12,11 +12,13 @@ use pingora_cache::key::HashBinary;
 
 use super::counters::{Counters, DiskState};
 use super::index::Index;
-use super::key::{KeyHash, variance_of};
+use super::key::{KeyHash, seconds, variance_of, whole_seconds};
 use super::queue::{Job, Queue};
 use super::read::Waiting;
-use crate::DiskSpec;
+use super::terms::Terms;
 use crate::purge::Purges;
+use crate::store::Object;
+use crate::{CopyKind, DiskSpec};
 
 /// A body up to this size is in its record, read as a whole and then held in memory.
 const INLINE_BYTES_MAX: u64 = 4 << 20;
@@ -44,6 +46,8 @@ pub(super) struct Shared {
     pub(super) object_bytes_max: AtomicU64,
     /// The largest object that memory takes.
     pub(super) memory_object_max: AtomicU64,
+    /// In seconds, see [`DiskSpec::refresh`].
+    refresh: AtomicU32,
     pub(super) bytes: AtomicU64,
     seq: AtomicU64,
     segment: AtomicU64,
@@ -73,6 +77,7 @@ impl Shared {
             limit: AtomicU64::new(spec.bytes),
             object_bytes_max: AtomicU64::new(spec.object_bytes_max),
             memory_object_max: AtomicU64::new(memory_object_max),
+            refresh: AtomicU32::new(whole_seconds(spec.refresh)),
             bytes: AtomicU64::new(0),
             seq: AtomicU64::new(0),
             segment: AtomicU64::new(0),
@@ -86,6 +91,7 @@ impl Shared {
         self.limit.store(spec.bytes, Ordering::Relaxed);
         self.object_bytes_max.store(spec.object_bytes_max, Ordering::Relaxed);
         self.memory_object_max.store(memory_object_max, Ordering::Relaxed);
+        self.refresh.store(whole_seconds(spec.refresh), Ordering::Relaxed);
         self.queue.set_limit(QUEUE_BYTES_MIN.max(memory_object_max));
     }
 
@@ -111,6 +117,22 @@ impl Shared {
 
     pub(super) fn segments_seen(&self, id: u64) {
         self.segment.fetch_max(id, Ordering::Relaxed);
+    }
+
+    /// Whether the copy that is there will do for a while: it was written a moment ago, and is the same but for its
+    /// times, or both are for the case of failure, or no longer fresh and soon to be so. What is still fresh would be
+    /// served in place of the newer one, once that is out of memory.
+    pub(super) fn will_do(&self, key: KeyHash, object: &Object, is_update: bool) -> bool {
+        let (info, refresh) = (&object.info, self.refresh.load(Ordering::Relaxed));
+        let Some(slot) = self.index.variant(key, variance_of(object.meta.variance())) else {
+            return false;
+        };
+        let now = seconds(info.stored);
+        let is_over = slot.fresh_until() <= now && Terms::of(&object.meta, info).fresh_for <= refresh;
+        slot.terms.kind == info.kind
+            && slot.expired == 0
+            && now.saturating_sub(slot.stored) < refresh
+            && (is_update || info.kind == CopyKind::LastGood || is_over)
     }
 
     pub(super) fn segment_bytes(&self) -> u64 {

@@ -19,9 +19,10 @@ use super::key::{KeyHash, seconds, variance_of, vary_of};
 use super::queue::{Job, Next, Stream};
 use super::segments::{Mercy, Segments};
 use super::shared::Shared;
+use super::terms::Terms;
 use super::{head, record, recover};
+use crate::CopyInfo;
 use crate::store::{Body, Object};
-use crate::{CopyInfo, CopyKind};
 
 /// How often an idle thread looks whether its directory is still there.
 const TICK: Duration = Duration::from_secs(1);
@@ -169,7 +170,13 @@ fn attempt(segments: &mut Segments, job: &Job) -> io::Result<()> {
 
 fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
     match job {
-        Job::Keep { key, object, seq } => keep(segments, key, object, *seq),
+        // What was queued while the one before it was being written may have become superfluous.
+        Job::Keep { key, object, is_update, .. }
+            if segments.shared.will_do(KeyHash::of(key), object, *is_update) =>
+        {
+            Ok(())
+        }
+        Job::Keep { key, object, seq, .. } => keep(segments, key, object, *seq),
         Job::Purge { key, seq, gone } => {
             segments.release(gone);
             segments.note_deed(&deed(Deed::Purged, *key, 0, *seq, 0))?;
@@ -206,7 +213,7 @@ fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
 fn deed(deed: Deed, key: KeyHash, variance: u32, seq: u64, at: u32) -> Entry {
     Entry {
         deed,
-        is_last_good: false,
+        terms: Terms::NONE,
         key,
         vary: 0,
         variance,
@@ -223,7 +230,7 @@ fn deed(deed: Deed, key: KeyHash, variance: u32, seq: u64, at: u32) -> Entry {
 fn entry(key: &[u8], meta: &CacheMeta, seq: u64, (body_id, body_len): (u64, u64)) -> Entry {
     let info = CopyInfo::of(meta);
     Entry {
-        is_last_good: info.kind == CopyKind::LastGood,
+        terms: Terms::of(meta, &info),
         vary: vary_of(meta.headers()),
         body_id,
         body_len,

@@ -18,7 +18,7 @@ use super::writer::base_weight;
 use super::{Store, content_length};
 use crate::disk::{Disk, DiskUsage, Found, KeyHash, Report, Upload, Wanted};
 use crate::purge::{self, Generation, PurgeEntry, PurgeMode};
-use crate::{Key, StoreSpec, vary};
+use crate::{CopyInfo, Key, StoreSpec, vary};
 
 /// What an open file weighs in memory, so that there is a bound to their number.
 const FILE_BYTES: u64 = 16 << 10;
@@ -136,6 +136,12 @@ impl Store {
             }
         }
         None
+    }
+
+    /// What is known of the copy on disk for this request without reading it, and until when it is fresh. Where
+    /// memory does not say by which fields the address varies, it is the youngest copy of the address.
+    pub fn known_on_disk(&self, key: &Key, request: &HeaderMap) -> Option<(CopyInfo, SystemTime)> {
+        self.tier.disk()?.terms(KeyHash::of(key.bytes()), self.wanted(key, request))
     }
 
     /// Whether a response that memory does not take may go to the disk.

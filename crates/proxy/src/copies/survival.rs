@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use goodgate_cache::survives;
+use goodgate_cache::{CopyInfo, survives};
 use goodgate_failure::Cause;
 use goodgate_telemetry::{Fate, Origin};
 use http::Method;
@@ -20,8 +20,20 @@ pub(crate) fn note_survival(request: &RequestHeader, context: &Context, now: Ins
     if request.method != Method::GET || is_ours || !route.metrics.survival_due(now) {
         return;
     }
-    let fate = fate(request, context).map_or_else(Fate::Lost, Fate::Survives);
+    let fate = match fate(request, context) {
+        // Too large for memory, and the disk's thread is still at it: the next request will tell.
+        Err(NOT_FOUND) if is_on_its_way(context) => return,
+        Err(reason) => Fate::Lost(reason),
+        Ok(left) => Fate::Survives(left),
+    };
     route.metrics.survival(fate, now);
+}
+
+const NOT_FOUND: &str = "no copy is kept: too large, or evicted";
+
+fn is_on_its_way(context: &Context) -> bool {
+    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
+    context.copying.stored && cache.is_some_and(|(_, room)| room.store.has_disk())
 }
 
 fn fate(request: &RequestHeader, context: &Context) -> Result<Duration, &'static str> {
@@ -31,13 +43,24 @@ fn fate(request: &RequestHeader, context: &Context) -> Result<Duration, &'static
         return Err("the request goes past the cache");
     }
     let (_, facts) = context.copying.request.as_ref().ok_or("the request is no plain GET")?;
-    let Some(copy) = stored_for(request, context) else {
+    let Some((info, fresh_until)) = known(request, context) else {
         return Err(match context.copying.refused {
             Some(reason) => reason,
             None if context.outcome.cause.is_some() => "there was no good answer yet",
             None if facts.is_range => "only a part was asked for",
-            None => "no copy is kept: too large, or evicted",
+            None => NOT_FOUND,
         });
     };
-    survives(copy.meta(), policy, facts, Cause::DestinationUnavailable, SystemTime::now())
+    survives(&info, fresh_until, policy, facts, Cause::DestinationUnavailable, SystemTime::now())
+}
+
+/// The copy for the request, and until when it is fresh: from memory, or as the disk's index tells it. Nothing is
+/// read from disk for this.
+fn known(request: &RequestHeader, context: &Context) -> Option<(CopyInfo, SystemTime)> {
+    if let Some(copy) = stored_for(request, context) {
+        return Some((copy.info(), copy.meta().fresh_until()));
+    }
+    let (_, room) = context.route.as_ref()?.cache.as_ref()?;
+    let (key, _) = context.copying.request.as_ref()?;
+    room.store.known_on_disk(key, &request.headers)
 }

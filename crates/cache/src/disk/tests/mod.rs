@@ -58,7 +58,12 @@ fn spec(path: &Path, disk_bytes: u64) -> StoreSpec {
         name: "main".to_owned(),
         memory_bytes: 8 * MIB,
         object_bytes_max: MIB,
-        disk: Some(DiskSpec { path: path.to_owned(), bytes: disk_bytes, object_bytes_max: disk_bytes / 2 }),
+        disk: Some(DiskSpec {
+            path: path.to_owned(),
+            bytes: disk_bytes,
+            object_bytes_max: disk_bytes / 2,
+            refresh: Duration::from_secs(10),
+        }),
     }
 }
 
@@ -298,6 +303,27 @@ async fn a_copy_for_failures_is_not_written_with_every_request() {
     keep_for(store, "/p", &[], later, b"news");
     store.flush(PATIENCE);
     assert_eq!(usage(store).writes, 2);
+}
+
+#[tokio::test]
+async fn a_page_that_is_hardly_fresh_is_not_written_with_every_answer() {
+    for (control, writes) in
+        [("max-age=0, stale-if-error=60", 1), ("max-age=5", 10), ("max-age=0, stale-while-revalidate=60", 1)]
+    {
+        let folder = Folder::new();
+        let store = open(&folder.0);
+        for at in 0..10 {
+            let meta = standard(&[("cache-control", control), ("etag", "\"1\"")]);
+            keep_for(store, "/p", &[], meta, format!("page {at}").as_bytes());
+            store.flush(PATIENCE);
+        }
+        assert_eq!(usage(store).writes, writes, "{control}: what is fresh must be the newest");
+        assert_eq!(found(store, "/p").await.unwrap(), b"page 9", "{control}: memory has the newest");
+        // What is to be fresh for long takes the place of what is not.
+        keep(store, "/p", b"at last");
+        store.flush(PATIENCE);
+        assert_eq!(usage(store).writes, writes + 1, "{control}");
+    }
 }
 
 #[tokio::test]
