@@ -29,6 +29,7 @@ mod connections;
 mod disk;
 mod explain;
 mod faults;
+mod fillers;
 mod front;
 mod health;
 mod http2;

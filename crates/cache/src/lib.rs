@@ -40,6 +40,6 @@ pub use purge::{Generation, PurgeMode, PurgeScope, tag_names};
 pub use request::RequestFacts;
 pub use revalidation::{HeadVerdict, is_of_another, judge_head, refresh_header};
 pub use serving::{Stale, may_serve_fresh, may_serve_stale, may_share};
-pub use store::{BodyReader, CopyWriter, REFRESH_BACKOFF, Store, StoredCopy, Usage};
+pub use store::{BodyReader, CopyWriter, FILL_WAIT, REFRESH_BACKOFF, Store, StoredCopy, Usage};
 pub use survival::survives;
 pub use vary::variance;

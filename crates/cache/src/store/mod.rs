@@ -44,6 +44,7 @@ use shard::{KeyRef, Mercy, Shard};
 use tier::Tier;
 use writer::base_weight;
 
+pub use fill::FILL_WAIT;
 pub use hit::BodyReader;
 pub(crate) use object::{Body, Object};
 pub use object::{REFRESH_BACKOFF, StoredCopy};

@@ -37,7 +37,8 @@ pub(crate) use answer::{cut_to_range, serve};
 pub(crate) use early::{answer_early, answer_instead, answer_late, at_hand};
 pub(crate) use keep::{admit_standard, give_back_withheld};
 pub(crate) use phases::{
-    enable_standard, fills_on_miss, is_not_modified, judge_hit, may_update_behind, must_not_wait,
+    enable_standard, fills_on_miss, hold_nothing_back, is_not_modified, judge_hit, may_update_behind,
+    must_not_wait,
 };
 pub(crate) use purge::answer_purge;
 pub(crate) use status::status_header;
