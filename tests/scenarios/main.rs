@@ -48,6 +48,7 @@ mod real_parts;
 mod reloading;
 mod retries;
 mod rules;
+mod sparing;
 mod stale;
 mod streams;
 mod survival;

@@ -15,6 +15,7 @@ mod preflight;
 mod purge;
 mod status;
 mod survival;
+mod waited;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -43,6 +44,7 @@ pub(crate) use phases::{
 pub(crate) use purge::answer_purge;
 pub(crate) use status::status_header;
 pub(crate) use survival::note_survival;
+pub(crate) use waited::answer_waited;
 
 /// What one request has to do with the cache.
 #[derive(Default)]
