@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use goodgate_cache::{Admission, CachePolicy, DiskSpec, Key, RequestFacts, Store, StoreSpec, admit};
+use goodgate_cache::{
+    Admission, CachePolicy, DiskSpec, Key, Patience, RequestFacts, Store, StoreSpec, admit,
+};
 use http::{HeaderMap, Method};
 use pingora_http::ResponseHeader;
 
@@ -81,7 +83,7 @@ fn open(directory: PathBuf) {
             let mut found = 0;
             for at in 0..READS {
                 let at = at * 7919 % objects;
-                found += u64::from(store.load(&key(at), &HeaderMap::new()).await.is_some());
+                found += u64::from(store.load(&key(at), &HeaderMap::new(), Patience::Much).await.is_some());
             }
             found
         });

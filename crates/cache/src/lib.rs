@@ -31,7 +31,7 @@ pub use admission::{Admission, admit, admit_preflight, may_displace};
 pub use conditional::is_not_modified;
 pub use copy::{Audience, CopyInfo, CopyKind, Forbids};
 pub use deception::is_deceptive;
-pub use disk::{DiskEvent, DiskState, DiskUsage, Operation, Report};
+pub use disk::{DiskEvent, DiskState, DiskUsage, Operation, Patience, Report};
 pub use key::{Key, is_same_authority};
 pub use key_policy::{KeyPolicy, Query};
 pub use parts::{Part, part};

@@ -49,6 +49,7 @@ pub(crate) use body::LargeBody;
 pub use counters::{DiskEvent, DiskState, DiskUsage, Operation, Report};
 use index::Slot;
 pub(crate) use key::KeyHash;
+pub use read::Patience;
 pub(crate) use upload::Upload;
 
 /// A directory that failed is tried again after this, then after twice as long, up to the second.
@@ -117,6 +118,7 @@ impl Disk {
     }
 
     pub(crate) fn usage(&self) -> DiskUsage {
+        self.shared.look_after();
         DiskUsage {
             objects: self.shared.index.objects(),
             bytes: self.shared.bytes.load(Ordering::Relaxed),
@@ -132,7 +134,7 @@ impl Disk {
 
     /// Waits until what is queued is written, but no longer than this.
     pub(crate) fn flush(&self, limit: Duration) {
-        self.shared.queue.drain(limit);
+        self.shared.flush(limit);
     }
 
     /// Queues a copy, unless the one that is there [will do](Shared::will_do).
@@ -142,6 +144,7 @@ impl Disk {
         if self.shared.will_do(hash, object, is_update) {
             return;
         }
+        self.shared.look_after();
         let seq = self.shared.next_seq();
         let job = Job::Keep { key: Arc::clone(key), object: Arc::clone(object), is_update, seq };
         if !self.is_working() || !self.shared.queue.push(job) {
@@ -203,14 +206,20 @@ impl Disk {
     }
 
     /// Reads a copy of a family.
-    pub(crate) async fn read(&self, key: &[u8], hash: KeyHash, wanted: Wanted) -> Option<Found> {
+    pub(crate) async fn read(
+        &self,
+        key: &[u8],
+        hash: KeyHash,
+        wanted: Wanted,
+        patience: Patience,
+    ) -> Option<Found> {
         let slot = self.slot(hash, wanted)?;
         let file = self.shared.files.read().get(&u64::from(slot.segment)).cloned()?;
         let len = usize::try_from(slot.len).ok()?;
-        let bytes = match self.shared.waiting.read(&file, u64::from(slot.offset), len).await {
+        let bytes = match self.shared.waiting.read(&file, u64::from(slot.offset), len, patience).await {
             Ok(bytes) => bytes,
             Err(error) => {
-                self.shared.counters.failed(Operation::Read, &error);
+                self.shared.read_failed(&error);
                 return None;
             }
         };
@@ -224,7 +233,7 @@ impl Disk {
         let mut found = Found { meta: record.head.meta, body, is_expired: false, seq: slot.seq };
         if record.frame.body_id != 0 {
             let body = (record.frame.body_id, record.frame.body_len);
-            found.body = self.open_body(body, (hash, slot.seq)).await?;
+            found.body = self.open_body(body, (hash, slot.seq), patience).await?;
         }
         if slot.expired != 0 {
             found.is_expired = true;
@@ -251,9 +260,9 @@ impl Disk {
         None
     }
 
-    async fn open_body(&self, body: (u64, u64), record: (KeyHash, u64)) -> Option<Body> {
+    async fn open_body(&self, body: (u64, u64), record: (KeyHash, u64), patience: Patience) -> Option<Body> {
         let path = files::body_path(&self.shared.path, body.0);
-        match self.shared.waiting.block(move || File::open(path)).await {
+        match self.shared.waiting.block(patience, move || File::open(path)).await {
             Ok(file) => Some(Body::File(Arc::new(LargeBody::new(file, body, record, &self.shared)))),
             // It was given up for room in this very moment, or the whole directory is gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -261,7 +270,7 @@ impl Disk {
                 None
             }
             Err(error) => {
-                self.shared.counters.failed(Operation::Read, &error);
+                self.shared.read_failed(&error);
                 None
             }
         }

@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use pingora_cache::key::HashBinary;
 
-use super::counters::{Counters, DiskState};
+use super::counters::{Counters, DiskEvent, DiskState, Operation};
 use super::index::Index;
 use super::key::{KeyHash, seconds, variance_of, whole_seconds};
 use super::queue::{Job, Queue};
@@ -27,6 +28,8 @@ const SEGMENT_BYTES: (u64, u64) = (1 << 20, 1 << 30);
 const SEGMENTS: u64 = 64;
 /// What may wait for the disk thread, unless the largest object in memory is larger.
 const QUEUE_BYTES_MIN: u64 = 32 << 20;
+/// How long the last try for purges may take.
+const LAST_TRY: Duration = Duration::from_secs(3);
 /// Whether a key has copies in memory.
 pub(super) type IsHeld = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
@@ -54,6 +57,12 @@ pub(super) struct Shared {
     /// Whether the first opening is over, one way or the other.
     is_settled: Mutex<bool>,
     settled: Condvar,
+    /// The thread has had one thing in hand for too long.
+    is_stuck: AtomicBool,
+    /// Purges that could not be written so far.
+    pub(super) purges_waiting: AtomicUsize,
+    /// The directory is to be tried again at once.
+    pub(super) is_hurried: AtomicBool,
 }
 
 impl Shared {
@@ -83,6 +92,9 @@ impl Shared {
             segment: AtomicU64::new(0),
             is_settled: Mutex::new(false),
             settled: Condvar::new(),
+            is_stuck: AtomicBool::new(false),
+            purges_waiting: AtomicUsize::new(0),
+            is_hurried: AtomicBool::new(false),
         }
     }
 
@@ -148,6 +160,49 @@ impl Shared {
         self.counters.set_state(state);
         *self.is_settled.lock() = true;
         self.settled.notify_all();
+    }
+
+    /// Looks whether the thread gets on with its work. Where it does not the disk is out of use: what is to be
+    /// written would only wait.
+    pub(super) fn look_after(&self) {
+        let is_working = self.counters.state() == DiskState::Working;
+        if is_working && self.queue.is_stuck() && !self.is_stuck.swap(true, Ordering::AcqRel) {
+            self.counters.count_error(Operation::Write);
+            self.counters.set_state(DiskState::Degraded);
+            self.counters.report(&DiskEvent::Stuck);
+        }
+    }
+
+    /// Waits until what is queued is written, but no longer than this. A disk that is out of use is tried once more for
+    /// the purges that wait for it.
+    pub(super) fn flush(&self, limit: Duration) {
+        self.queue.drain(limit);
+        let until = Instant::now() + limit.min(LAST_TRY);
+        let waiting = || self.purges_waiting.load(Ordering::Relaxed);
+        if waiting() > 0 {
+            self.is_hurried.store(true, Ordering::Relaxed);
+        }
+        while waiting() > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if waiting() > 0 {
+            self.counters.report(&DiskEvent::PurgesLost { purges: waiting() });
+        }
+    }
+
+    /// The thread has got on with its work.
+    pub(super) fn moves_on(&self) {
+        if self.is_stuck.swap(false, Ordering::AcqRel) {
+            self.counters.set_state(DiskState::Working);
+            self.counters.report(&DiskEvent::MovesOn);
+        }
+    }
+
+    /// A read came to nothing. One that was not tried is no news.
+    pub(super) fn read_failed(&self, error: &io::Error) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            self.counters.failed(Operation::Read, error);
+        }
     }
 
     /// A job that will not be done. An older copy of the same must not outlive the newer in memory.

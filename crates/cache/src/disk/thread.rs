@@ -79,6 +79,7 @@ impl Worker {
         let mut segments = recover::open(&self.shared).map_err(|refused| (Operation::Open, refused))?;
         let failed = |error| (Operation::Write, Refused::Failed(error));
         self.catch_up(&mut segments).map_err(failed)?;
+        self.shared.queue.rest();
         self.shared.set_state(DiskState::Working);
         self.serve(&mut segments).map_err(failed)
     }
@@ -94,6 +95,7 @@ impl Worker {
             perform(segments, job)?;
             self.pending.pop_front();
         }
+        self.shared.purges_waiting.store(0, Ordering::Relaxed);
         Ok(())
     }
 
@@ -106,10 +108,12 @@ impl Worker {
                         self.set_aside(job);
                         return Err(error);
                     }
+                    shared.moves_on();
                 }
                 Next::Idle => {
                     segments.check()?;
                     segments.make_room(0)?;
+                    shared.moves_on();
                 }
                 Next::Closed => return Ok(()),
             }
@@ -124,7 +128,9 @@ impl Worker {
             let left = until.saturating_duration_since(Instant::now());
             match shared.queue.next(left.min(TICK)) {
                 Next::Job(job) => self.set_aside(job),
-                Next::Idle if left.is_zero() => return true,
+                Next::Idle if left.is_zero() || shared.is_hurried.swap(false, Ordering::Relaxed) => {
+                    return true;
+                }
                 Next::Idle => {}
                 Next::Closed => return false,
             }
@@ -132,6 +138,9 @@ impl Worker {
     }
 
     fn set_aside(&mut self, job: Job) {
+        if job.is_purge() && self.shared.purges_waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.shared.counters.report(&DiskEvent::PurgesWait);
+        }
         if !job.takes_away() {
             self.shared.lost(&job);
         } else if self.pending.len() < PENDING_MAX {

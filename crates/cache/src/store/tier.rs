@@ -16,7 +16,7 @@ use super::object::{Body, Object, StoredCopy};
 use super::shard::{KeyRef, Shard};
 use super::writer::base_weight;
 use super::{Store, content_length};
-use crate::disk::{Disk, DiskUsage, Found, KeyHash, Report, Upload, Wanted};
+use crate::disk::{Disk, DiskUsage, Found, KeyHash, Patience, Report, Upload, Wanted};
 use crate::purge::{self, Generation, PurgeEntry, PurgeMode};
 use crate::{CopyInfo, Key, StoreSpec, vary};
 
@@ -118,7 +118,7 @@ impl Store {
     }
 
     /// The complete copy for this request, read from disk into memory if it is not there.
-    pub async fn load(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+    pub async fn load(&self, key: &Key, request: &HeaderMap, patience: Patience) -> Option<StoredCopy> {
         if let Some(copy) = self.find(key, request) {
             return Some(copy);
         }
@@ -129,7 +129,7 @@ impl Store {
         }
         // Twice: the first that is found may only say how to find the right one.
         for _ in 0..2 {
-            let found = disk.read(key.bytes(), hash, self.wanted(key, request)).await?;
+            let found = disk.read(key.bytes(), hash, self.wanted(key, request), patience).await?;
             self.adopt(&disk, key, hash, found);
             if let Some(copy) = self.find(key, request) {
                 return Some(copy);

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use pingora_cache::CacheMeta;
 
-use super::{DiskEvent, DiskState, DiskUsage};
+use super::{DiskEvent, DiskState, DiskUsage, Patience};
 use crate::tests::{fallback, headers, policy, request, response};
 use crate::{Admission, CopyInfo, DiskSpec, Key, Store, StoreSpec, StoredCopy, admit};
 
@@ -141,7 +141,7 @@ fn keep(store: &'static Store, path: &str, body: &[u8]) {
 }
 
 async fn load(store: &Store, path: &str) -> Option<StoredCopy> {
-    store.load(&key(path), &HeaderMap::new()).await
+    store.load(&key(path), &HeaderMap::new(), Patience::Much).await
 }
 
 async fn body_of(copy: &StoredCopy) -> pingora_error::Result<Vec<u8>> {
@@ -207,10 +207,11 @@ async fn each_variant_is_found_by_its_own_request() {
         let store = open(&folder.0);
         for language in [first, "de", "en", "fr"] {
             let headers = headers(&[("accept-language", language)]);
-            let copy = store.load(&key("/v"), &headers).await.unwrap();
+            let copy = store.load(&key("/v"), &headers, Patience::Much).await.unwrap();
             assert_eq!(body_of(&copy).await.unwrap(), language.as_bytes(), "{first} first");
         }
-        assert!(store.load(&key("/v"), &headers(&[("accept-language", "it")])).await.is_none());
+        let other = headers(&[("accept-language", "it")]);
+        assert!(store.load(&key("/v"), &other, Patience::Much).await.is_none());
         close(store);
     }
     // A new answer that varies otherwise takes the old ones away.
