@@ -44,6 +44,7 @@ mod passwords;
 mod preflights;
 mod privacy;
 mod purging;
+mod purging_many;
 mod real_parts;
 mod reloading;
 mod retries;
