@@ -70,7 +70,7 @@ async fn a_purge_by_tag_of_very_many_copies_takes_no_time_and_covers_them_all() 
     std::fs::write(folder.join("token"), "s3cret\n").unwrap();
     let config = format!(
         "listeners: [{{ address: '127.0.0.1:0' }}]\nadmin: {{ address: '127.0.0.1:0', token_file: token }}\n\
-         access_log: {{ path: off }}\ncaches: {{ main: {{ memory: 1GiB }} }}\n{}\
+         access_log: {{ path: off }}\nlimits: {{ max_requests_per_connection: 1000000 }}\ncaches: {{ main: {{ memory: 1GiB }} }}\n{}\
          routes: [{{ upstream: web, cache: standard }}]\n",
         upstream(&[&backend], "")
     );
