@@ -35,6 +35,8 @@ pub struct DiskSpec {
     pub object_bytes_max: u64,
     /// As of the store.
     pub last_good_percent: u8,
+    /// How soon a copy may be written again that nobody would miss: see `caches.*.disk.refresh`.
+    pub refresh: Duration,
 }
 
 /// A route's `cache`.

@@ -16,14 +16,14 @@ pub fn survives(
     cause: Cause,
     now: SystemTime,
 ) -> Result<Duration, &'static str> {
-    let info = copy.info;
+    let info = &copy.info;
     if !policy.use_stale.covers(cause) {
         return Err("use_stale does not cover a dead upstream");
     }
-    if !may_share(&info, request, policy) {
+    if !may_share(info, request, policy) {
         return Err("the copy is not for a request with a cookie or Authorization");
     }
-    let window = stale_window(&info, policy, request);
+    let window = stale_window(info, policy, request);
     let until = match (window, info.kind) {
         (Some(window), _) => stale_since(copy).checked_add(window),
         (None, CopyKind::Standard) => Some(copy.fresh_until),

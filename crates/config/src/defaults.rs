@@ -115,6 +115,8 @@ pub const LAST_GOOD_PERCENT: u8 = 80;
 pub const LAST_GOOD_PERCENT_MAX: u8 = 95;
 /// `caches.*.disk.max_object`: this share of `size`.
 pub const DISK_OBJECT_SHARE: u64 = 8;
+/// `caches.*.disk.refresh`.
+pub const DISK_REFRESH: Duration = Duration::from_secs(10);
 /// The smallest `caches.*.disk.size`.
 pub const DISK_BYTES_MIN: u64 = 16 * MIB;
 /// The smallest `caches.*.memory`.

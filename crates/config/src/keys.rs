@@ -101,7 +101,7 @@ pub(crate) const TIMEOUTS: Keys =
 pub(crate) const STORE: Keys =
     Keys { built: &["memory", "max_object", "last_good_share", "disk"], later: &[] };
 
-pub(crate) const DISK: Keys = Keys { built: &["path", "size", "max_object"], later: &[] };
+pub(crate) const DISK: Keys = Keys { built: &["path", "size", "max_object", "refresh"], later: &[] };
 
 pub(crate) const ROUTE: Keys = Keys {
     built: &[
@@ -313,6 +313,7 @@ mod tests {
             ("caches.*.memory", size(MEMORY_BYTES)),
             ("caches.*.max_object", size(OBJECT_BYTES_MAX)),
             ("caches.*.last_good_share", format!("{LAST_GOOD_PERCENT}%")),
+            ("caches.*.disk.refresh", time(DISK_REFRESH)),
             ("access_log.format", format!("{LOG_FORMAT:?}").to_lowercase()),
             ("access_log.sample_ok", format!("{SAMPLE_OK:?}")),
             ("access_log.mask.query", format!("[{}]", MASK_QUERY.join(", "))),

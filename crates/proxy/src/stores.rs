@@ -5,13 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use goodgate_cache::{PurgeMode, PurgeScope, Store, StoreSpec};
+use goodgate_cache::{FILL_WAIT, PurgeMode, PurgeScope, Store, StoreSpec};
 use goodgate_telemetry::{StoreUsage, disk_event};
 use parking_lot::Mutex;
 use pingora_cache::lock::CacheLock;
-
-/// How long identical misses wait for the one that asks before another may ask too.
-const FILL_WAIT: Duration = Duration::from_secs(5);
 
 /// A store with the lock that makes identical misses wait for one fetch.
 pub(crate) struct StoreRoom {

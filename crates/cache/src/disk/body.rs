@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::counters::Operation;
 use super::key::KeyHash;
+use super::read::Patience;
 use super::shared::Shared;
 
 /// Bytes of a block, the last excepted.
@@ -118,9 +118,10 @@ impl LargeBody {
         let skip = usize::try_from(start % BLOCK_BYTES as u64).unwrap_or(BLOCK_BYTES);
         let left = self.len - block * BLOCK_BYTES as u64;
         let len = usize::try_from(left).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-        let read = self.shared.waiting.read(&self.file, block * STRIDE, len + CRC_BYTES).await;
+        let read =
+            self.shared.waiting.read(&self.file, block * STRIDE, len + CRC_BYTES, Patience::Much).await;
         let mut bytes = read.map_err(|error| {
-            self.shared.counters.failed(Operation::Read, &error);
+            self.shared.read_failed(&error);
             self.give_up(error)
         })?;
         let stored = bytes.split_off(len);
@@ -133,7 +134,7 @@ impl LargeBody {
 
     /// A disk that was only slow may do better next time; the rest will not.
     fn give_up(&self, error: io::Error) -> io::Error {
-        if error.kind() != io::ErrorKind::TimedOut {
+        if !matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) {
             self.is_bad.store(true, Ordering::Relaxed);
             self.shared.forget(self.record);
         }

@@ -6,10 +6,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
 
 use super::key::KeyHash;
+use super::terms::Terms;
+use crate::Standing;
 
 const SHARDS: usize = 64;
 /// Variants of one family, as in memory.
@@ -29,7 +32,7 @@ pub(super) struct Slot {
     pub(super) expired: u32,
     pub(super) vary: u32,
     pub(super) variance: u32,
-    pub(super) is_last_good: bool,
+    pub(super) terms: Terms,
     /// It was read since it was written.
     pub(super) used: AtomicBool,
     /// It was asked for again, since it was written or before.
@@ -49,6 +52,19 @@ fn copy(flag: &AtomicBool) -> AtomicBool {
 impl Slot {
     pub(super) fn is_proven(&self) -> bool {
         self.is_proven.load(Ordering::Relaxed)
+    }
+
+    /// Until when it is fresh, in seconds since 1970.
+    pub(super) fn fresh_until(&self) -> u32 {
+        let until = self.stored.saturating_add(self.terms.fresh_for);
+        if self.expired == 0 { until } else { until.min(self.expired) }
+    }
+
+    /// By what the copy is judged. Its age is not known without reading it.
+    pub(super) fn standing(&self) -> Standing {
+        let time = |seconds: u32| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(seconds));
+        let stored = time(self.stored);
+        Standing { info: self.terms.info(stored), fresh_until: time(self.fresh_until()), epoch: stored }
     }
 
     fn replaces(&self, other: &Self) -> bool {

@@ -1,7 +1,7 @@
 //! Under which numbers copies are filed on disk. Unlike the hashes in memory these must mean the same in the next
 //! process, and nobody must be able to choose them: a cryptographic hash.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use blake2::digest::consts::U16;
 use blake2::{Blake2b, Digest};
@@ -36,6 +36,12 @@ pub(super) fn variance_of(variance: Option<HashBinary>) -> u32 {
 fn short(hash: &[u8; 16]) -> u32 {
     let [a, b, c, d, ..] = *hash;
     u32::from_le_bytes([a, b, c, d])
+}
+
+/// A span in seconds, what is begun counted as a whole one.
+pub(super) fn whole_seconds(time: Duration) -> u32 {
+    let begun = u64::from(time.subsec_nanos() > 0);
+    u32::try_from(time.as_secs().saturating_add(begun)).unwrap_or(u32::MAX)
 }
 
 /// Seconds since 1970.

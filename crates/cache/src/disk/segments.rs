@@ -163,7 +163,7 @@ impl Segments {
             expired: 0,
             vary: entry.vary,
             variance: entry.variance,
-            is_last_good: entry.is_last_good,
+            terms: entry.terms,
             used: AtomicBool::new(false),
             is_proven: AtomicBool::new(entry.is_proven),
         };

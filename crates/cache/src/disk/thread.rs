@@ -17,6 +17,7 @@ use super::key::{KeyHash, seconds, variance_of, vary_of};
 use super::queue::{Job, Next, Stream};
 use super::segments::{Mercy, Segments};
 use super::shared::Shared;
+use super::terms::Terms;
 use super::{head, record, recover};
 use crate::kept::Kept;
 use crate::store::{Body, Object};
@@ -76,6 +77,7 @@ impl Worker {
         let mut segments = recover::open(&self.shared).map_err(|refused| (Operation::Open, refused))?;
         let failed = |error| (Operation::Write, Refused::Failed(error));
         self.catch_up(&mut segments).map_err(failed)?;
+        self.shared.queue.rest();
         self.shared.set_state(DiskState::Working);
         self.serve(&mut segments).map_err(failed)
     }
@@ -91,6 +93,7 @@ impl Worker {
             perform(segments, job)?;
             self.pending.pop_front();
         }
+        self.shared.purges_waiting.store(0, Ordering::Relaxed);
         Ok(())
     }
 
@@ -103,10 +106,12 @@ impl Worker {
                         self.set_aside(job);
                         return Err(error);
                     }
+                    shared.moves_on();
                 }
                 Next::Idle => {
                     segments.check()?;
                     segments.make_room(0)?;
+                    shared.moves_on();
                 }
                 Next::Closed => return Ok(()),
             }
@@ -121,7 +126,9 @@ impl Worker {
             let left = until.saturating_duration_since(Instant::now());
             match shared.queue.next(left.min(TICK)) {
                 Next::Job(job) => self.set_aside(job),
-                Next::Idle if left.is_zero() => return true,
+                Next::Idle if left.is_zero() || shared.is_hurried.swap(false, Ordering::Relaxed) => {
+                    return true;
+                }
                 Next::Idle => {}
                 Next::Closed => return false,
             }
@@ -129,6 +136,9 @@ impl Worker {
     }
 
     fn set_aside(&mut self, job: Job) {
+        if job.is_purge() && self.shared.purges_waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.shared.counters.report(&DiskEvent::PurgesWait);
+        }
         if !job.takes_away() {
             self.shared.lost(&job);
         } else if self.pending.len() < PENDING_MAX {
@@ -167,7 +177,13 @@ fn attempt(segments: &mut Segments, job: &Job) -> io::Result<()> {
 
 fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
     match job {
-        Job::Keep { key, object, seq } => keep(segments, key, object, *seq),
+        // What was queued while the one before it was being written may have become superfluous.
+        Job::Keep { key, object, is_update, .. }
+            if segments.shared.will_do(KeyHash::of(key), object, *is_update) =>
+        {
+            Ok(())
+        }
+        Job::Keep { key, object, seq, .. } => keep(segments, key, object, *seq),
         Job::Purge { key, seq, gone } => {
             segments.release(gone);
             segments.note_deed(&deed(Deed::Purged, *key, 0, *seq, 0))?;
@@ -204,7 +220,7 @@ fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
 fn deed(deed: Deed, key: KeyHash, variance: u32, seq: u64, at: u32) -> Entry {
     Entry {
         deed,
-        is_last_good: false,
+        terms: Terms::NONE,
         is_proven: false,
         key,
         vary: 0,
@@ -221,7 +237,7 @@ fn deed(deed: Deed, key: KeyHash, variance: u32, seq: u64, at: u32) -> Entry {
 /// The entry of a copy, without its place.
 fn entry(key: &[u8], kept: &Kept, seq: u64, (body_id, body_len): (u64, u64)) -> Entry {
     Entry {
-        is_last_good: !kept.is_standard(),
+        terms: Terms::of(&kept.standing()),
         vary: vary_of(kept.vary_by()),
         body_id,
         body_len,

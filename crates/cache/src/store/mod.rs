@@ -48,6 +48,7 @@ use tier::Tier;
 use writer::base_weight;
 
 pub(crate) use body::Body;
+pub use fill::FILL_WAIT;
 pub use hit::BodyReader;
 pub(crate) use object::Object;
 pub use object::{REFRESH_BACKOFF, StoredCopy};

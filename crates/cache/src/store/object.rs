@@ -35,6 +35,8 @@ pub(crate) struct Object {
     /// The number of the last purge that is known not to concern it.
     settled: AtomicU64,
     visited: AtomicBool,
+    /// The next visit is no use of its own: the copy was read from disk for it.
+    is_expected: AtomicBool,
     is_outlived: AtomicBool,
 }
 
@@ -56,6 +58,7 @@ impl Object {
             weight,
             failure: Mutex::new(None),
             visited: AtomicBool::new(false),
+            is_expected: AtomicBool::new(false),
             is_outlived: AtomicBool::new(false),
         }
     }
@@ -89,7 +92,16 @@ impl Object {
         self.settled.store(generation.number(), Ordering::Relaxed);
     }
 
+    /// The next visit does not count.
+    pub(super) fn expect_visit(&self) {
+        self.is_expected.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn visit(&self) {
+        if self.is_expected.load(Ordering::Relaxed) {
+            self.is_expected.store(false, Ordering::Relaxed);
+            return;
+        }
         if !self.visited.load(Ordering::Relaxed) {
             self.visited.store(true, Ordering::Relaxed);
         }

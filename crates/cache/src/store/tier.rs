@@ -16,10 +16,10 @@ use super::object::{Object, StoredCopy};
 use super::shard::{KeyRef, Shard};
 use super::writer::base_weight;
 use super::{Store, content_length};
-use crate::disk::{Disk, DiskUsage, Found, KeyHash, Report, Upload, Wanted};
+use crate::disk::{Disk, DiskUsage, Found, KeyHash, Patience, Report, Upload, Wanted};
 use crate::kept::Kept;
 use crate::purge::{self, Generation, PurgeEntry, PurgeMode};
-use crate::{Key, StoreSpec};
+use crate::{Key, Standing, StoreSpec};
 
 /// What an open file weighs in memory, so that there is a bound to their number.
 const FILE_BYTES: u64 = 16 << 10;
@@ -125,9 +125,10 @@ impl Store {
         }
     }
 
-    /// The complete copy for this request, read from disk into memory if it is not there.
-    pub async fn load(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
-        if let Some(copy) = self.find(key, request) {
+    /// The complete copy for this request, read from disk into memory if it is not there. The first to find it there is
+    /// the request that it was read for.
+    pub async fn load(&self, key: &Key, request: &HeaderMap, patience: Patience) -> Option<StoredCopy> {
+        if let Some(copy) = self.peek(key, request) {
             return Some(copy);
         }
         let disk = self.tier.disk()?;
@@ -137,13 +138,38 @@ impl Store {
         }
         // Twice: the first that is found may only say how to find the right one.
         for _ in 0..2 {
-            let found = disk.read(key.bytes(), hash, self.wanted(key, request)).await?;
+            let found = disk.read(key.bytes(), hash, self.wanted(key, request), patience).await?;
             self.adopt(&disk, key, hash, found);
-            if let Some(copy) = self.find(key, request) {
+            if let Some(copy) = self.peek(key, request) {
                 return Some(copy);
             }
         }
         None
+    }
+
+    /// The same as far as nothing has to be waited for. Like it, it leaves the mark of use to whoever then finds the
+    /// copy in memory.
+    pub fn load_at_once(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+        let disk = self.tier.disk()?;
+        let hash = KeyHash::of(key.bytes());
+        for _ in 0..2 {
+            let found = disk.read_at_once(key.bytes(), hash, self.wanted(key, request))?;
+            self.adopt(&disk, key, hash, found);
+            if let Some(copy) = self.peek(key, request) {
+                return Some(copy);
+            }
+        }
+        None
+    }
+
+    /// By what the copy for this request would be judged, as far as that is known without reading the disk, and
+    /// without a mark of use. Where memory does not say by which fields the address varies, it is the youngest copy of
+    /// the address.
+    pub fn standing(&self, key: &Key, request: &HeaderMap) -> Option<Standing> {
+        if let Some(copy) = self.peek(key, request) {
+            return Some(copy.standing());
+        }
+        self.tier.disk()?.standing(KeyHash::of(key.bytes()), self.wanted(key, request))
     }
 
     /// Whether a response that memory does not take may go to the disk.
@@ -175,6 +201,7 @@ impl Store {
                 // Whether it was a purge or a request that changed the page, the disk does not say: the strict one.
                 copy.outlive();
             }
+            copy.0.expect_visit();
             shard.adopt(key.into(), copy.0)
         } else {
             None

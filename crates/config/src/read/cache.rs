@@ -24,6 +24,8 @@ const MEMORY_BYTES_MAX: u64 = 1 << 44;
 const DISK_BYTES_MAX: u64 = 1 << 50;
 /// A copy may be kept, or a lifetime last, at most a year (RFC 9111 section 1.2.2 asks for no more).
 const AGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
+/// How long a copy on disk may be older than the one in memory.
+const REFRESH: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
 /// The stores as configured, or the one that is there if a route asks for it.
 pub(super) struct Stores {
@@ -107,9 +109,10 @@ fn disk(view: &View<'_>, folder: &Path, last_good_percent: u8, paths: &mut Vec<P
     if let Some(view) = map.get("max_object").filter(|_| is_too_large) {
         view.problem(wrong(view.node(), "at most half of `size`"));
     }
+    let refresh = map.read("refresh", duration(REFRESH)).unwrap_or(defaults::DISK_REFRESH);
     let (path, bytes) = (path?, bytes?);
     let object_bytes_max = object.unwrap_or(bytes / defaults::DISK_OBJECT_SHARE);
-    Some(DiskSpec { path, bytes, object_bytes_max, last_good_percent })
+    Some(DiskSpec { path, bytes, object_bytes_max, last_good_percent, refresh })
 }
 
 const MODES: [(&str, Mode); 2] = [("standard", Mode::Standard), ("fallback", Mode::Fallback)];

@@ -80,10 +80,26 @@ pub(crate) async fn answer_instead(session: &mut Session, context: &mut Context)
     Ok(true)
 }
 
+/// The copy on disk, where reading it is a matter of copying memory. Where copies are for failures only, see
+/// [`early_copy`].
+fn page_cached(request: &RequestHeader, context: &Context) -> Option<StoredCopy> {
+    let route = context.route.as_ref()?;
+    let (policy, room) = route.cache.as_ref()?;
+    if policy.mode == Mode::Fallback && !route.upstream.is_out() {
+        return None;
+    }
+    let (key, _) = context.copying.request.as_ref()?;
+    room.store.load_at_once(key, &request.headers)?;
+    stored_for(request, context)
+}
+
 /// The copy that answers a plain GET without anything to wait for, neither disk nor backend nor trial. It leaves
 /// no trace unless there is one.
 pub(crate) fn at_hand(request: &RequestHeader, context: &mut Context) -> Option<answer::Ready> {
-    let copy = stored_for(request, context).filter(StoredCopy::is_in_memory)?;
+    let copy = stored_for(request, context).or_else(|| page_cached(request, context))?;
+    if !copy.is_in_memory() {
+        return None;
+    }
     if is_hit(request, context, &copy) {
         return Some(answer::fresh(context, &copy));
     }
