@@ -120,16 +120,17 @@ impl LargeBody {
         let len = usize::try_from(left).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
         let read =
             self.shared.waiting.read(&self.file, block * STRIDE, len + CRC_BYTES, Patience::Much).await;
-        let mut bytes = read.map_err(|error| {
+        let buffer = read.map_err(|error| {
             self.shared.read_failed(&error);
             self.give_up(error)
         })?;
+        let mut bytes = Bytes::from_owner(buffer);
         let stored = bytes.split_off(len);
-        if stored != crc(self.id, block, &bytes).to_le_bytes() {
+        if stored.as_ref() != crc(self.id, block, &bytes).to_le_bytes() {
             self.shared.counters.corrupt("a block of a large body");
             return Err(self.give_up(io::ErrorKind::InvalidData.into()));
         }
-        Ok(Some(Bytes::from(bytes).slice(skip..)))
+        Ok(Some(bytes.slice(skip..)))
     }
 
     /// A disk that was only slow may do better next time; the rest will not.

@@ -9,6 +9,7 @@
 //! ([`Disk::purge`]): a purge of many copies at once needs no more than a number to compare theirs with.
 
 mod body;
+mod buffer;
 mod bytes;
 mod counters;
 mod files;
@@ -41,6 +42,7 @@ use crate::kept::Kept;
 use crate::purge::{PurgeEntry, Purges};
 use crate::store::{Body, Object};
 use crate::{DiskSpec, Standing};
+use buffer::Buffer;
 use counters::Counters;
 use queue::Job;
 use shared::{IsHeld, Shared};
@@ -256,7 +258,7 @@ impl Disk {
 
     fn understand(
         &self,
-        bytes: Vec<u8>,
+        bytes: Buffer,
         key: &[u8],
         hash: KeyHash,
         slot: &Slot,

@@ -15,6 +15,8 @@ use std::time::Duration;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::sync::Semaphore;
 
+use super::buffer::Buffer;
+
 /// How long a reader waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
@@ -64,14 +66,14 @@ impl Waiting {
         offset: u64,
         len: usize,
         patience: Patience,
-    ) -> io::Result<Vec<u8>> {
+    ) -> io::Result<Buffer> {
         if let Some(bytes) = at_once(file, offset, len) {
             return Ok(bytes);
         }
         let file = Arc::clone(file);
         let read = move || {
-            let mut bytes = vec![0; len];
-            file.read_exact_at(&mut bytes, offset)?;
+            let mut bytes = Buffer::of(len);
+            file.read_exact_at(bytes.as_mut(), offset)?;
             Ok(bytes)
         };
         self.block(patience, read).await
@@ -118,13 +120,13 @@ impl Waiting {
 }
 
 /// What is in the page cache; none if not all of it is, or if that cannot be told, or if it is much.
-pub(super) fn at_once(file: &File, offset: u64, len: usize) -> Option<Vec<u8>> {
+pub(super) fn at_once(file: &File, offset: u64, len: usize) -> Option<Buffer> {
     if len > AT_ONCE_MAX {
         return None;
     }
-    let mut bytes = vec![0; len];
+    let mut bytes = Buffer::of(len);
     loop {
-        match preadv2(file, &mut [IoSliceMut::new(&mut bytes)], offset, ReadWriteFlags::NOWAIT) {
+        match preadv2(file, &mut [IoSliceMut::new(bytes.as_mut())], offset, ReadWriteFlags::NOWAIT) {
             Ok(read) => return (read == len).then_some(bytes),
             Err(Errno::INTR) => {}
             Err(_) => return None,
