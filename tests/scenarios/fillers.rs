@@ -182,6 +182,20 @@ async fn a_connection_that_dies_within_a_body_frees_the_key_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_must_not_be_kept_lets_all_ask_at_once() {
+    let private = Box::new(page("Cache-Control: no-store\r\n", "page"));
+    let backend = Backend::start(Act::Slow(AWHILE, private)).await;
+    let gateway = gateway(&backend).await;
+    let mut filler = filler(&gateway, &backend).await;
+    let (answers, took) = Crowd::gather(&gateway).await.disperse().await;
+    assert_all(&answers, "page");
+    assert_eq!(filler.answer(false).await.unwrap().text(), "page");
+    // One after the other it would be half a minute.
+    assert!(took < 2 * AWHILE + MARGIN, "{took:?}");
+    assert_eq!(backend.requests(), 1 + CROWD as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_more_than_three_fetches_that_hang() {
     let backend = Backend::start(Act::Hang).await;
     let gateway = gateway(&backend).await;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::{WORKING, content, kept_pages, site, stop, until_written};
+use super::{WORKING, content, kept_pages, path_of, site, stop, until_written};
+use crate::harness::backend::response;
 use crate::harness::gateway::folder;
 use crate::harness::{Act, Backend, Connection, Gateway, eventually, request};
 
@@ -95,6 +96,24 @@ impl Ext4 {
         if let (Some(group), Ok(device)) = (&self.slowed, run("mountpoint", &["-d", self.path()])) {
             let _ = std::fs::write(group.join(READ_RATE), format!("{device} 0"));
         }
+    }
+}
+
+/// More than memory takes.
+const LARGE: usize = 3 << 20;
+
+fn large_and_small(head: &str) -> String {
+    if path_of(head) != "/large" {
+        return kept_pages(head);
+    }
+    response(200, "Cache-Control: max-age=3600\r\n", &"x".repeat(LARGE), false)
+}
+
+/// Drops what the kernel has in memory of the files.
+fn forget(directory: &Path) {
+    for entry in std::fs::read_dir(directory.join("copies")).unwrap() {
+        let path = entry.unwrap().path();
+        run("dd", &[&format!("if={}", path.display()), "iflag=nocache", "count=0"]).unwrap();
     }
 }
 
@@ -192,13 +211,14 @@ async fn a_disk_that_takes_no_writes_holds_nobody_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_answers_no_reads_holds_nobody_up() {
     let Some(mut disk) = Ext4::make() else { return };
-    let backend = Backend::start(Act::Reply(kept_pages)).await;
+    let backend = Backend::start(Act::Reply(large_and_small)).await;
     let config = site(&backend, &disk.path, "32MiB", STANDARD);
     let gateway = Gateway::start(&config).await;
     // A few at a time: memory has room for no more.
     for at in 0..60 {
         slowest(&gateway, 5 * at..5 * at + 5).await;
     }
+    assert_eq!(gateway.get("/large").await.body.len(), LARGE);
     until_written(&gateway, 290.0).await;
     stop(gateway).await;
     // Mounted anew, nothing of it is in memory.
@@ -206,11 +226,18 @@ async fn a_disk_that_answers_no_reads_holds_nobody_up() {
     disk.mount().unwrap();
     let gateway = Gateway::start(&config).await;
     assert!(gateway.metric("goodgate_cache_objects{tier=\"disk\"}").await >= 290.0);
+    assert_eq!(gateway.get("/large").await.body.len(), LARGE);
+    forget(&disk.path);
     if let Err(error) = disk.hold_up_reads(&gateway) {
         eprintln!("skipped: reads cannot be held up here ({error})");
         return;
     }
-    let first = slowest(&gateway, 0..100).await;
+    slowest(&gateway, 0..2).await;
+    // What is known of it is in memory, its body is not.
+    let (asked, large) = (Instant::now(), gateway.get("/large").await);
+    assert_eq!((large.status, large.complete, large.body.len()), (200, true, LARGE), "from the backend");
+    assert!(asked.elapsed() < NO_DELAY);
+    let first = slowest(&gateway, 2..100).await;
     let then = slowest(&gateway, 100..200).await;
     eprintln!("the slowest of the first hundred took {first:?}, of the second {then:?}");
     assert!(first < NO_DELAY && then < NO_DELAY);

@@ -104,9 +104,10 @@ impl LargeBody {
         Self { file: Arc::new(file), id, len, record, shared: Arc::clone(shared), is_bad }
     }
 
-    /// Whether nothing has gone wrong with it so far.
+    /// Whether nothing has gone wrong with it so far, nor is about to: a body that is begun while the disk hangs would
+    /// be cut.
     pub(crate) fn is_sound(&self) -> bool {
-        !self.is_bad.load(Ordering::Relaxed)
+        !self.is_bad.load(Ordering::Relaxed) && !self.shared.waiting.hangs()
     }
 
     /// The bytes from `start` to the end of their block, checked. None beyond the end.

@@ -59,6 +59,11 @@ impl Waiting {
         Self { permits: Arc::new(Semaphore::new(WAITING_MAX)), overdue: Arc::default() }
     }
 
+    /// Whether a read was given up that has not come back.
+    pub(super) fn hangs(&self) -> bool {
+        self.overdue.load(Ordering::Relaxed) > 0
+    }
+
     /// So many bytes from there, or an error; never fewer.
     pub(super) async fn read(
         &self,
@@ -85,8 +90,7 @@ impl Waiting {
         patience: Patience,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let hangs = self.overdue.load(Ordering::Relaxed) > 0;
-        if hangs && (patience == Patience::Little || self.permits.available_permits() == 0) {
+        if self.hangs() && (patience == Patience::Little || self.permits.available_permits() == 0) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let state = Arc::new(AtomicU8::new(QUEUED));
@@ -131,5 +135,44 @@ pub(super) fn at_once(file: &File, offset: u64, len: usize) -> Option<Buffer> {
             Err(Errno::INTR) => {}
             Err(_) => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn kind<T>(done: io::Result<T>) -> Option<io::ErrorKind> {
+        done.err().map(|error| error.kind())
+    }
+
+    #[tokio::test]
+    async fn while_a_read_is_overdue_nobody_waits_who_need_not() {
+        let waiting = Waiting::new();
+        let (release, held) = mpsc::channel::<()>();
+        let hanging = move || {
+            let _sender_is_gone = held.recv();
+            Ok(())
+        };
+        let began = Instant::now();
+        assert_eq!(kind(waiting.block(Patience::Little, hanging).await), Some(io::ErrorKind::TimedOut));
+        assert!(waiting.hangs() && began.elapsed() >= Patience::Little.limit());
+        let began = Instant::now();
+        let refused = waiting.block(Patience::Little, || Ok(())).await;
+        assert_eq!(kind(refused), Some(io::ErrorKind::WouldBlock), "at once");
+        assert!(began.elapsed() < Patience::Little.limit());
+        assert_eq!(
+            kind(waiting.block(Patience::Much, || Ok(())).await),
+            None,
+            "that one may work nevertheless"
+        );
+        drop(release);
+        while waiting.hangs() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(kind(waiting.block(Patience::Little, || Ok(())).await), None);
     }
 }
