@@ -14,6 +14,7 @@ use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::ResponseHeader;
 
 use crate::fields::{Fields, Header};
+use crate::purge::{self, Mark};
 use crate::vary::VaryBy;
 use crate::{Audience, CopyInfo, CopyKind, Forbids, Generation, Standing};
 
@@ -32,17 +33,18 @@ const HAS_DATE: u16 = 512;
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) facts: Facts,
-    /// None for an answer that does not vary.
-    varying: Option<Box<Varying>>,
+    /// None for an answer that neither varies nor has tags.
+    extra: Option<Box<Extra>>,
     /// The status line and the fields, each with its line's end, as they go out. The line's end of the head is not there.
     head: Box<[u8]>,
 }
 
-/// By what an answer varies, and for which request it is.
+/// What few answers have.
 #[derive(Clone, Debug)]
-struct Varying {
-    by: VaryBy,
+struct Extra {
+    vary_by: VaryBy,
     variance: Option<HashBinary>,
+    tags: Box<[Mark]>,
 }
 
 /// The numbers among them: nanoseconds since 1970, and seconds.
@@ -78,7 +80,7 @@ impl Kept {
             flags: flags(meta, &info),
             status: header.status.as_u16(),
         };
-        Self { facts, varying: varying(header, meta.variance()), head: text_of(header) }
+        Self { facts, extra: extra(header, meta.variance()), head: text_of(header) }
     }
 
     /// From what was written down; none if that is no such head.
@@ -87,9 +89,9 @@ impl Kept {
         if !is_head || StatusCode::from_u16(facts.status).is_err() {
             return None;
         }
-        let mut kept = Self { facts, varying: None, head: head.into() };
+        let mut kept = Self { facts, extra: None, head: head.into() };
         let variance = (facts.flags & VARIES != 0).then_some(variance);
-        kept.varying = varying(&kept, variance);
+        kept.extra = extra(&kept, variance);
         Some(kept)
     }
 
@@ -170,13 +172,17 @@ impl Kept {
 
     /// For which request it is among several.
     pub(crate) fn variance(&self) -> Option<HashBinary> {
-        self.varying.as_ref()?.variance
+        self.extra.as_ref()?.variance
     }
 
     /// The fields by which the answer varies.
     pub(crate) fn vary_by(&self) -> &VaryBy {
-        const NOTHING: &VaryBy = &VaryBy::nothing();
-        self.varying.as_ref().map_or(NOTHING, |varying| &varying.by)
+        self.extra.as_ref().map_or(&VaryBy::NOTHING, |extra| &extra.vary_by)
+    }
+
+    /// The tags that the answer names.
+    pub(crate) fn tags(&self) -> &[Mark] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.tags)
     }
 
     pub(crate) fn is_standard(&self) -> bool {
@@ -214,9 +220,10 @@ impl Header for Kept {
     }
 }
 
-fn varying(response: &impl Fields, variance: Option<HashBinary>) -> Option<Box<Varying>> {
-    let by = VaryBy::of(response);
-    (variance.is_some() || by != VaryBy::nothing()).then(|| Box::new(Varying { by, variance }))
+fn extra(response: &impl Fields, variance: Option<HashBinary>) -> Option<Box<Extra>> {
+    let extra = Extra { vary_by: VaryBy::of(response), variance, tags: purge::tags(response) };
+    let is_any = variance.is_some() || extra.vary_by != VaryBy::NOTHING || !extra.tags.is_empty();
+    is_any.then(|| Box::new(extra))
 }
 
 /// Bytes that a header takes as text.

@@ -13,45 +13,37 @@ use pingora_cache::key::HashBinary;
 use crate::directives::Elements;
 use crate::fields::Fields;
 
-/// The names in an answer's `Vary`: in lower case, each once, in alphabetical order.
+/// The names in an answer's `Vary`: in lower case, each once, in alphabetical order, with commas between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct VaryBy(Vec<Box<str>>);
+pub(crate) struct VaryBy(Option<Box<str>>);
 
 impl VaryBy {
     /// No names.
-    pub(crate) const fn nothing() -> Self {
-        Self(Vec::new())
-    }
+    pub(crate) const NOTHING: Self = Self(None);
 
     pub(crate) fn of(response: &impl Fields) -> Self {
-        let mut names: Vec<Box<str>> =
+        let lower_case = |name: &[u8]| String::from_utf8_lossy(name).to_ascii_lowercase();
+        let mut names: Vec<String> =
             response.all("vary").flat_map(Elements::of_bytes).map(lower_case).collect();
         names.sort_unstable();
         names.dedup();
-        names.shrink_to_fit();
-        Self(names)
+        Self((!names.is_empty()).then(|| names.join(",").into()))
     }
 
     /// The hash of the request's fields of these names; none if there are none.
     pub(crate) fn variance(&self, request: &HeaderMap) -> Option<HashBinary> {
-        if self.0.is_empty() {
-            return None;
-        }
+        let names = self.0.as_ref()?;
         let mut builder = VarianceBuilder::new();
-        for name in &self.0 {
+        for name in names.split(',') {
             builder.add_owned_value(name, value(name, request));
         }
         builder.finalize()
     }
 
-    /// The names, in their order.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(AsRef::as_ref)
+    /// All of them.
+    pub(crate) fn names(&self) -> Option<&str> {
+        self.0.as_deref()
     }
-}
-
-fn lower_case(name: &[u8]) -> Box<str> {
-    String::from_utf8_lossy(name).to_ascii_lowercase().into()
 }
 
 /// The hash of the request's fields that the stored response's `Vary` names; none without `Vary`.

@@ -21,11 +21,7 @@ impl KeyHash {
 
 /// The names in `Vary`; zero for none.
 pub(super) fn vary_of(vary_by: &VaryBy) -> u32 {
-    let names: Vec<&str> = vary_by.names().collect();
-    if names.is_empty() {
-        return 0;
-    }
-    short(&Blake2b::<U16>::digest(names.join(",")).into()).max(1)
+    vary_by.names().map_or(0, |names| short(&Blake2b::<U16>::digest(names).into()).max(1))
 }
 
 /// The beginning of a variance; zero for none.

@@ -44,7 +44,7 @@ pub(super) enum Job {
 impl Job {
     fn bytes(&self) -> u64 {
         match self {
-            Self::Keep { object, .. } => object.weight,
+            Self::Keep { object, .. } => object.weight(),
             Self::Piece(_, data) => data.len() as u64,
             Self::Purge { .. }
             | Self::Drop { .. }

@@ -75,6 +75,11 @@ impl Body {
         }
     }
 
+    /// What it takes of the memory of a store.
+    pub(crate) fn weight(&self) -> u64 {
+        if self.is_in_memory() { self.len() as u64 } else { FILE_BYTES }
+    }
+
     /// Its length in bytes.
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -90,6 +95,9 @@ impl Default for Body {
         Self::of(Vec::new())
     }
 }
+
+/// What an open file weighs in memory, so that there is a bound to their number.
+const FILE_BYTES: u64 = 16 << 10;
 
 /// Up to this size a body is kept as it is: counted references to it would take more than copying it saves.
 const SMALL_BYTES_MAX: usize = 4 << 10;

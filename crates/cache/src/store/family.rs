@@ -24,14 +24,38 @@ pub(super) struct Family {
     pub(super) key: Arc<[u8]>,
     /// The primary first, then the variants, the oldest first.
     slots: Slots,
-    fills: Vec<Arc<Fill>>,
+    fills: Fills,
 }
 
 pub(super) struct Slot {
     /// None for the primary.
-    variance: Option<HashBinary>,
+    variance: Option<Box<HashBinary>>,
     pub(super) place: Place,
     pub(super) object: Arc<Object>,
+}
+
+/// Those of a family; mostly there are none, which then takes one word.
+#[derive(Default)]
+#[expect(clippy::box_collection, reason = "one word where there are none")]
+struct Fills(Option<Box<Vec<Arc<Fill>>>>);
+
+impl Fills {
+    fn list(&self) -> &[Arc<Fill>] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    fn add(&mut self, fill: Arc<Fill>) {
+        self.0.get_or_insert_default().push(fill);
+    }
+
+    fn remove(&mut self, tag: u64) {
+        if let Some(fills) = &mut self.0 {
+            fills.retain(|fill| fill.tag() != tag);
+            if fills.is_empty() {
+                self.0 = None;
+            }
+        }
+    }
 }
 
 /// Where a copy goes.
@@ -44,11 +68,11 @@ pub(super) enum Placement {
 
 impl Family {
     pub(super) fn new(key: Arc<[u8]>) -> Self {
-        Self { key, slots: Slots::new(), fills: Vec::new() }
+        Self { key, slots: Slots::new(), fills: Fills::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.fills.is_empty()
+        self.slots.is_empty() && self.fills.list().is_empty()
     }
 
     pub(super) fn primary(&self) -> Option<&Slot> {
@@ -60,7 +84,7 @@ impl Family {
     }
 
     pub(super) fn slot(&self, variance: Option<HashBinary>) -> Option<&Slot> {
-        self.slots.iter().find(|slot| slot.variance == variance)
+        self.slots.iter().find(|slot| slot.variance.as_deref() == variance.as_ref())
     }
 
     pub(super) fn slots_mut(&mut self) -> &mut [Slot] {
@@ -113,7 +137,7 @@ impl Family {
         object: Arc<Object>,
     ) -> Slots {
         let variance = variance.filter(|_| !self.slots.is_empty());
-        let slot = Slot { variance, place, object };
+        let slot = Slot { variance: variance.map(Box::new), place, object };
         if variance.is_some() { self.insert_variant(slot) } else { self.insert_primary(slot) }
     }
 
@@ -132,10 +156,11 @@ impl Family {
         let varies_alike =
             self.primary().is_some_and(|former| former.object.kept.vary_by() == slot.object.kept.vary_by());
         if let Some(former) = self.slots.first_mut() {
-            former.variance = former.object.kept.variance();
+            former.variance = former.object.kept.variance().map(Box::new);
         }
-        let mut displaced =
-            self.take(|other| !varies_alike || other.variance.is_none() || other.variance == own);
+        let mut displaced = self.take(|other| {
+            !varies_alike || other.variance.is_none() || other.variance.as_deref() == own.as_ref()
+        });
         if self.slots.len() > VARIANTS_MAX {
             displaced.push(self.slots.remove(0));
         }
@@ -154,7 +179,7 @@ impl Family {
 
     /// Removes what is complete, and keeps the fills in progress from being stored or joined.
     pub(super) fn purge(&mut self) -> Slots {
-        self.fills.iter().for_each(|fill| fill.forbid_storing());
+        self.fills.list().iter().for_each(|fill| fill.forbid_storing());
         self.take_slots()
     }
 
@@ -165,25 +190,25 @@ impl Family {
 
     /// Keeps the copies for the case of failure alone, and the fills in progress from being stored or joined.
     pub(super) fn outdate(&mut self) {
-        self.fills.iter().for_each(|fill| fill.forbid_storing());
+        self.fills.list().iter().for_each(|fill| fill.forbid_storing());
         self.slots.iter().for_each(|slot| slot.object.outlive());
     }
 
     pub(super) fn add_fill(&mut self, fill: Arc<Fill>) {
-        self.fills.push(fill);
+        self.fills.add(fill);
     }
 
     pub(super) fn remove_fill(&mut self, tag: u64) {
-        self.fills.retain(|fill| fill.tag() != tag);
+        self.fills.remove(tag);
     }
 
     pub(super) fn fill_tagged(&self, tag: u64) -> Option<&Arc<Fill>> {
-        self.fills.iter().find(|fill| fill.tag() == tag)
+        self.fills.list().iter().find(|fill| fill.tag() == tag)
     }
 
     /// The youngest fill of a slot that may be joined.
     pub(super) fn fill_to_join(&self, variance: Option<HashBinary>) -> Option<&Arc<Fill>> {
-        self.fills.iter().rev().find(|fill| fill.slot() == variance && fill.may_be_joined())
+        self.fills.list().iter().rev().find(|fill| fill.slot() == variance && fill.may_be_joined())
     }
 
     fn take(&mut self, is_taken: impl Fn(&Slot) -> bool) -> Slots {

@@ -17,6 +17,7 @@ mod budget;
 mod family;
 mod fill;
 mod hit;
+mod last_failure;
 mod meta;
 mod object;
 mod shard;
@@ -50,8 +51,9 @@ use writer::base_weight;
 pub(crate) use body::Body;
 pub use fill::FILL_WAIT;
 pub use hit::BodyReader;
+pub use last_failure::REFRESH_BACKOFF;
 pub(crate) use object::Object;
-pub use object::{REFRESH_BACKOFF, StoredCopy};
+pub use object::StoredCopy;
 pub use writer::CopyWriter;
 
 /// Shards, a power of two: enough that writers seldom meet.
@@ -290,7 +292,7 @@ impl Store {
     /// Applies the purges that have come to a family, in memory and on disk.
     fn settle(&self, key: KeyRef<'_>) {
         let (newest, now) = (self.purges.newest(), SystemTime::now());
-        let verdict = |object: &Object| self.purges.verdict(object.settled(), key.bytes, &object.tags);
+        let verdict = |object: &Object| self.purges.verdict(object.settled(), key.bytes, object.kept.tags());
         let mut shard = self.shard(&key.bin).write();
         let (removed, worst) = shard.settle(&key.bin, newest, now, verdict);
         match worst {

@@ -4,34 +4,30 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use goodgate_failure::Cause;
 use http::StatusCode;
-use parking_lot::Mutex;
 use pingora_cache::CacheMeta;
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 
 use super::body::Body;
 use super::hit::BodyReader;
+use super::last_failure::LastFailure;
 use super::meta::CopyId;
 use crate::fields::{Fields, Header};
 use crate::kept::Kept;
-use crate::purge::{self, Generation, Mark};
+use crate::purge::Generation;
 use crate::{CopyInfo, Standing};
-
-/// How long after a failed refresh a copy is served without asking again.
-pub const REFRESH_BACKOFF: Duration = Duration::from_secs(1);
 
 pub(crate) struct Object {
     pub(crate) kept: Kept,
     pub(super) id: CopyId,
     pub(crate) body: Body,
-    pub(crate) weight: u64,
-    failure: Mutex<Option<Box<Failure>>>,
-    /// The tags that its answer named.
-    pub(super) tags: Box<[Mark]>,
+    /// What it weighs besides its body in memory.
+    base: u32,
+    failure: LastFailure,
     /// The number of the last purge that is known not to concern it.
     settled: AtomicU64,
     visited: AtomicBool,
@@ -40,23 +36,16 @@ pub(crate) struct Object {
     is_outlived: AtomicBool,
 }
 
-#[derive(Clone, Copy)]
-struct Failure {
-    cause: Cause,
-    at: Instant,
-}
-
 impl Object {
     /// `weight` is what has been reserved for it.
     pub(super) fn new(kept: Kept, id: u64, body: Body, weight: u64) -> Self {
         Self {
-            tags: purge::tags(&kept),
             settled: AtomicU64::new(kept.facts.generation),
             kept,
             id: CopyId(id),
+            base: u32::try_from(weight.saturating_sub(body.weight())).unwrap_or(u32::MAX),
             body,
-            weight,
-            failure: Mutex::new(None),
+            failure: LastFailure::default(),
             visited: AtomicBool::new(false),
             is_expected: AtomicBool::new(false),
             is_outlived: AtomicBool::new(false),
@@ -68,6 +57,11 @@ impl Object {
         let copy = Self::new(kept, self.id.0, self.body.clone(), weight);
         copy.visited.store(self.visited.load(Ordering::Relaxed), Ordering::Relaxed);
         copy
+    }
+
+    /// What is reserved for it.
+    pub(crate) fn weight(&self) -> u64 {
+        u64::from(self.base) + self.body.weight()
     }
 
     /// Its meta data as Pingora wants it.
@@ -192,12 +186,12 @@ impl StoredCopy {
 
     /// Notes that asking for a newer answer failed.
     pub fn refresh_failed(&self, cause: Cause, now: Instant) {
-        *self.0.failure.lock() = Some(Box::new(Failure { cause, at: now }));
+        self.0.failure.set(cause, now);
     }
 
     /// Notes that the backend answers again, though this copy was not replaced.
     pub fn refresh_succeeded(&self) {
-        *self.0.failure.lock() = None;
+        self.0.failure.clear();
     }
 
     /// Notes that the backend has given a good answer that may not be kept: from now on the copy is only for
@@ -211,21 +205,15 @@ impl StoredCopy {
         self.0.is_outlived.load(Ordering::Relaxed)
     }
 
-    /// Why the last refresh failed, within [`REFRESH_BACKOFF`] of it.
+    /// Why the last refresh failed, within [`super::REFRESH_BACKOFF`] of it.
     pub fn refresh_failure(&self, now: Instant) -> Option<Cause> {
-        self.0.failure.lock().as_ref().filter(|failure| failure.is_recent(now)).map(|failure| failure.cause)
+        self.0.failure.recent(now)
     }
 
     /// As [`StoredCopy::refresh_failure`], but when the back-off is over only the first caller is told so: it is
     /// the one to ask, and the others have another back-off to wait.
     pub fn claim_refresh(&self, now: Instant) -> Option<Cause> {
-        let mut slot = self.0.failure.lock();
-        let failure = slot.as_mut()?;
-        if failure.is_recent(now) {
-            return Some(failure.cause);
-        }
-        failure.at = now;
-        None
+        self.0.failure.claim(now)
     }
 }
 
@@ -238,12 +226,6 @@ impl Fields for StoredCopy {
 impl Header for StoredCopy {
     fn status(&self) -> StatusCode {
         self.0.kept.status()
-    }
-}
-
-impl Failure {
-    fn is_recent(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.at) < REFRESH_BACKOFF
     }
 }
 

@@ -104,7 +104,7 @@ impl Shard {
             self.drop_slots(displaced)
         } else {
             self.sieve.remove(place);
-            Removed { objects: 1, bytes: object.weight }
+            Removed { objects: 1, bytes: object.weight() }
         }
     }
 
@@ -113,7 +113,7 @@ impl Shard {
         let placement = self.family(key).map_or(Placement::Slot(None), |family| family.placement(&object));
         match placement {
             Placement::Slot(variance) => self.insert(key, variance, object),
-            Placement::Nowhere => Removed { objects: 1, bytes: object.weight },
+            Placement::Nowhere => Removed { objects: 1, bytes: object.weight() },
         }
     }
 
@@ -275,7 +275,7 @@ impl Shard {
         for slot in slots {
             self.sieve.remove(slot.place);
             removed.objects += 1;
-            removed.bytes += slot.object.weight;
+            removed.bytes += slot.object.weight();
         }
         removed
     }
@@ -294,7 +294,7 @@ const TOO_LARGE_MAX: usize = 32;
 fn expire(slot: &mut Slot, sieve: &mut Sieve, now: SystemTime) {
     let mut kept = slot.object.kept.clone();
     kept.expire(now);
-    exchange(slot, sieve, kept, slot.object.weight);
+    exchange(slot, sieve, kept, slot.object.weight());
 }
 
 fn exchange(slot: &mut Slot, sieve: &mut Sieve, kept: Kept, weight: u64) {

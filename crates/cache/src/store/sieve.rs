@@ -113,10 +113,10 @@ impl Sieve {
 
     /// Exchanges the object at a place; the queue's order stays.
     pub(super) fn replace(&mut self, place: Place, object: Arc<Object>) {
-        let weight = object.weight;
+        let weight = object.weight();
         let Some(node) = self.node_mut(place) else { return };
         let (rank, Some(entry)) = (node.rank, node.entry.as_mut()) else { return };
-        let former = std::mem::replace(&mut entry.object, object).weight;
+        let former = std::mem::replace(&mut entry.object, object).weight();
         self.weigh(rank, weight, former);
     }
 
@@ -185,7 +185,7 @@ impl Sieve {
         let mut weight = 0;
         if let Some(node) = self.node_mut(place) {
             (node.older, node.younger, node.rank) = (older, None, rank);
-            weight = node.entry.as_ref().map_or(0, |entry| entry.object.weight);
+            weight = node.entry.as_ref().map_or(0, |entry| entry.object.weight());
         }
         match older.and_then(|older| self.node_mut(older)) {
             Some(older) => older.younger = Some(place),
@@ -198,7 +198,7 @@ impl Sieve {
     fn unlink(&mut self, place: Place) {
         let Some(node) = self.node(place) else { return };
         let Some(entry) = &node.entry else { return };
-        let (younger, older, rank, weight) = (node.younger, node.older, node.rank, entry.object.weight);
+        let (younger, older, rank, weight) = (node.younger, node.older, node.rank, entry.object.weight());
         match younger.and_then(|place| self.node_mut(place)) {
             Some(node) => node.older = older,
             None => self.queue_mut(rank).youngest = older,

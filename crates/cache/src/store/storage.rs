@@ -74,7 +74,7 @@ impl Store {
         let updated = shard.update_meta(key, &kept, |object| {
             let former = base_weight(key.bytes, object.kept.head().len() as u64);
             replaced = Some(former);
-            object.weight - former + base
+            object.weight() - former + base
         });
         if let Some(updated) = &updated {
             self.tier.keep(&shard, key, updated, Newness::Times);

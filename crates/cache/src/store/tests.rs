@@ -658,5 +658,5 @@ async fn the_header_of_a_copy_keeps_its_spelling_and_nothing_alive() {
 fn the_bookkeeping_of_a_copy_is_small() {
     let object = size_of::<Object>() + 2 * size_of::<usize>();
     let family = size_of::<super::family::Family>();
-    assert!(object <= 192 && family <= 80, "{object} {family}");
+    assert!(object <= 160 && family <= 56, "{object} {family}");
 }

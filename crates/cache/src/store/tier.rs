@@ -18,11 +18,8 @@ use super::writer::base_weight;
 use super::{Store, content_length};
 use crate::disk::{Disk, DiskUsage, Found, KeyHash, Patience, Report, Upload, Wanted};
 use crate::kept::Kept;
-use crate::purge::{self, Generation, PurgeEntry, PurgeMode};
+use crate::purge::{Generation, PurgeEntry, PurgeMode};
 use crate::{Key, Standing, StoreSpec};
-
-/// What an open file weighs in memory, so that there is a bound to their number.
-const FILE_BYTES: u64 = 16 << 10;
 
 /// Whether a copy differs from the one before in its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,8 +186,7 @@ impl Store {
             disk.drop_variant(key.bytes(), found.kept.variance());
             return;
         }
-        let body = if found.body.is_in_memory() { found.body.len() as u64 } else { FILE_BYTES };
-        let weight = base_weight(key.bytes(), found.kept.head().len() as u64) + body;
+        let weight = base_weight(key.bytes(), found.kept.head().len() as u64) + found.body.weight();
         if weight > self.object_bytes_max() || !self.reserve(weight) {
             return;
         }
@@ -216,7 +212,7 @@ impl Store {
     /// Whether a purge has taken the copy away, so that it need not be read again.
     fn is_gone(&self, key: &Key, kept: &Kept) -> bool {
         let generation = Generation::from_number(kept.facts.generation);
-        let verdict = || self.purges.verdict(generation, key.bytes(), &purge::tags(kept));
+        let verdict = || self.purges.verdict(generation, key.bytes(), kept.tags());
         generation < self.purges.newest() && verdict() == Some(PurgeMode::Hard)
     }
 
