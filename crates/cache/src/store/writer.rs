@@ -23,7 +23,7 @@ use crate::disk::Upload;
 use crate::kept::{Kept, text_len};
 
 /// Bookkeeping of one copy besides key, header and body, with what an allocator leaves between them.
-const OBJECT_BYTES: u64 = 640;
+const OBJECT_BYTES: u64 = 576;
 
 /// What a copy weighs before its body.
 pub(super) fn base_weight(key: &[u8], head: u64) -> u64 {
