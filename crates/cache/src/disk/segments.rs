@@ -108,6 +108,15 @@ impl Segments {
         self.list.push_back(segment);
     }
 
+    /// What the journal of the segment taken over last has turned out to be, and the bytes of the large bodies in it.
+    pub(super) fn has_journal(&mut self, bytes: u64, charged: u64) {
+        if let Some(segment) = self.list.back_mut() {
+            segment.journal_len = bytes;
+            segment.charged = charged;
+        }
+        self.add(bytes);
+    }
+
     pub(super) fn has_body(&self, id: u64) -> bool {
         self.bodies.contains_key(&id)
     }
