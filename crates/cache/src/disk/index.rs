@@ -5,7 +5,7 @@
 //! kept until the thread has come to it, so that a copy that was queued before cannot slip in behind it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
@@ -33,27 +33,48 @@ pub(super) struct Slot {
     pub(super) vary: u32,
     pub(super) variance: u32,
     pub(super) terms: Terms,
+    pub(super) marks: Marks,
+}
+
+/// How a copy was used, in one byte.
+#[derive(Debug, Default)]
+pub(super) struct Marks(AtomicU8);
+
+impl Marks {
+    const USED: u8 = 1;
+    const PROVEN: u8 = 2;
+
+    pub(super) fn of_new(is_proven: bool) -> Self {
+        Self(AtomicU8::new(if is_proven { Self::PROVEN } else { 0 }))
+    }
+
     /// It was read since it was written.
-    pub(super) used: AtomicBool,
+    pub(super) fn is_used(&self) -> bool {
+        self.get() & Self::USED != 0
+    }
+
     /// It was asked for again, since it was written or before.
-    pub(super) is_proven: AtomicBool,
+    pub(super) fn is_proven(&self) -> bool {
+        self.get() & Self::PROVEN != 0
+    }
+
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets a mark; says whether it was not there.
+    fn set(&self, mark: u8) -> bool {
+        self.0.fetch_or(mark, Ordering::Relaxed) & mark == 0
+    }
 }
 
 impl Clone for Slot {
     fn clone(&self) -> Self {
-        Self { used: copy(&self.used), is_proven: copy(&self.is_proven), ..*self }
+        Self { marks: Marks(AtomicU8::new(self.marks.get())), ..*self }
     }
-}
-
-fn copy(flag: &AtomicBool) -> AtomicBool {
-    AtomicBool::new(flag.load(Ordering::Relaxed))
 }
 
 impl Slot {
-    pub(super) fn is_proven(&self) -> bool {
-        self.is_proven.load(Ordering::Relaxed)
-    }
-
     /// Until when it is fresh, in seconds since 1970.
     pub(super) fn fresh_until(&self) -> u32 {
         let until = self.stored.saturating_add(self.terms.fresh_for);
@@ -165,7 +186,7 @@ impl Index {
         };
         slot.segment = u32::try_from(segment).unwrap_or(u32::MAX);
         slot.offset = offset;
-        slot.used = AtomicBool::new(false);
+        slot.marks = Marks::of_new(slot.marks.is_proven());
         true
     }
 
@@ -180,7 +201,7 @@ impl Index {
         let shard = self.shard(key).read();
         let slots = shard.families.get(&key).map(Family::slots).unwrap_or_default();
         for slot in slots.iter().filter(|slot| slot.seq == seq) {
-            slot.used.store(true, Ordering::Relaxed);
+            slot.marks.set(Marks::USED);
             self.prove(slot);
         }
     }
@@ -198,14 +219,14 @@ impl Index {
     }
 
     fn prove(&self, slot: &Slot) {
-        if !slot.is_proven.swap(true, Ordering::Relaxed) {
+        if slot.marks.set(Marks::PROVEN) {
             self.proven.fetch_add(u64::from(slot.len), Ordering::Relaxed);
         }
     }
 
     fn weigh(&self, slot: &Slot, weigh: impl Fn(&AtomicU64, u64)) {
         weigh(&self.bytes, u64::from(slot.len));
-        if slot.is_proven() {
+        if slot.marks.is_proven() {
             weigh(&self.proven, u64::from(slot.len));
         }
     }
@@ -224,7 +245,7 @@ impl Index {
         // Whoever wanted the copy that this one replaces has wanted it twice.
         let is_again = |other: &Slot| other.vary == slot.vary && other.seq != slot.seq;
         if displaced.iter().any(is_again) {
-            slot.is_proven.store(true, Ordering::Relaxed);
+            slot.marks.set(Marks::PROVEN);
         }
         if kept.len() >= VARIANTS_MAX {
             displaced.push(kept.remove(0));

@@ -9,13 +9,13 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::body::{BodyFile, file_len};
 use super::counters::Operation;
 use super::files::{self, Files, Kind};
-use super::index::Slot;
+use super::index::{Marks, Slot};
 use super::journal::{self, Deed, ENTRY_BYTES, Entry};
 use super::purges::PurgeFile;
 use super::queue::Job;
@@ -173,8 +173,7 @@ impl Segments {
             vary: entry.vary,
             variance: entry.variance,
             terms: entry.terms,
-            used: AtomicBool::new(false),
-            is_proven: AtomicBool::new(entry.is_proven),
+            marks: Marks::of_new(entry.is_proven),
         };
         let displaced = self.shared.index.insert(entry.key, slot);
         self.release(&displaced);
@@ -275,7 +274,7 @@ impl Segments {
         let mut record = vec![0; usize::try_from(slot.len).ok()?];
         segment.data.read_exact_at(&mut record, u64::from(slot.offset)).ok()?;
         let has_share = || !self.shared.index.is_share_exceeded(self.shared.last_good_percent());
-        if slot.used.load(Ordering::Relaxed) || slot.is_proven() && has_share() {
+        if slot.marks.is_used() || slot.marks.is_proven() && has_share() {
             return Some(record);
         }
         let key = super::record::key_of(&record)?;
@@ -284,7 +283,7 @@ impl Segments {
 
     fn move_on(&mut self, mut entry: Entry, slot: &Slot, record: &[u8]) -> io::Result<()> {
         let id = self.write(&mut entry, record)?;
-        entry.is_proven = slot.is_proven();
+        entry.is_proven = slot.marks.is_proven();
         self.note(&entry)?;
         if self.shared.index.relocate(entry.key, entry.seq, id, entry.offset) && slot.expired != 0 {
             let seq = self.shared.next_seq();

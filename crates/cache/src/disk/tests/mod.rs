@@ -402,3 +402,9 @@ fn keep_large(store: &'static Store, path: &str, len: u64) {
 fn shared<T>(value: T) -> Arc<parking_lot::Mutex<T>> {
     Arc::new(parking_lot::Mutex::new(value))
 }
+
+/// There is one for each copy on disk.
+#[test]
+fn what_the_index_knows_of_a_copy_is_small() {
+    assert!(size_of::<crate::disk::index::Slot>() <= 48, "{}", size_of::<crate::disk::index::Slot>());
+}
