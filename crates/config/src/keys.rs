@@ -66,6 +66,10 @@ pub(crate) const DEFAULTS: Keys = Keys { built: &["upstream", "route"], later: &
 pub(crate) const UPSTREAM: Keys = Keys {
     built: &[
         "balance",
+        "hash_on",
+        "hash_balance_factor",
+        "sticky",
+        "slow_start",
         "host",
         "max_fails",
         "fail_timeout",
@@ -76,14 +80,16 @@ pub(crate) const UPSTREAM: Keys = Keys {
         "timeouts",
         "tls",
     ],
-    later: &["hash_on", "sticky", "slow_start", "breaker", "http"],
+    later: &["breaker", "http"],
 };
+
+pub(crate) const STICKY: Keys = Keys { built: &["cookie", "ttl", "key_file"], later: &[] };
 
 pub(crate) const TLS: Keys =
     Keys { built: &["sni", "ca", "verify", "client_cert", "client_key"], later: &[] };
 
 pub(crate) const BACKEND: Keys =
-    Keys { built: &["address", "weight", "max_fails", "fail_timeout", "backup"], later: &["max_conns"] };
+    Keys { built: &["address", "weight", "max_conns", "max_fails", "fail_timeout", "backup"], later: &[] };
 
 pub(crate) const HEALTH_CHECK: Keys = Keys {
     built: &["http", "tcp", "port", "interval", "interval_down", "timeout", "rise", "fall"],
@@ -184,7 +190,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 39] = [
+pub(crate) const ALL: [(&str, &Keys); 40] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -195,6 +201,7 @@ pub(crate) const ALL: [(&str, &Keys); 39] = [
     ("limits", &LIMITS),
     ("defaults", &DEFAULTS),
     ("upstreams.*", &UPSTREAM),
+    ("upstreams.*.sticky", &STICKY),
     ("upstreams.*.backends[]", &BACKEND),
     ("upstreams.*.health_check", &HEALTH_CHECK),
     ("upstreams.*.health_check.http", &PROBE_HTTP),
@@ -297,7 +304,12 @@ mod tests {
             ("upstreams.*.fail_timeout", time(FAIL_TIMEOUT)),
             ("upstreams.*.fail_on", words(FAIL_ON)),
             ("upstreams.*.min_fail_share", format!("{MIN_FAIL_SHARE_PERCENT}%")),
+            ("upstreams.*.balance", "round_robin".to_owned()),
+            ("upstreams.*.hash_on", "uri".to_owned()),
+            ("upstreams.*.hash_balance_factor", "off".to_owned()),
+            ("upstreams.*.slow_start", time(SLOW_START)),
             ("upstreams.*.backends[].weight", WEIGHT.to_string()),
+            ("upstreams.*.backends[].max_conns", MAX_CONNS.to_string()),
             ("upstreams.*.health_check.interval", time(PROBE_INTERVAL)),
             ("upstreams.*.health_check.interval_down", time(PROBE_INTERVAL_DOWN)),
             ("upstreams.*.health_check.timeout", time(PROBE_TIMEOUT)),

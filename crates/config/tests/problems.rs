@@ -33,7 +33,7 @@ routes: [{ upstream: app }]
 ";
     let problems = "c.yaml:3:5: upstreams.app.max_fail: unknown key, did you mean `max_fails`?
 c.yaml:4:5: upstreams.app.fail-timeout: unknown key, did you mean `fail_timeout`?
-c.yaml:5:5: upstreams.app.colour: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls";
+c.yaml:5:5: upstreams.app.colour: unknown key; allowed: balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls";
     assert_eq!(told(text), problems);
 }
 
@@ -41,15 +41,14 @@ c.yaml:5:5: upstreams.app.colour: unknown key; allowed: balance, host, max_fails
 fn what_is_not_built_is_refused_by_name() {
     let text = "upstreams:
   app:
-    backends: [{ address: '10.0.0.1:80', max_conns: 3 }]
-    sticky: { cookie: gg }
-    balance: least_conn
+    backends: ['10.0.0.1:80']
+    breaker: { max_requests: 3 }
+    http: auto
 include: []
 routes: [{ upstream: app }]
 ";
-    let problems = "c.yaml:3:42: upstreams.app.backends[0].max_conns: not supported by this build yet
-c.yaml:4:5: upstreams.app.sticky: not supported by this build yet
-c.yaml:5:14: upstreams.app.balance: `least_conn` is not supported by this build yet; allowed: round_robin
+    let problems = "c.yaml:4:5: upstreams.app.breaker: not supported by this build yet
+c.yaml:5:5: upstreams.app.http: not supported by this build yet
 c.yaml:6:1: include: not supported by this build yet";
     assert_eq!(told(text), problems);
 }
@@ -96,7 +95,45 @@ fn an_unknown_balance_lists_those_there_are() {
     let text = "upstreams: { app: { balance: round-robin, backends: ['10.0.0.1:80'] } }
 routes: [{ upstream: app }]
 ";
-    let problems = r#"c.yaml:1:30: upstreams.app.balance: found "round-robin" (did you mean `round_robin`?); allowed: round_robin, least_conn, random_two, consistent_hash"#;
+    let problems = r#"c.yaml:1:30: upstreams.app.balance: found "round-robin" (did you mean `round_robin`?); allowed: round_robin, least_conn, random_two, least_time, consistent_hash"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn what_balancing_is_told_is_checked_to_the_letter() {
+    let text = "upstreams:
+  a:
+    balance: least_conn
+    hash_on: uri
+    hash_balance_factor: 125%
+    slow_start: 2h
+    backends: [{ address: '10.0.0.1:80', max_conns: -1 }]
+  b:
+    balance: consistent_hash
+    hash_on: header
+    hash_balance_factor: 100%
+    sticky: { cookie: 'a b', ttl: 0, key_file: missing }
+    backends: ['10.0.0.1:80']
+  c:
+    balance: consistent_hash
+    hash_on: 'cookie:a*'
+    hash_balance_factor: 1.25
+    sticky: {}
+    backends: ['10.0.0.1:80']
+routes: [{ upstream: a }]
+";
+    let problems = r#"c.yaml:4:5: upstreams.a.hash_on: has no meaning without `balance: consistent_hash`
+c.yaml:5:5: upstreams.a.hash_balance_factor: has no meaning without `balance: consistent_hash`
+c.yaml:6:17: upstreams.a.slow_start: found "2h"; allowed: 0s to 1h
+c.yaml:7:53: upstreams.a.backends[0].max_conns: found -1; allowed: a whole number from 0 to 1000000
+c.yaml:10:14: upstreams.b.hash_on: found "header"; allowed: uri, path, header:NAME, cookie:NAME, client_ip
+c.yaml:11:26: upstreams.b.hash_balance_factor: found "100%"; allowed: off, or 101% to 1000%
+c.yaml:12:23: upstreams.b.sticky.cookie: found "a b"; allowed: a cookie's name, like `lang`
+c.yaml:12:35: upstreams.b.sticky.ttl: found 0; allowed: 1s to 365d
+c.yaml:12:48: upstreams.b.sticky.key_file: missing cannot be read: No such file or directory (os error 2)
+c.yaml:16:14: upstreams.c.hash_on: found "cookie:a*"; allowed: uri, path, header:NAME, cookie:NAME, client_ip
+c.yaml:17:26: upstreams.c.hash_balance_factor: found 1.25; allowed: off, or 101% to 1000%
+c.yaml:18:5: upstreams.c.sticky: `cookie` is missing"#;
     assert_eq!(told(text), problems);
 }
 
@@ -835,8 +872,8 @@ upstreams:
   c: { <<: [*check, 3], backends: ['c:1'] }
 routes: [{ upstream: a }]
 ";
-    let problems = r#"c.yaml:1:19: upstreams.c.tcp: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
-c.yaml:1:28: upstreams.c.rise: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
+    let problems = r#"c.yaml:1:19: upstreams.c.tcp: unknown key; allowed: balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
+c.yaml:1:28: upstreams.c.rise: unknown key; allowed: balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
 c.yaml:1:34: upstreams.a.health_check.rise: found 0; allowed: a whole number from 1 to 1000
 c.yaml:4:61: upstreams.b.health_check.fall: found 0; allowed: a whole number from 1 to 1000
 c.yaml:5:21: upstreams.c."<<": found 3; allowed: a map or a list of maps"#;

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::head::Malformed;
 use crate::request_id::RequestId;
 use crate::snapshot::{Live, Snapshot};
-use crate::{copies, forward, head, http2, own, trace};
+use crate::{copies, forward, head, http2, own, ties, trace};
 
 /// Fills the context from the request and the snapshot in force.
 pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -> Result<()> {
@@ -79,6 +79,9 @@ pub(crate) fn of_request(
     // `OPTIONS *` is about the host as a whole.
     let path = if request.uri.path() == "*" { "/" } else { request.uri.path() };
     context.route = snapshot.router.find(name, path, &request.method).map(Arc::clone);
+    if let Some(route) = &context.route {
+        context.bound = ties::take_cookie(request, &route.upstream)?;
+    }
     if live.trail.is_in(&request.headers) {
         context.refused = Some(ErrorAnswer::of(Cause::ProxyLoopDetected));
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::Cause;
 use goodgate_telemetry::{By, CacheResult, Origin, TraceContext};
+use goodgate_upstream::BackendId;
 use http::HeaderValue;
 
 use crate::answer::ErrorAnswer;
@@ -51,6 +52,8 @@ pub(crate) struct Context {
     /// None without traces.
     pub(crate) trace: Option<TraceContext>,
     pub(crate) route: Option<Arc<Route>>,
+    /// The backend that its cookie names.
+    pub(crate) bound: Option<BackendId>,
     /// Why it is refused, if that is plain from the start.
     pub(crate) refused: Option<ErrorAnswer>,
     pub(crate) attempting: Attempting,
@@ -122,6 +125,7 @@ impl Context {
             request_id: RequestId::none(),
             trace: None,
             route: None,
+            bound: None,
             refused: None,
             attempting: Attempting::new(now),
             copying: Copying::default(),

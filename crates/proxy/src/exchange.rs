@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use goodgate_failure::{Cause, Phase, ReceivedStatus, Refusal};
+use goodgate_upstream::{Balance, Ties, UpstreamSpec};
 use http::{HeaderName, StatusCode, header};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -20,25 +21,29 @@ use crate::kept::{self, KeptConnections};
 use crate::peer::{Terms, peer};
 use crate::route::Route;
 use crate::stream::ClientStream;
-use crate::{copies, forward, interim};
+use crate::{copies, forward, interim, ties};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// What Pingora keeps of a request's body for a second attempt.
 const KEPT_BODY_BYTES_MAX: usize = 64 << 10;
 
-/// Decides early what needs no attempt to be known: an upstream without a single backend. The client's
-/// connection stays usable then, which it does not after an attempt has failed.
+/// Decides early what needs no attempt to be known: an upstream without a single backend, or whose backends are
+/// full. The client's connection stays usable then, which it does not after an attempt has failed.
 pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) -> Result<bool> {
     let Some(route) = &context.route else {
         return Ok(false);
     };
-    if route.upstream.has_untried(|_| false) {
+    let cause = if route.upstream.is_full() {
+        Cause::ConnectionLimitReached
+    } else if route.upstream.has_untried(|_| false) {
         return Ok(!copies::answer_late(session, context).await?);
-    }
-    let cause = route.upstream.why_empty();
+    } else {
+        route.upstream.why_none()
+    };
     if context.is_background() {
         return Ok(false);
     }
+    copies::load(session, context).await;
     if copies::choose(session, context, cause) {
         Box::pin(copies::serve(session, context)).await?;
     } else {
@@ -79,18 +84,26 @@ pub(crate) fn next_peer(
 /// refused and may have come back.
 fn take_backend(session: &Session, context: &mut Context, route: &Route, now: Instant) -> Result<()> {
     let method = session.req_header().method.clone();
-    if context.attempting.take(route, &method, false, now) {
+    let ties = ties(session, context, route);
+    if context.attempting.take(route, &method, ties, false, now) {
         return Ok(());
     }
-    let cause = context.attempting.last_cause().unwrap_or(Cause::DestinationUnavailable);
+    let cause = context.attempting.last_cause().unwrap_or_else(|| route.upstream.why_none());
     let found = copies::choose(session, context, cause)
-        || context.attempting.take(route, &method, true, now)
+        || context.attempting.take(route, &method, ties, true, now)
         || context.attempting.take_again(route, now);
     if found {
         return if context.attempting.lease().is_some() { Ok(()) } else { Err(settled(false)) };
     }
     context.attempting.refuse(route, Refusal::NoBackendLeft);
     Err(settled(false))
+}
+
+fn ties(session: &Session, context: &Context, route: &Route) -> Ties {
+    let UpstreamSpec { balance, hash_on, .. } = route.upstream.spec();
+    let is_hashed = matches!(balance, Balance::ConsistentHash { .. });
+    let hash = || ties::hash(hash_on, session.req_header(), context.client_ip);
+    Ties { bound: context.bound, hash: is_hashed.then(hash).flatten() }
 }
 
 /// The attempt failed for this cause. Whether another follows.
@@ -370,7 +383,7 @@ fn verdict(context: &Context, error: &Error) -> ErrorAnswer {
         return ErrorAnswer::of(Cause::ProxyInternalError);
     }
     let empty =
-        || context.route.as_ref().map_or(Cause::ProxyInternalError, |route| route.upstream.why_empty());
+        || context.route.as_ref().map_or(Cause::ProxyInternalError, |route| route.upstream.why_none());
     let cause = context.attempting.last_cause().unwrap_or_else(empty);
     ErrorAnswer::of(cause)
 }

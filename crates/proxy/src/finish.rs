@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use goodgate_failure::Cause;
 use goodgate_telemetry::{AccessRecord, By, CacheResult, Mask, Origin, TraceContext, is_of_interest};
-use http::{Version, header};
+use http::{StatusCode, Version, header};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -18,6 +18,7 @@ use crate::forward;
 use crate::kept_date;
 use crate::rules;
 use crate::snapshot::Live;
+use crate::ties;
 
 /// Adds what every answer carries. Errors and copies for the case of failure are dressed where they are made.
 pub(crate) fn dress(
@@ -25,6 +26,9 @@ pub(crate) fn dress(
     response: &mut ResponseHeader,
     context: &mut Context,
 ) -> Result<()> {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        return ties::bind(response, context);
+    }
     if response.status.is_informational() {
         return Ok(());
     }
@@ -40,6 +44,7 @@ pub(crate) fn dress(
     }
     copies::give_back_withheld(response, context)?;
     rules::to_client(response, session.req_header(), context)?;
+    ties::bind(response, context)?;
     kept_date::keep(session, response);
     Ok(())
 }

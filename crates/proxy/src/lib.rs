@@ -43,6 +43,7 @@ mod snapshot;
 mod socket;
 mod stores;
 mod stream;
+mod ties;
 mod tls;
 mod trace;
 mod variables;

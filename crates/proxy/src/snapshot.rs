@@ -15,7 +15,9 @@ use goodgate_config::{Certificate, Config, Limits, Listener, LogFormat, defaults
 use goodgate_telemetry::{
     AccessLog, Format, LogPolicy, Mask, Metrics, Ring, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
 };
-use goodgate_upstream::{HostHeader, Timeouts, TlsPolicy, Upstream, UpstreamSpec};
+use goodgate_upstream::{
+    Balance, HashOn, HostHeader, StickyKey, Timeouts, TlsPolicy, Upstream, UpstreamSpec,
+};
 use http::Method;
 use ipnet::IpNet;
 
@@ -28,6 +30,7 @@ use crate::peer::BackendTls;
 use crate::places::Places;
 use crate::route::{Route, Router};
 use crate::stores::Stores;
+use crate::ties;
 
 /// At the start this long is waited for the indices of copies on disk, at the end for what is being written.
 const DISKS_LIMIT: Duration = Duration::from_secs(10);
@@ -52,6 +55,7 @@ pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     stores: Stores,
     verifier: Arc<Verifier>,
+    sticky_key: StickyKey,
     metrics: Arc<Metrics>,
     pub(crate) no_route: RouteMetrics,
     pub(crate) access_log: AccessLog,
@@ -76,7 +80,8 @@ impl Live {
     ) -> Self {
         let stores = Stores::default();
         let verifier = Arc::new(Verifier::new(now));
-        let snapshot = build(config, None, (&stores, &verifier), &metrics, now);
+        let sticky_key = ties::draw_key();
+        let snapshot = build(config, None, (&stores, &verifier, &sticky_key), &metrics, now);
         stores.wait_for_disks(DISKS_LIMIT);
         Self {
             ring: Ring::new(snapshot.upstream_names(), now),
@@ -84,6 +89,7 @@ impl Live {
             no_route: RouteMetrics::new(&metrics, "none", "none"),
             stores,
             verifier,
+            sticky_key,
             metrics,
             access_log,
             kept: KeptConnections::new(now),
@@ -98,7 +104,7 @@ impl Live {
 
     /// Builds the snapshot of a new configuration; running state comes from the one in force.
     pub fn prepare(&self, config: &Config, now: Instant) -> Snapshot {
-        let kept = (&self.stores, &self.verifier);
+        let kept = (&self.stores, &self.verifier, &self.sticky_key);
         build(config, Some(&self.snapshot.load()), kept, &self.metrics, now)
     }
 
@@ -264,6 +270,10 @@ impl Way {
 fn nowhere() -> UpstreamSpec {
     UpstreamSpec {
         name: "none".to_owned(),
+        balance: Balance::RoundRobin,
+        hash_on: HashOn::Uri,
+        sticky: None,
+        slow_start: Duration::ZERO,
         host: HostHeader::Client,
         backends: Vec::new(),
         probe: None,
@@ -282,15 +292,16 @@ fn nowhere() -> UpstreamSpec {
 fn build(
     config: &Config,
     previous: Option<&Snapshot>,
-    (stores, verifier): (&Stores, &Arc<Verifier>),
+    (stores, verifier, sticky_key): (&Stores, &Arc<Verifier>, &StickyKey),
     metrics: &Arc<Metrics>,
     now: Instant,
 ) -> Snapshot {
     let known = |name: &str| {
         previous.and_then(|old| old.upstreams.iter().find(|upstream| upstream.spec().name == name))
     };
-    let upstream =
-        |spec: &UpstreamSpec| Upstream::new(spec.clone(), known(&spec.name).map(AsRef::as_ref), now);
+    let upstream = |spec: &UpstreamSpec| {
+        Upstream::new(ties::keyed(spec, sticky_key), known(&spec.name).map(AsRef::as_ref), now)
+    };
     let upstreams: Vec<Arc<Upstream>> = config.upstreams.iter().map(upstream).collect();
     let ways: Vec<Way> = upstreams.iter().map(|upstream| Way::new(upstream, metrics)).collect();
     let nowhere = LazyCell::new(|| Way::new(&Upstream::new(nowhere(), None, now), metrics));

@@ -1,11 +1,11 @@
 //! The right to make one attempt on one backend, and the duty to say how it went.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use goodgate_failure::Cause;
 
-use crate::{Backend, Transition, Upstream};
+use crate::{Backend, Balance, Transition, Upstream};
 
 /// Why this backend was picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,9 @@ enum Report {
 }
 
 impl Lease {
+    /// The backend's count has this attempt in it already.
     pub(crate) fn new(upstream: Arc<Upstream>, backend: Arc<Backend>, how: How) -> Self {
-        backend.vitals.attempt_started();
+        backend.vitals.tell();
         Self { upstream, backend, how, report: Report::Nothing }
     }
 
@@ -50,6 +51,24 @@ impl Lease {
     /// Why it was picked.
     pub fn how(&self) -> How {
         self.how
+    }
+
+    /// A response header has arrived, good or not, this long after the attempt began.
+    pub fn answered(&self, after: Duration, now: Instant) {
+        if self.minds_time() {
+            self.backend.vitals.answered(after, now);
+        }
+    }
+
+    /// The attempt has failed this long after it began.
+    pub fn failed_after(&self, after: Duration, now: Instant) {
+        if self.minds_time() {
+            self.backend.vitals.failed_after(after, now);
+        }
+    }
+
+    fn minds_time(&self) -> bool {
+        self.upstream.spec().balance == Balance::LeastTime
     }
 
     /// A good response header has arrived. A failure of the body may still follow.

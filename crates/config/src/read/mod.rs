@@ -7,6 +7,7 @@
 mod access;
 mod action;
 mod backend;
+mod balance;
 mod cache;
 mod errors;
 mod headers;

@@ -20,6 +20,7 @@ impl Attempting {
         }
         route.upstream_metrics.attempt_failed(cause);
         if let Some(lease) = &mut self.lease {
+            lease.failed_after(now.saturating_duration_since(self.started), now);
             let change = lease.failed(cause, now);
             backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);
         }

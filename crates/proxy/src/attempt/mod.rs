@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use goodgate_failure::{Address, Attempt, Attempts, Cause, ConnectionAge, Phase};
 use goodgate_telemetry::backend_changed;
-use goodgate_upstream::{Backend, How, Lease, Wish};
+use goodgate_upstream::{Backend, How, Lease, Ties, Wish};
 use http::{Method, StatusCode};
 use pingora_proxy::Session;
 
@@ -124,14 +124,21 @@ impl Attempting {
     }
 
     /// Takes the next backend; `fail_open` allows one that is out of rotation. False if there is none.
-    pub(crate) fn take(&mut self, route: &Route, method: &Method, fail_open: bool, now: Instant) -> bool {
+    pub(crate) fn take(
+        &mut self,
+        route: &Route,
+        method: &Method,
+        ties: Ties,
+        fail_open: bool,
+        now: Instant,
+    ) -> bool {
         if matches!(self.replacement, Replacement::Aged | Replacement::RaceLost) {
             return self.lease.is_some();
         }
         let log = &self.log;
         let tried = |address| log.iter().any(|attempt: &Attempt| attempt.backend == address);
         let wish = Wish { is_retry: !log.is_empty(), may_be_trial: route.retry.replay.allows(method) };
-        let lease = self.handed.take().or_else(|| route.upstream.select(tried, wish, now));
+        let lease = self.handed.take().or_else(|| route.upstream.select_tied(tried, wish, ties, now));
         let lease = lease.or_else(|| fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
         self.lease = lease;
         self.lease.is_some()
@@ -242,6 +249,9 @@ impl Attempting {
             attempt.phase = Phase::Response;
             attempt.first_byte = Some(after);
             attempt.status = Some(status);
+        }
+        if let Some(lease) = &self.lease {
+            lease.answered(after, now);
         }
     }
 
