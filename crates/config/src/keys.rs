@@ -113,6 +113,7 @@ pub(crate) const ROUTE: Keys = Keys {
         "name",
         "match",
         "upstream",
+        "split",
         "redirect",
         "respond",
         "timeout",
@@ -139,6 +140,8 @@ pub(crate) const BASIC_AUTH: Keys = Keys { built: &["users_file", "realm"], late
 
 pub(crate) const MAINTENANCE: Keys =
     Keys { built: &["page", "retry_after", "allow", "use_stale"], later: &[] };
+
+pub(crate) const SPLIT: Keys = Keys { built: &["shares", "by"], later: &[] };
 
 pub(crate) const REDIRECT: Keys = Keys { built: &["to", "status"], later: &[] };
 
@@ -190,7 +193,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 40] = [
+pub(crate) const ALL: [(&str, &Keys); 41] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -212,6 +215,7 @@ pub(crate) const ALL: [(&str, &Keys); 40] = [
     ("caches.*.disk", &DISK),
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),
+    ("routes[].split", &SPLIT),
     ("routes[].rate_limit", &RATE_LIMIT),
     ("routes[].basic_auth", &BASIC_AUTH),
     ("routes[].maintenance", &MAINTENANCE),
@@ -336,6 +340,7 @@ mod tests {
         use crate::quantity::show_duration as time;
         vec![
             ("routes[].match.path", PATH.to_owned()),
+            ("routes[].split.by", "request".to_owned()),
             ("routes[].redirect.status", REDIRECT_STATUS.as_u16().to_string()),
             ("routes[].respond.status", RESPOND_STATUS.as_u16().to_string()),
             ("routes[].respond.type", RESPOND_TYPE.to_owned()),

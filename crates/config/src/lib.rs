@@ -23,6 +23,7 @@ mod read;
 mod resolve;
 mod scan;
 mod settings;
+mod split;
 mod target;
 mod template;
 mod token;
@@ -43,6 +44,7 @@ pub use settings::{
     Limits, Listener, ListenerTls, LogFormat, LogMask, LogTarget, Maintenance, Redirect, Respond, Rewrite,
     RouteSpec, Server, Tracing,
 };
+pub use split::Split;
 pub use target::{BadTarget, normal_target};
 pub use template::{FieldValue, Template, Variable};
 pub use token::Token;

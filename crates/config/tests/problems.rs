@@ -138,6 +138,28 @@ c.yaml:18:5: upstreams.c.sticky: `cookie` is missing"#;
 }
 
 #[test]
+fn a_split_names_other_upstreams_and_shares_that_fit() {
+    let text = "upstreams: { app: ['10.0.0.1:80'], next: ['10.0.0.2:80'], old: ['10.0.0.3:80'] }
+routes:
+  - { name: a, upstream: app, split: { shares: { app: 5%, nexd: 5%, zebra: 1%, old: 0% }, by: uri } }
+  - { name: b, match: { path: /b }, upstream: app, split: { shares: { next: 60%, old: 41% } } }
+  - { name: c, match: { path: /c }, upstream: app, split: { shares: {} } }
+  - { name: d, match: { path: /d }, upstream: app, split: {} }
+  - { name: e, match: { path: /e }, redirect: { to: / }, split: { shares: { next: 5% } } }
+";
+    let problems = r#"c.yaml:3:50: routes[0].split.shares.app: is the upstream that has the rest anyway
+c.yaml:3:59: routes[0].split.shares.nexd: unknown upstream, did you mean `next`?
+c.yaml:3:69: routes[0].split.shares.zebra: unknown upstream; allowed: app, next, old
+c.yaml:3:85: routes[0].split.shares.old: found "0%"; allowed: a percentage from `1%` to `100%`
+c.yaml:3:95: routes[0].split.by: found "uri"; allowed: request, client_ip, header:NAME, cookie:NAME
+c.yaml:4:69: routes[1].split.shares: found 101% in all; allowed: at most 100%
+c.yaml:5:69: routes[2].split.shares: found an empty map; allowed: at least one upstream with its share
+c.yaml:6:52: routes[3].split: `shares` is missing
+c.yaml:7:58: routes[4].split: has no meaning without `upstream`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn an_unknown_word_lists_those_there_are() {
     let text = "upstreams: { app: ['10.0.0.1:80'] }
 routes: [{ upstream: app, retry: { replay: sometimes } }]
@@ -859,7 +881,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit, basic_auth, maintenance"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, split, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit, basic_auth, maintenance"#;
     assert_eq!(told(text), problems);
 }
 

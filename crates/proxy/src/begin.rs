@@ -1,7 +1,5 @@
 //! A request's first steps: who asks, by which name it will be known, which route it takes.
 
-use std::sync::Arc;
-
 use goodgate_config::{BadTarget, normal_target};
 use goodgate_failure::Cause;
 use goodgate_telemetry::Refused;
@@ -18,7 +16,7 @@ use crate::context::Context;
 use crate::head::Malformed;
 use crate::request_id::RequestId;
 use crate::snapshot::{Live, Snapshot};
-use crate::{copies, forward, head, http2, own, ties, trace};
+use crate::{copies, forward, head, http2, own, split, ties, trace};
 
 /// Fills the context from the request and the snapshot in force.
 pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -> Result<()> {
@@ -28,6 +26,7 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
     } else {
         None
     };
+    context.is_for_good = true;
     if let Some(reason) = of_request(live, &snapshot, session.req_header_mut(), malformed, context)? {
         live.metrics().refused(reason);
     }
@@ -78,9 +77,13 @@ pub(crate) fn of_request(
     let name = std::str::from_utf8(host).unwrap_or_default();
     // `OPTIONS *` is about the host as a whole.
     let path = if request.uri.path() == "*" { "/" } else { request.uri.path() };
-    context.route = snapshot.router.find(name, path, &request.method).map(Arc::clone);
+    let route = snapshot.router.find(name, path, &request.method);
+    context.route = route.map(|route| split::share(route, request, context));
     if let Some(route) = &context.route {
         context.bound = ties::take_cookie(request, &route.upstream)?;
+        if let Some(rest) = &route.rest {
+            ties::take_cookie(request, &rest.upstream)?;
+        }
     }
     if live.trail.is_in(&request.headers) {
         context.refused = Some(ErrorAnswer::of(Cause::ProxyLoopDetected));

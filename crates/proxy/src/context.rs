@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::Cause;
@@ -31,10 +32,13 @@ pub(crate) struct Client {
     /// Its requests are sent to `https` at this port.
     pub(crate) redirect_to_https: Option<NonZeroU16>,
     pub(crate) watchdog: Watchdog,
+    /// Where in a split the request belongs that is being read, plus one; zero: that is not settled.
+    pub(crate) split: AtomicU8,
 }
 
 /// The state of one request.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that has nothing to do with the others")]
 pub(crate) struct Context {
     /// None for a subrequest of ours.
     pub(crate) client: Option<Arc<Client>>,
@@ -46,6 +50,8 @@ pub(crate) struct Context {
     pub(crate) is_trusted: bool,
     /// Whether the client speaks https, with us or with a trusted proxy.
     pub(crate) is_https: bool,
+    /// Nobody looks at the request once more and begins anew.
+    pub(crate) is_for_good: bool,
     pub(crate) started: Instant,
     pub(crate) started_at: SystemTime,
     pub(crate) request_id: RequestId,
@@ -95,6 +101,7 @@ impl Client {
             identity: None,
             redirect_to_https: None,
             watchdog: Watchdog::new(now),
+            split: AtomicU8::new(0),
         }
     }
 
@@ -107,6 +114,7 @@ impl Client {
             identity: self.identity.clone(),
             redirect_to_https: self.redirect_to_https,
             watchdog: Watchdog::new(now),
+            split: AtomicU8::new(0),
         }
     }
 }
@@ -120,6 +128,7 @@ impl Context {
             client_ip: None,
             is_trusted: false,
             is_https: false,
+            is_for_good: false,
             started: now,
             started_at: SystemTime::now(),
             request_id: RequestId::none(),

@@ -18,6 +18,7 @@ use crate::forward;
 use crate::kept_date;
 use crate::rules;
 use crate::snapshot::Live;
+use crate::split;
 use crate::ties;
 
 /// Adds what every answer carries. Errors and copies for the case of failure are dressed where they are made.
@@ -85,6 +86,7 @@ pub(crate) struct Ended<'a> {
 
 /// Counts and logs a request whose outcome is settled.
 pub(crate) fn conclude(live: &Live, ended: &Ended<'_>, context: &Context, now: Instant) {
+    split::forget(context);
     let status = ended.status;
     count(live, context, status, now);
     copies::note_survival(ended.request, context, now);

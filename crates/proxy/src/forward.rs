@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use goodgate_upstream::{Backend, HostHeader};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use ipnet::IpNet;
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_error::{ErrorType, OrErr, Result};
@@ -134,6 +134,13 @@ pub(crate) fn is_upgrade_asked_for(asked: &HeaderMap, switched: &HeaderMap) -> b
     let asked = protocols(asked);
     let switched = protocols(switched);
     !switched.is_empty() && switched.iter().all(|protocol| asked.contains(protocol))
+}
+
+/// Whether nothing follows the header of a final response (RFC 9112 section 6.3).
+pub(crate) fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
+    *method == Method::HEAD
+        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || response.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
 }
 
 /// Removes what concerns only the connection to the backend (RFC 9110 section 7.6.1). The framing stays:

@@ -21,7 +21,7 @@ use crate::answer;
 use crate::attempt::Connection;
 use crate::context::{Client, Context};
 use crate::snapshot::Live;
-use crate::{begin, classify, copies, exchange, finish, forward, gate, http2, own};
+use crate::{begin, classify, copies, exchange, finish, forward, gate, http2, own, verdict};
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
@@ -292,7 +292,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         context: &mut Box<Context>,
     ) -> FailToProxy {
-        let status = exchange::give_up(session, context, error).await;
+        let status = verdict::give_up(session, context, error).await;
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 

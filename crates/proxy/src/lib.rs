@@ -41,12 +41,14 @@ mod route;
 mod rules;
 mod snapshot;
 mod socket;
+mod split;
 mod stores;
 mod stream;
 mod ties;
 mod tls;
 mod trace;
 mod variables;
+mod verdict;
 mod watchdog;
 
 pub use connection::{Door, Proxy};

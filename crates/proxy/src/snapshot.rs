@@ -3,7 +3,8 @@
 //! A reload builds a new [`Snapshot`] beside the old one and swaps it in; a request that has begun keeps
 //! its route of the old. Stores, metrics, the log and the backends' vitals live on.
 
-use std::cell::LazyCell;
+mod build;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,26 +12,21 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use goodgate_cache::{PurgeMode, PurgeScope};
-use goodgate_config::{Certificate, Config, Limits, Listener, LogFormat, defaults};
-use goodgate_telemetry::{
-    AccessLog, Format, LogPolicy, Mask, Metrics, Ring, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
-};
-use goodgate_upstream::{
-    Balance, HashOn, HostHeader, StickyKey, Timeouts, TlsPolicy, Upstream, UpstreamSpec,
-};
+use goodgate_config::{Certificate, Config, Limits, Listener};
+use goodgate_telemetry::{AccessLog, LogPolicy, Metrics, Ring, RouteMetrics, StoreUsage, Traces};
+use goodgate_upstream::{StickyKey, Upstream};
 use http::Method;
 use ipnet::IpNet;
 
-use crate::gate::{Gate, Verifier};
+use crate::gate::Verifier;
 use crate::hops::Trail;
 use crate::kept::KeptConnections;
 use crate::listener::Entrance;
-use crate::own::OwnAnswer;
-use crate::peer::BackendTls;
 use crate::places::Places;
-use crate::route::{Route, Router};
+use crate::route::Router;
 use crate::stores::Stores;
 use crate::ties;
+use build::build;
 
 /// At the start this long is waited for the indices of copies on disk, at the end for what is being written.
 const DISKS_LIMIT: Duration = Duration::from_secs(10);
@@ -245,118 +241,5 @@ impl Snapshot {
 
     fn upstream_names(&self) -> impl Iterator<Item = &str> {
         self.upstreams.iter().map(|upstream| upstream.spec().name.as_str())
-    }
-}
-
-/// An upstream with what goes with it: shared by its routes.
-struct Way {
-    upstream: Arc<Upstream>,
-    metrics: Arc<UpstreamMetrics>,
-    tls: Arc<BackendTls>,
-}
-
-impl Way {
-    fn new(upstream: &Arc<Upstream>, metrics: &Arc<Metrics>) -> Self {
-        let spec = upstream.spec();
-        Self {
-            upstream: Arc::clone(upstream),
-            metrics: Arc::new(UpstreamMetrics::new(metrics, &spec.name)),
-            tls: Arc::new(BackendTls::new(&spec.tls)),
-        }
-    }
-}
-
-/// The upstream of routes that answer themselves: it has no backend.
-fn nowhere() -> UpstreamSpec {
-    UpstreamSpec {
-        name: "none".to_owned(),
-        balance: Balance::RoundRobin,
-        hash_on: HashOn::Uri,
-        sticky: None,
-        slow_start: Duration::ZERO,
-        host: HostHeader::Client,
-        backends: Vec::new(),
-        probe: None,
-        timeouts: Timeouts {
-            connect: defaults::CONNECT_TIMEOUT,
-            first_byte: defaults::FIRST_BYTE_TIMEOUT,
-            read: defaults::READ_TIMEOUT,
-            write: defaults::WRITE_TIMEOUT,
-            idle: defaults::IDLE_TIMEOUT,
-            tunnel: defaults::TUNNEL_TIMEOUT,
-        },
-        tls: TlsPolicy { ca: None, client: None, verify: defaults::TLS_VERIFY },
-    }
-}
-
-fn build(
-    config: &Config,
-    previous: Option<&Snapshot>,
-    (stores, verifier, sticky_key): (&Stores, &Arc<Verifier>, &StickyKey),
-    metrics: &Arc<Metrics>,
-    now: Instant,
-) -> Snapshot {
-    let known = |name: &str| {
-        previous.and_then(|old| old.upstreams.iter().find(|upstream| upstream.spec().name == name))
-    };
-    let upstream = |spec: &UpstreamSpec| {
-        Upstream::new(ties::keyed(spec, sticky_key), known(&spec.name).map(AsRef::as_ref), now)
-    };
-    let upstreams: Vec<Arc<Upstream>> = config.upstreams.iter().map(upstream).collect();
-    let ways: Vec<Way> = upstreams.iter().map(|upstream| Way::new(upstream, metrics)).collect();
-    let nowhere = LazyCell::new(|| Way::new(&Upstream::new(nowhere(), None, now), metrics));
-    let rooms = stores.open(&config.stores);
-    let old_routes = previous.map(|old| old.router.by_name()).unwrap_or_default();
-    let routes = config.routes.iter().filter_map(|spec| {
-        let way = match spec.action.upstream() {
-            Some(upstream) => ways.get(upstream)?,
-            None => &nowhere,
-        };
-        let policy = spec.cache.as_ref().filter(|_| spec.action.upstream().is_some());
-        let cache = policy.and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
-        let metrics = RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name);
-        let old_gate = old_routes.get(spec.name.as_str()).and_then(|old| old.gate.as_ref());
-        let route = Route {
-            gate: Gate::new(spec, old_gate, verifier, &metrics),
-            name: spec.name.clone(),
-            own: OwnAnswer::of(&spec.action),
-            upstream: Arc::clone(&way.upstream),
-            upstream_metrics: Arc::clone(&way.metrics),
-            metrics,
-            backend_tls: Arc::clone(&way.tls),
-            timeout: spec.timeout,
-            retry: spec.retry.clone(),
-            cache,
-            body_bytes_max: spec.body_bytes_max,
-            errors: spec.errors.clone(),
-            pass_headers: spec.pass_headers.clone(),
-            rewrite: spec.rewrite.clone(),
-            request_headers: spec.request_headers.clone(),
-            response_headers: spec.response_headers.clone(),
-            access: spec.access.clone(),
-            response_header_bytes_max: config.limits.response_header_bytes_max,
-        };
-        Some((spec, Arc::new(route)))
-    });
-    Snapshot {
-        router: Router::new(routes),
-        limits: Arc::new(config.limits.clone()),
-        trusted_proxies: config.trusted_proxies.clone(),
-        log: log_policy(&config.access_log),
-        has_caches: config.routes.iter().any(|route| route.cache.is_some()),
-        trace_share: config.tracing.as_ref().map_or(0.0, |tracing| tracing.sample),
-        upstreams,
-        listeners: config.listeners.clone(),
-    }
-}
-
-fn log_policy(log: &goodgate_config::AccessLog) -> LogPolicy {
-    LogPolicy {
-        mask: Mask::new(log.mask.query.clone(), log.mask.cuts_client),
-        format: match log.format {
-            LogFormat::Json => Format::Json,
-            LogFormat::Text => Format::Text,
-        },
-        sample_ok: log.sample_ok,
     }
 }

@@ -7,13 +7,16 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use goodgate_upstream::{BackendId, HashOn, StickyKey, StickyPolicy, Upstream, UpstreamSpec, hash_of};
+use goodgate_upstream::{
+    BackendId, Balance, HashOn, StickyKey, StickyPolicy, Ties, Upstream, UpstreamSpec, hash_of,
+};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::context::Context;
+use crate::route::Route;
 
 const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
@@ -97,6 +100,14 @@ fn cookie(sticky: &StickyPolicy, id: BackendId, is_https: bool) -> String {
     let age = sticky.ttl.map(|ttl| format!("; Max-Age={}", ttl.as_secs())).unwrap_or_default();
     let secure = if is_https { "; Secure" } else { "" };
     format!("{}={id}; Path=/; HttpOnly; SameSite=Lax{secure}{age}", sticky.cookie)
+}
+
+/// What ties a request to a backend of its route.
+pub(crate) fn of(request: &RequestHeader, context: &Context, route: &Route) -> Ties {
+    let UpstreamSpec { balance, hash_on, .. } = route.upstream.spec();
+    let is_hashed = matches!(balance, Balance::ConsistentHash { .. });
+    let hash = || hash(hash_on, request, context.client_ip);
+    Ties { bound: context.bound, hash: is_hashed.then(hash).flatten() }
 }
 
 /// The hash of a request, if it has what it is made of.

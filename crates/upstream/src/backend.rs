@@ -1,7 +1,7 @@
 //! One address of an upstream: what it is told to be, and what has been seen of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -49,6 +49,7 @@ pub struct Vitals {
     in_flight_in_all: Arc<AtomicU64>,
     /// Who must hear of each change of what is under way, if somebody must.
     place: ArcSwapOption<Place>,
+    has_place: AtomicBool,
     slow_start: SlowStart,
     first_byte: Average,
     ok: AtomicU64,
@@ -103,6 +104,7 @@ impl Vitals {
             in_flight: AtomicU64::new(0),
             in_flight_in_all,
             place: ArcSwapOption::empty(),
+            has_place: AtomicBool::new(false),
             slow_start: SlowStart::default(),
             first_byte: Average::default(),
             ok: AtomicU64::new(0),
@@ -197,24 +199,32 @@ impl Vitals {
 
     /// From now on this ranking hears of changes; none: nobody does.
     pub(crate) fn set_place(&self, place: Option<Place>) {
-        if place.is_some() || self.place.load().is_some() {
+        let has_one = place.is_some();
+        if has_one || self.has_place.load(Ordering::Relaxed) {
             self.place.store(place.map(Arc::new));
+            self.has_place.store(has_one, Ordering::SeqCst);
             self.tell();
         }
     }
 
     /// Tells who must hear of it that what is under way has changed.
     pub(crate) fn tell(&self) {
-        if let Some(place) = &*self.place.load() {
+        if self.has_place.load(Ordering::SeqCst)
+            && let Some(place) = &*self.place.load()
+        {
             place.ranking.changed(place.player, || self.in_flight());
         }
     }
 
-    /// The attempt is over; it is counted once, as what it was in the end, if it told anything.
-    pub(crate) fn attempt_ended(&self, went_well: Option<bool>) {
+    /// One less is under way.
+    pub(crate) fn ended(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.in_flight_in_all.fetch_sub(1, Ordering::Relaxed);
         self.tell();
+    }
+
+    /// The attempt is over; it is counted once, as what it was in the end, if it told anything.
+    pub(crate) fn count(&self, went_well: Option<bool>) {
         if let Some(went_well) = went_well {
             if went_well { &self.ok } else { &self.failed }.fetch_add(1, Ordering::Relaxed);
         }

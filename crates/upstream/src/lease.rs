@@ -25,6 +25,8 @@ pub struct Lease {
     backend: Arc<Backend>,
     how: How,
     report: Report,
+    /// The backend has done its part.
+    is_done: bool,
 }
 
 /// What has been said of the attempt so far; the last word counts.
@@ -40,12 +42,17 @@ impl Lease {
     /// The backend's count has this attempt in it already.
     pub(crate) fn new(upstream: Arc<Upstream>, backend: Arc<Backend>, how: How) -> Self {
         backend.vitals.tell();
-        Self { upstream, backend, how, report: Report::Nothing }
+        Self { upstream, backend, how, report: Report::Nothing, is_done: false }
     }
 
     /// The backend.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.backend
+    }
+
+    /// Whose backend it is.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
     /// Why it was picked.
@@ -69,6 +76,13 @@ impl Lease {
 
     fn minds_time(&self) -> bool {
         self.upstream.spec().balance == Balance::LeastTime
+    }
+
+    /// The backend has sent all that it had to. Whoever has got the last byte and asks again finds room there.
+    pub fn done(&mut self) {
+        if !std::mem::replace(&mut self.is_done, true) {
+            self.backend.vitals.ended();
+        }
     }
 
     /// A good response header has arrived. A failure of the body may still follow.
@@ -106,7 +120,8 @@ impl Drop for Lease {
             Report::Succeeded => Some(true),
             Report::Failed => Some(false),
         };
-        self.backend.vitals.attempt_ended(outcome);
+        self.done();
+        self.backend.vitals.count(outcome);
         if self.report == Report::Nothing && self.how == How::Trial {
             // The one place where time is not an argument: nobody is left to give it.
             let _ = self.abandoned(Instant::now());

@@ -42,6 +42,24 @@ async fn full_backends_get_no_more_and_the_client_is_told_when_to_come_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_request_after_the_other_never_finds_its_backend_full() {
+    let empty = Act::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let chunked =
+        Act::Bytes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".to_vec());
+    let none = Act::Bytes(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec());
+    for act in [Act::Answer(200), Act::Answer(404), empty, chunked, none] {
+        let backend = harness::Backend::start(act.clone()).await;
+        let gateway = Gateway::start(&limited(&[&backend], 1, "")).await;
+        let mut connection = Connection::open(gateway.address).await.unwrap();
+        for round in 0..100 {
+            let status = connection.get("/").await.unwrap().status;
+            assert_ne!(status, 503, "{act:?}, request {round}");
+        }
+        assert_eq!(backend.requests(), 100);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_answers_while_all_backends_are_full() {
     let backend = harness::Backend::start(page("", "kept")).await;
     let gateway = Gateway::start(&limited(&[&backend], 1, "    cache: fallback\n")).await;

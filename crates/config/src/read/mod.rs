@@ -16,6 +16,7 @@ mod listener;
 mod logs;
 mod route;
 mod server;
+mod split;
 mod tls;
 mod upstream;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use goodgate_failure::{Address, Attempt, Attempts, Cause, ConnectionAge, Phase};
 use goodgate_telemetry::backend_changed;
-use goodgate_upstream::{Backend, How, Lease, Ties, Wish};
+use goodgate_upstream::{Backend, How, Lease, Ties, Upstream, Wish};
 use http::{Method, StatusCode};
 use pingora_proxy::Session;
 
@@ -95,6 +95,11 @@ impl Attempting {
     pub(crate) fn hand(&mut self, lease: Option<Lease>) {
         self.is_trial = lease.is_some();
         self.handed = lease;
+    }
+
+    /// Where the backend belongs that was given to this request beforehand.
+    pub(crate) fn handed_of(&self) -> Option<&Upstream> {
+        self.handed.as_ref().map(Lease::upstream)
     }
 
     /// The cause of the last failure.
@@ -282,6 +287,13 @@ impl Attempting {
     pub(crate) fn interim(&mut self) -> u32 {
         self.interim += 1;
         self.interim
+    }
+
+    /// The backend has sent its whole answer.
+    pub(crate) fn done(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.done();
+        }
     }
 
     /// A piece of the response's body has come.

@@ -132,6 +132,14 @@ fn least_time_prefers_who_answers_sooner_and_leaves_who_fails() {
     lease.failed(Cause::HttpResponseTimeout, now);
     drop(lease);
     assert!((0..10).all(|_| pick(&upstream, now) == Some(2)), "it counts as 50 ms");
+    let lease = upstream.select(|other| other != address(2), FIRST, now + TEN).unwrap();
+    lease.answered(Duration::from_millis(40), now + TEN);
+    drop(lease);
+    assert_eq!(
+        pick(&upstream, now + TEN),
+        Some(1),
+        "after ten seconds it counts as 12.5 ms, and is tried again"
+    );
 }
 
 fn slowly(spec: UpstreamSpec) -> UpstreamSpec {
