@@ -114,6 +114,7 @@ pub(crate) const ROUTE: Keys = Keys {
         "match",
         "upstream",
         "split",
+        "mirror",
         "redirect",
         "respond",
         "timeout",
@@ -142,6 +143,8 @@ pub(crate) const MAINTENANCE: Keys =
     Keys { built: &["page", "retry_after", "allow", "use_stale"], later: &[] };
 
 pub(crate) const SPLIT: Keys = Keys { built: &["shares", "by"], later: &[] };
+
+pub(crate) const MIRROR: Keys = Keys { built: &["upstream", "share", "max_body_bytes"], later: &[] };
 
 pub(crate) const REDIRECT: Keys = Keys { built: &["to", "status"], later: &[] };
 
@@ -193,7 +196,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 41] = [
+pub(crate) const ALL: [(&str, &Keys); 42] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -216,6 +219,7 @@ pub(crate) const ALL: [(&str, &Keys); 41] = [
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),
     ("routes[].split", &SPLIT),
+    ("routes[].mirror", &MIRROR),
     ("routes[].rate_limit", &RATE_LIMIT),
     ("routes[].basic_auth", &BASIC_AUTH),
     ("routes[].maintenance", &MAINTENANCE),
@@ -337,10 +341,12 @@ mod tests {
 
     fn defaults_of_routes() -> Vec<(&'static str, String)> {
         use crate::defaults::*;
-        use crate::quantity::show_duration as time;
+        use crate::quantity::{show_duration as time, show_size as size};
         vec![
             ("routes[].match.path", PATH.to_owned()),
             ("routes[].split.by", "request".to_owned()),
+            ("routes[].mirror.share", format!("{MIRROR_SHARE_PERCENT}%")),
+            ("routes[].mirror.max_body_bytes", size(MIRROR_BODY_BYTES_MAX)),
             ("routes[].redirect.status", REDIRECT_STATUS.as_u16().to_string()),
             ("routes[].respond.status", RESPOND_STATUS.as_u16().to_string()),
             ("routes[].respond.type", RESPOND_TYPE.to_owned()),

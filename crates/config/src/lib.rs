@@ -13,6 +13,7 @@ mod expand;
 mod file;
 mod keys;
 mod kind;
+mod mirror;
 mod nearest;
 mod page;
 mod pem;
@@ -36,6 +37,7 @@ use std::path::Path;
 
 pub use access::Access;
 pub use certificate::{BadCertificate, Certificate, FileState};
+pub use mirror::Mirror;
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use rate::{Per, Period, Rate, RateLimit};

@@ -160,6 +160,24 @@ c.yaml:7:58: routes[4].split: has no meaning without `upstream`"#;
 }
 
 #[test]
+fn a_mirror_is_another_upstream() {
+    let text = "upstreams: { app: ['10.0.0.1:80'], next: ['10.0.0.2:80'] }
+routes:
+  - { name: a, upstream: app, mirror: { upstream: app, share: 0%, max_body_bytes: 2MiB } }
+  - { name: b, match: { path: /b }, upstream: app, mirror: { upstream: nexd } }
+  - { name: c, match: { path: /c }, upstream: app, mirror: {} }
+  - { name: d, match: { path: /d }, redirect: { to: / }, mirror: { upstream: next } }
+";
+    let problems = r#"c.yaml:3:51: routes[0].mirror.upstream: is the upstream that answers: it would get those requests twice
+c.yaml:3:63: routes[0].mirror.share: found "0%"; allowed: a percentage from `1%` to `100%`
+c.yaml:3:83: routes[0].mirror.max_body_bytes: found "2MiB"; allowed: 0 to 1MiB
+c.yaml:4:72: routes[1].mirror.upstream: found "nexd" (did you mean `next`?); allowed: app, next
+c.yaml:5:52: routes[2].mirror: `upstream` is missing
+c.yaml:6:58: routes[3].mirror: has no meaning without `upstream`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn an_unknown_word_lists_those_there_are() {
     let text = "upstreams: { app: ['10.0.0.1:80'] }
 routes: [{ upstream: app, retry: { replay: sometimes } }]
@@ -881,7 +899,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, split, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit, basic_auth, maintenance"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, split, mirror, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit, basic_auth, maintenance"#;
     assert_eq!(told(text), problems);
 }
 

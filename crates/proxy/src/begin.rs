@@ -1,5 +1,7 @@
 //! A request's first steps: who asks, by which name it will be known, which route it takes.
 
+use std::sync::Arc;
+
 use goodgate_config::{BadTarget, normal_target};
 use goodgate_failure::Cause;
 use goodgate_telemetry::Refused;
@@ -14,7 +16,9 @@ use crate::answer::ErrorAnswer;
 use crate::classify::TOO_LARGE;
 use crate::context::Context;
 use crate::head::Malformed;
+use crate::mirror::Mirroring;
 use crate::request_id::RequestId;
+use crate::route::Route;
 use crate::snapshot::{Live, Snapshot};
 use crate::{copies, forward, head, http2, own, split, ties, trace};
 
@@ -27,6 +31,12 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
         None
     };
     context.is_for_good = true;
+    if let Mirroring::Copy(copy) = &context.mirroring {
+        let (route, original) = (Arc::clone(&copy.route), Arc::clone(&copy.original));
+        (context.client_ip, context.is_trusted) = (copy.client_ip, copy.is_trusted);
+        (context.request_id, context.is_https) = (copy.request_id.clone(), copy.is_https);
+        return of_copy(session.req_header_mut(), context, route, &original);
+    }
     if let Some(reason) = of_request(live, &snapshot, session.req_header_mut(), malformed, context)? {
         live.metrics().refused(reason);
     }
@@ -34,6 +44,25 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
     if has_option(&session.req_header().headers, b"close") {
         session.set_keepalive(None);
     }
+    Ok(())
+}
+
+/// The same for a copy of a request that has come this far already.
+fn of_copy(
+    request: &mut RequestHeader,
+    context: &mut Context,
+    route: Arc<Route>,
+    original: &Route,
+) -> Result<()> {
+    // What has no normal form was refused before there was a copy.
+    let _ = normalise(request)?;
+    ignore_upgrade(request);
+    let has_tls = context.speaker().is_some_and(|client| client.has_tls);
+    forward::settle_forwarded(request, has_tls, context.is_trusted)?;
+    for upstream in [&original.upstream, &route.upstream] {
+        ties::take_cookie(request, upstream)?;
+    }
+    context.route = Some(route);
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use http::HeaderValue;
 use crate::answer::ErrorAnswer;
 use crate::attempt::Attempting;
 use crate::copies::Copying;
+use crate::mirror::Mirroring;
 use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::tls::ClientIdentity;
@@ -64,6 +65,7 @@ pub(crate) struct Context {
     pub(crate) refused: Option<ErrorAnswer>,
     pub(crate) attempting: Attempting,
     pub(crate) copying: Copying,
+    pub(crate) mirroring: Mirroring,
     pub(crate) outcome: Outcome,
     /// Body bytes that the client has sent so far.
     pub(crate) body_bytes: u64,
@@ -138,6 +140,7 @@ impl Context {
             refused: None,
             attempting: Attempting::new(now),
             copying: Copying::default(),
+            mirroring: Mirroring::default(),
             outcome: Outcome::default(),
             body_bytes: 0,
             kept_for: None,
@@ -206,6 +209,14 @@ impl Context {
     /// The header has come, or the attempt is over. Whether its deadline had passed before.
     pub(crate) fn disarm(&self) -> bool {
         self.watchdog().is_some_and(Watchdog::disarm)
+    }
+
+    /// Who speaks to the backend, by way of us.
+    pub(crate) fn speaker(&self) -> Option<&Client> {
+        match &self.mirroring {
+            Mirroring::Copy(copy) => Some(&copy.client),
+            Mirroring::Nothing | Mirroring::Draft(_) => self.client.as_deref(),
+        }
     }
 
     /// Whether nobody waits for the answer: it only refreshes a copy or tries a backend.

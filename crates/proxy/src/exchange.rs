@@ -20,7 +20,7 @@ use crate::kept::{self, KeptConnections};
 use crate::peer::{Terms, peer};
 use crate::route::Route;
 use crate::stream::ClientStream;
-use crate::{copies, forward, interim, split, ties};
+use crate::{copies, forward, interim, mirror, split, ties};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// What Pingora keeps of a request's body for a second attempt.
@@ -59,6 +59,7 @@ pub(crate) fn next_peer(
     context: &mut Context,
 ) -> Result<Box<HttpPeer>> {
     let now = Instant::now();
+    mirror::restart(context);
     let Some(route) = context.route.clone() else {
         return Err(settled(false));
     };

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::copies;
 use crate::forward;
 use crate::kept_date;
+use crate::mirror;
 use crate::rules;
 use crate::snapshot::Live;
 use crate::split;
@@ -60,6 +61,7 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     context.attempting.end(session, now);
     context.copying.end(error.is_none());
     if context.is_background() {
+        mirror::ended(context);
         return;
     }
     let written = session.response_written().filter(|_| has_answered(session));

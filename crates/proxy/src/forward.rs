@@ -46,7 +46,7 @@ pub(crate) fn request(
 
 /// Who asks, and how, for the backend.
 fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<HeaderValue>) -> Result<()> {
-    if let Some(client) = &context.client {
+    if let Some(client) = context.speaker() {
         if let Some(identity) = &client.identity {
             request.insert_header("Client-Cert", identity.certificate.clone())?;
             request.remove_header(&CLIENT_CERT_CHAIN);

@@ -30,6 +30,7 @@ mod kept;
 mod kept_date;
 mod lane;
 mod listener;
+mod mirror;
 mod own;
 mod pace;
 mod page;

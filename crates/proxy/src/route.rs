@@ -17,6 +17,7 @@ use goodgate_upstream::Upstream;
 use http::{HeaderName, Method};
 
 use crate::gate::Gate;
+use crate::mirror::Mirror;
 use crate::own::OwnAnswer;
 use crate::peer::BackendTls;
 use crate::split::Split;
@@ -51,6 +52,8 @@ pub(crate) struct Route {
     pub(crate) response_header_bytes_max: usize,
     /// Which of its requests go elsewhere.
     pub(crate) split: Option<Split>,
+    /// Who gets copies of its requests.
+    pub(crate) mirror: Option<Mirror>,
     /// Who takes over when this one's upstream has no backend left: the route that it is a share of.
     pub(crate) rest: Option<Arc<Self>>,
 }

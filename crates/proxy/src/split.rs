@@ -51,7 +51,7 @@ impl Split {
 }
 
 /// Every number once in a hundred requests, and those that are close together far apart.
-fn spread(request: u64) -> u8 {
+pub(crate) fn spread(request: u64) -> u8 {
     u8::try_from(request % 100 * 61 % 100).unwrap_or_default()
 }
 

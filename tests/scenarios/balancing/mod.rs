@@ -1,6 +1,7 @@
 //! Who gets the next request: every way of balancing, through the real binary.
 
 mod limits;
+mod mirrors;
 mod splits;
 mod sticky;
 

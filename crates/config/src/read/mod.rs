@@ -14,6 +14,7 @@ mod headers;
 mod health;
 mod listener;
 mod logs;
+mod mirror;
 mod route;
 mod server;
 mod split;

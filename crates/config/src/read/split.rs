@@ -40,7 +40,7 @@ fn unknown(name: &str, upstreams: &[&str]) -> String {
     }
 }
 
-fn whole_percent(node: &Node) -> Result<u8, String> {
+pub(super) fn whole_percent(node: &Node) -> Result<u8, String> {
     percent(node)
         .ok()
         .filter(|percent| *percent > 0)

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goodgate_config::{Config, LogFormat, RouteSpec, defaults};
-use goodgate_telemetry::{Format, LogPolicy, Mask, Metrics, RouteMetrics, UpstreamMetrics};
+use goodgate_failure::Replay;
+use goodgate_telemetry::{Format, LogPolicy, Mask, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics};
 use goodgate_upstream::{
     Balance, HashOn, HostHeader, StickyKey, Timeouts, TlsPolicy, Upstream, UpstreamSpec,
 };
 
 use super::Snapshot;
 use crate::gate::{Gate, Verifier};
+use crate::mirror::{Mirror, Terms};
 use crate::own::OwnAnswer;
 use crate::peer::BackendTls;
 use crate::route::{Route, Router};
@@ -90,18 +92,12 @@ pub(super) fn build(
         let gate = Gate::new(spec, old_gate, verifier, &metrics_of(way));
         let header_bytes_max = config.limits.response_header_bytes_max;
         let route = |way: &Way| route(spec, way, gate.clone(), metrics_of(way), header_bytes_max);
-        let split = spec.split.as_ref().map(|split| {
-            // What shares answer is nothing for the copies that the others get.
-            let rest = Arc::new(route(way));
-            let share =
-                |upstream: usize| Some(Route { rest: Some(Arc::clone(&rest)), ..route(ways.get(upstream)?) });
-            let shares = split
-                .shares
-                .iter()
-                .filter_map(|(upstream, percent)| Some((Arc::new(share(*upstream)?), *percent)));
-            Split::new(split.by.clone(), shares.collect())
-        });
-        Some((spec, Arc::new(Route { cache, split, ..route(way) })))
+        let split = spec.split.as_ref().map(|split| shares(split, way, &ways, &route));
+        let mirror = spec
+            .mirror
+            .as_ref()
+            .and_then(|mirror| Some(self::mirror(mirror, route(ways.get(mirror.upstream)?), metrics)));
+        Some((spec, Arc::new(Route { cache, split, mirror, ..route(way) })))
     });
     Snapshot {
         router: Router::new(routes),
@@ -112,6 +108,25 @@ pub(super) fn build(
         trace_share: config.tracing.as_ref().map_or(0.0, |tracing| tracing.sample),
         upstreams,
         listeners: config.listeners.clone(),
+    }
+}
+
+/// The shares of a route. What they answer is nothing for the copies that the others get.
+fn shares(split: &goodgate_config::Split, own: &Way, ways: &[Way], route: &impl Fn(&Way) -> Route) -> Split {
+    let rest = Arc::new(route(own));
+    let share = |way: &Way| Arc::new(Route { rest: Some(Arc::clone(&rest)), ..route(way) });
+    let known = split.shares.iter().filter_map(|(upstream, percent)| Some((ways.get(*upstream)?, *percent)));
+    Split::new(split.by.clone(), known.map(|(way, percent)| (share(way), percent)).collect())
+}
+
+/// Where the copies of a route's requests go: nothing is tried a second time for them.
+fn mirror(mirror: &goodgate_config::Mirror, mut route: Route, metrics: &Arc<Metrics>) -> Mirror {
+    route.retry.replay = Replay::None;
+    Mirror {
+        share: mirror.share,
+        body_bytes_max: mirror.body_bytes_max,
+        terms: Arc::new(Terms::new(MirrorMetrics::new(metrics, &route.name))),
+        route: Arc::new(route),
     }
 }
 
@@ -143,6 +158,7 @@ fn route(
         access: spec.access.clone(),
         response_header_bytes_max,
         split: None,
+        mirror: None,
         rest: None,
     }
 }
