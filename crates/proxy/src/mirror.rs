@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use goodgate_telemetry::{MirrorMetrics, MirrorResult};
-use http::header;
+use http::{Version, header};
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::http::subrequest::server::SubrequestHandle;
 use pingora_proxy::subrequest::{BodyMode, Ctx as SubrequestContext};
@@ -110,7 +110,7 @@ pub(crate) fn restart(context: &mut Context) {
 }
 
 /// A piece of the request's body has been sent. Behind the last one the copy sets off.
-pub(crate) fn sent(session: &Session, context: &mut Context, piece: Option<&Bytes>, is_end: bool) {
+pub(crate) fn sent(session: &mut Session, context: &mut Context, piece: Option<&Bytes>, is_end: bool) {
     let Mirroring::Draft(body) = &mut context.mirroring else {
         return;
     };
@@ -128,13 +128,17 @@ pub(crate) fn sent(session: &Session, context: &mut Context, piece: Option<&Byte
         return;
     }
     let body = std::mem::take(body);
-    match (Place::take(&mirror.terms), &session.subrequest_spawner) {
+    match (Place::take(&mirror.terms), session.subrequest_spawner.take()) {
         (Some(place), Some(spawner)) => {
             if let Some(copy) = copy(mirror, context, place) {
-                send(spawner, session, copy, body);
+                in_http1(session, !body.is_empty(), |session| send(&spawner, session, copy, body));
             }
+            session.subrequest_spawner = Some(spawner);
         }
-        _ => mirror.terms.metrics.count(MirrorResult::Dropped),
+        (_, spawner) => {
+            session.subrequest_spawner = spawner;
+            mirror.terms.metrics.count(MirrorResult::Dropped);
+        }
     }
     context.mirroring = Mirroring::Nothing;
 }
@@ -150,6 +154,27 @@ fn copy(mirror: &Mirror, context: &Context, place: Place) -> Option<Copy> {
         request_id: context.request_id.clone(),
         place,
     })
+}
+
+/// Pingora writes the head of an HTTP/2 request down as such, and cannot read that when it makes a subrequest of it.
+fn in_http1(session: &mut Session, has_body: bool, make: impl FnOnce(&Session)) {
+    let request = session.req_header_mut();
+    let version = request.version;
+    if version != Version::HTTP_2 {
+        return make(session);
+    }
+    request.set_version(Version::HTTP_11);
+    let is_unframed = has_body && !request.headers.contains_key(header::CONTENT_LENGTH);
+    if is_unframed {
+        // Nothing but its memory can fail here, and then the copy goes without its body.
+        let _ = request.insert_header(header::TRANSFER_ENCODING, "chunked");
+    }
+    make(session);
+    let request = session.req_header_mut();
+    if is_unframed {
+        request.remove_header(&header::TRANSFER_ENCODING);
+    }
+    request.set_version(version);
 }
 
 fn send(spawner: &SubrequestSpawner, session: &Session, copy: Copy, body: Vec<Bytes>) {
