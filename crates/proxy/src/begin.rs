@@ -84,6 +84,9 @@ pub(crate) fn of_request(
         context.is_https = client.has_tls;
         forward::settle_forwarded(request, client.has_tls, is_trusted)?;
     }
+    if context.is_background() {
+        forward::forget_speaker(request);
+    }
     if context.is_trusted || context.is_background() {
         context.is_https = forward::is_https(&request.headers);
     }

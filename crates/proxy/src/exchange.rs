@@ -59,6 +59,7 @@ pub(crate) fn next_peer(
     context: &mut Context,
 ) -> Result<Box<HttpPeer>> {
     let now = Instant::now();
+    context.body_bytes = 0;
     mirror::restart(context);
     let Some(route) = context.route.clone() else {
         return Err(settled(false));

@@ -95,6 +95,14 @@ pub(crate) fn settle_forwarded(request: &mut RequestHeader, has_tls: bool, is_tr
     Ok(())
 }
 
+/// A request behind a client's back is made of the bytes that the client has sent, and nobody knows any more whether
+/// it was to be believed: who asked, and for which host, is not passed on. What is answered is for everybody.
+pub(crate) fn forget_speaker(request: &mut RequestHeader) {
+    for name in [FORWARDED_FOR, FORWARDED_HOST] {
+        request.remove_header(&name);
+    }
+}
+
 /// Whether the client speaks https, once that is settled.
 pub(crate) fn is_https(headers: &HeaderMap) -> bool {
     headers.get(FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
