@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use goodgate_cache::{
-    Admission, CachePolicy, Key, NamePattern, RequestFacts, Store, StoreSpec, admit, may_serve_fresh,
+    Admission, CachePolicy, Key, NamePattern, RequestFacts, Standing, Store, StoreSpec, admit,
+    may_serve_fresh,
 };
 use http::{HeaderMap, HeaderValue, Method, header};
 use pingora_cache::storage::Storage;
@@ -83,13 +84,18 @@ fn decisions(criterion: &mut Criterion) {
         bench.iter(|| admit(&policy, &facts, black_box(&response), now));
     });
     criterion.bench_function("may_serve_fresh", |bench| {
-        bench.iter(|| may_serve_fresh(black_box(&meta), &policy, &facts, now));
+        bench.iter(|| may_serve_fresh(black_box(&Standing::of(&meta)), &policy, &facts, now));
     });
 }
 
 fn hits(criterion: &mut Criterion) {
-    let spec =
-        StoreSpec { name: "bench".to_owned(), memory_bytes: 1 << 26, object_bytes_max: 1 << 20, disk: None };
+    let spec = StoreSpec {
+        name: "bench".to_owned(),
+        memory_bytes: 1 << 26,
+        object_bytes_max: 1 << 20,
+        last_good_percent: 50,
+        disk: None,
+    };
     let store: &'static Store = Box::leak(Box::new(Store::new(&spec)));
     let (policy, headers) = (policy(), request());
     let facts = RequestFacts::new(&Method::GET, &headers, &policy);

@@ -85,7 +85,7 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; se
     return Process([shutil.which("nginx") or "/usr/sbin/nginx", "-c", path, "-p", f"{folder}/{name}"], port, log)
 
 
-def goodgate(binary, folder, port, backend, log, name="goodgate", access_log="off", caches=""):
+def goodgate(binary, folder, port, backend, log, name="goodgate", access_log="off", caches="", health="fail_timeout: 1h"):
     os.makedirs(f"{folder}/{name}", exist_ok=True)
     path = f"{folder}/{name}/goodgate.yaml"
     with open(path, "w", encoding="utf8") as file:
@@ -95,11 +95,12 @@ admin: {{ address: "127.0.0.1:{free_port()}" }}
 access_log: {{ path: {access_log} }}
 {caches}
 upstreams:
-  web: {{ backends: ["127.0.0.1:{backend}"], fail_timeout: 1h, timeouts: {{ idle: 60s }} }}
+  web: {{ backends: ["127.0.0.1:{backend}"], {health}, timeouts: {{ idle: 60s }} }}
 routes:
   - {{ name: proxy, upstream: web }}
   - {{ name: hit, match: {{ path: /hit }}, upstream: web, cache: {{ mode: standard, ttl: {{ "200": 1h }} }} }}
   - {{ name: kept, match: {{ path: /kept }}, upstream: web, cache: fallback }}
+  - {{ name: old, match: {{ path: /old }}, upstream: web, cache: {{ mode: standard, ttl: {{ "200": 1s }} }} }}
 """)
     return Process([binary, "run", "--config", path], port, log)
 
@@ -140,6 +141,39 @@ def report(case, results, base, target):
         print(f"{case:12} {name:14} {micros:8.2f} us CPU/request {rate:10.0f} requests/s{ratio}", flush=True)
 
 
+# Why every backend is of no use: what of it goodgate is told, and whether the process is gone or has a sign to fail.
+OUTAGES = {
+    "stale_down": ("fail_timeout: 1h", "gone"),
+    "stale_refused": ("max_fails: 0", "gone"),
+    "stale_503": ("max_fails: 0", "sick"),
+}
+
+
+def stale(case, options, folder, log, running):
+    """An old copy in place of a failure, beside a hit of the same process: in fallback and in standard mode."""
+    health, trouble = OUTAGES[case]
+    port = free_port()
+    sign = f"{folder}/{case}.sick"
+    backend = nginx(folder, f"{case}-backend", port, f"""server {{ listen 127.0.0.1:{port}; root {folder}/root; etag off;
+        location / {{ if (-f {sign}) {{ return 503; }} }} }}""", log)
+    running.append(backend)
+    gateway = goodgate(options.goodgate, folder, free_port(), port, log, case, health=health)
+    running.append(gateway)
+    for path in ("/hit/1k", "/kept/1k", "/old/1k"):
+        load(gateway.port, path, 1)
+    if trouble == "gone":
+        backend.stop()
+        running.remove(backend)
+    else:
+        with open(sign, "w", encoding="utf8"):
+            pass
+    time.sleep(2)
+    for path in ("/kept/1k", "/old/1k"):
+        load(gateway.port, path, 1)
+    three = [("hit", gateway, "/hit/1k"), ("fallback", gateway, "/kept/1k"), ("standard", gateway, "/old/1k")]
+    report(case, rounds(options.rounds, options.seconds, three), "hit", 1.1)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--goodgate", default="target/release/goodgate")
@@ -147,15 +181,16 @@ def main():
     parser.add_argument("--before", help="a goodgate binary to compare with")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--case", action="append", choices=["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "disk_1k", "disk_64k", "kept_1k", "stale", "memory", "change"])
+    cases = ["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "disk_1k", "disk_64k", "kept_1k", "change", *OUTAGES, "memory"]
+    parser.add_argument("--case", action="append", choices=cases)
     options = parser.parse_args()
-    wanted = options.case or ["proxy_1k", "proxy_64k", "hit_1k", "hit_64k", "disk_1k", "disk_64k", "kept_1k", "change", "stale", "memory"]
+    wanted = options.case or cases
     folder = tempfile.mkdtemp(prefix="goodgate-bench-")
     log = open(f"{folder}/log", "w", encoding="utf8")
     running = []
     try:
         for name, size in SIZES.items():
-            for place in ("hit", "kept", "plain"):
+            for place in ("hit", "kept", "old", "plain"):
                 os.makedirs(f"{folder}/root/{place}", exist_ok=True)
                 with open(f"{folder}/root/{place}/{name}", "wb") as file:
                     file.write(b"x" * size)
@@ -221,13 +256,9 @@ def main():
                     requests += load(gateway.port, "/plain/1k", options.seconds)[0]
                 marks[mark] = resident_kib(gateway.pid)
                 print(f"memory       goodgate       {marks[mark]:8} KiB resident after {requests} more requests", flush=True)
-        if "stale" in wanted:
-            load(gateway.port, "/kept/1k", 1)
-            backend.stop()
-            running.remove(backend)
-            load(gateway.port, "/kept/1k", 1)
-            both = [("hit", gateway, "/hit/1k"), ("stale", gateway, "/kept/1k")]
-            report("stale", rounds(options.rounds, options.seconds, both), "hit", 1.2)
+        for case in OUTAGES:
+            if case in wanted:
+                stale(case, options, folder, log, running)
     finally:
         for process in running:
             process.stop()

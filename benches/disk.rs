@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use goodgate_cache::{Admission, CachePolicy, DiskSpec, Key, RequestFacts, Store, StoreSpec, admit};
+use goodgate_cache::{
+    Admission, CachePolicy, DiskSpec, Key, Patience, RequestFacts, Store, StoreSpec, admit,
+};
 use http::{HeaderMap, Method};
 use pingora_http::ResponseHeader;
 
@@ -32,11 +34,13 @@ fn main() {
 }
 
 fn store(path: PathBuf) -> &'static Store {
-    let disk = DiskSpec { path, bytes: 1 << 36, object_bytes_max: 1 << 30 };
+    let refresh = Duration::from_secs(10);
+    let disk = DiskSpec { path, bytes: 1 << 36, object_bytes_max: 1 << 30, last_good_percent: 80, refresh };
     let spec = StoreSpec {
         name: "bench".to_owned(),
         memory_bytes: 1 << 22,
         object_bytes_max: 1 << 20,
+        last_good_percent: 50,
         disk: Some(disk),
     };
     let store: &'static Store = Box::leak(Box::new(Store::new(&spec)));
@@ -81,7 +85,7 @@ fn open(directory: PathBuf) {
             let mut found = 0;
             for at in 0..READS {
                 let at = at * 7919 % objects;
-                found += u64::from(store.load(&key(at), &HeaderMap::new()).await.is_some());
+                found += u64::from(store.load(&key(at), &HeaderMap::new(), Patience::Much).await.is_some());
             }
             found
         });

@@ -99,7 +99,13 @@ fn lru(trace: &[u64], copies: u64) -> f64 {
 }
 
 fn store(memory_bytes: u64) -> &'static Store {
-    let spec = StoreSpec { name: "bench".to_owned(), memory_bytes, object_bytes_max: 1 << 20, disk: None };
+    let spec = StoreSpec {
+        name: "bench".to_owned(),
+        memory_bytes,
+        object_bytes_max: 1 << 20,
+        last_good_percent: 80,
+        disk: None,
+    };
     Box::leak(Box::new(Store::new(&spec)))
 }
 

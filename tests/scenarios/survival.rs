@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::harness::backend::response;
-use crate::harness::{Act, Backend, Gateway, get_admin};
+use crate::harness::gateway::folder;
+use crate::harness::{Act, Backend, Gateway, eventually, get_admin};
 use crate::{site, upstream};
 
 /// `/shared` may be kept, `/person` sets a cookie, `/checked` must always be asked about.
@@ -65,6 +66,49 @@ async fn what_it_says_is_what_happens() {
     for (path, status) in [("/shared", 200), ("/person", 502), ("/checked", 502)] {
         assert_eq!(gateway.get(path).await.status, status, "{path}");
     }
+}
+
+/// Something that memory does not take.
+fn large(_: &str) -> String {
+    response(200, "Cache-Control: max-age=60\r\n", &"large ".repeat(400_000), false)
+}
+
+/// What may not be kept.
+fn personal(_: &str) -> String {
+    response(200, "Set-Cookie: session=1\r\n", "mine", false)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_on_disk_alone_counts_as_it_will_be_served() {
+    let directory = folder();
+    let backend = Backend::start(Act::Reply(large)).await;
+    let config = format!(
+        "caches:\n  main: {{ memory: 1MiB, disk: {{ path: {}, size: 64MiB }} }}\n{}",
+        directory.display(),
+        site(&[&backend], "", "    cache: { mode: fallback, stale_for: 30m }\n")
+    );
+    let gateway = Gateway::start(&config).await;
+    gateway.get("/large").await;
+    let objects = "goodgate_cache_objects{cache=\"main\",tier=\"disk\"}";
+    eventually("it is on disk", || async { gateway.metric(objects).await == 1.0 }).await;
+    // What the backend answers now is no copy: what would answer is the one on disk.
+    backend.set(Act::Reply(personal));
+    ask(&gateway, "/large").await;
+    assert_eq!(gateway.metric("goodgate_cache_objects{cache=\"main\",tier=\"memory\"}").await, 0.0);
+    assert_eq!(gateway.metric("goodgate_cache_disk_reads_total").await, 0.0, "nothing is read for it");
+    ask(&gateway, "/none").await;
+    let report = report(&gateway).await;
+    let share = |at: usize| report[0]["survives"][at]["share"].as_f64().unwrap();
+    assert_eq!(report[0]["in_the_way"].as_array().unwrap().len(), 1, "{report:?}");
+    assert_eq!(report[0]["in_the_way"][0]["reason"], "Set-Cookie", "{report:?}");
+    // The first request is looked at as well if the disk was fast enough.
+    assert!(share(0) >= 0.5 && share(2) == share(0), "{report:?}");
+    assert!(share(3).abs() < f64::EPSILON, "stale_for is half an hour: {report:?}");
+    backend.kill();
+    assert_eq!(gateway.get("/large").await.body.len(), 2_400_000);
+    assert_eq!(gateway.get("/none").await.status, 502);
+    drop(gateway);
+    std::fs::remove_dir_all(directory).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

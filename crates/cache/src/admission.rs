@@ -174,6 +174,8 @@ impl Answer<'_> {
         let fresh_until = self.fresh_until(epoch, lifetime);
         let mut header = without_hop_by_hop(self.response);
         header.remove_header(&header::SET_COOKIE);
+        // Each answer gets the id of the request that it is for.
+        header.remove_header("x-request-id");
         if self.directives.has(Flag::NoCacheFields) {
             for name in no_cache_fields(&self.response.headers) {
                 header.remove_header(&name);

@@ -5,31 +5,31 @@
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use pingora_http::ResponseHeader;
 
 use crate::date::http_date;
+use crate::fields::{Fields, Header};
 
 /// Whether what the client has is what the response brings, so that a 304 will do.
-pub fn is_not_modified(request: &HeaderMap, response: &ResponseHeader, now: SystemTime) -> bool {
-    if response.status != StatusCode::OK {
+pub fn is_not_modified(request: &HeaderMap, response: &impl Header, now: SystemTime) -> bool {
+    if response.status() != StatusCode::OK {
         return false;
     }
     if request.contains_key(header::IF_NONE_MATCH) {
-        return is_among_tags(request, response.headers.get(header::ETAG));
+        return is_among_tags(request, response.first("etag"));
     }
     let Some(condition) = request.get(header::IF_MODIFIED_SINCE) else {
         return false;
     };
-    let changed = response.headers.get(header::LAST_MODIFIED).or_else(|| response.headers.get(header::DATE));
-    match (http_date(condition.as_bytes(), now), changed.and_then(|at| http_date(at.as_bytes(), now))) {
+    let changed = response.first("last-modified").or_else(|| response.first("date"));
+    match (http_date(condition.as_bytes(), now), changed.and_then(|at| http_date(at, now))) {
         (Some(since), Some(changed)) => changed <= since,
         _ => false,
     }
 }
 
 /// Whether `If-None-Match` has the tag, by weak comparison (RFC 9110 section 13.1.2).
-fn is_among_tags(request: &HeaderMap, tag: Option<&HeaderValue>) -> bool {
-    let opaque = tag.map(|tag| opaque(tag.as_bytes().trim_ascii()));
+fn is_among_tags(request: &HeaderMap, tag: Option<&[u8]>) -> bool {
+    let opaque = tag.map(|tag| opaque(tag.trim_ascii()));
     let mut lines = request.get_all(header::IF_NONE_MATCH).iter().map(HeaderValue::as_bytes);
     lines.any(|line| {
         line.trim_ascii() == b"*"
@@ -39,15 +39,15 @@ fn is_among_tags(request: &HeaderMap, tag: Option<&HeaderValue>) -> bool {
 
 /// Whether `If-Range` means this response (RFC 9110 section 13.1.5): by strong comparison, or by its very date if that
 /// is a strong validator, which it is when the response was made later.
-pub(crate) fn is_in_range(condition: &HeaderValue, response: &HeaderMap, now: SystemTime) -> bool {
+pub(crate) fn is_in_range(condition: &HeaderValue, response: &impl Fields, now: SystemTime) -> bool {
     let condition = condition.as_bytes().trim_ascii();
-    let is = |name| response.get(name).is_some_and(|held: &HeaderValue| held.as_bytes() == condition);
+    let is = |name| response.first(name) == Some(condition);
     if condition.starts_with(b"\"") {
-        return is(header::ETAG);
+        return is("etag");
     }
-    let time = |name| response.get(name).and_then(|at: &HeaderValue| http_date(at.as_bytes(), now));
-    is(header::LAST_MODIFIED)
-        && time(header::LAST_MODIFIED).zip(time(header::DATE)).is_some_and(|(changed, made)| changed < made)
+    let time = |name| response.first(name).and_then(|at| http_date(at, now));
+    is("last-modified")
+        && time("last-modified").zip(time("date")).is_some_and(|(changed, made)| changed < made)
 }
 
 /// A tag without its mark of weakness.

@@ -74,6 +74,34 @@ pub struct CopyInfo {
     pub stale_window: Option<Duration>,
 }
 
+/// By what a copy is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Why it is kept and who may see it.
+    pub info: CopyInfo,
+    /// The last moment at which it is fresh.
+    pub fresh_until: SystemTime,
+    /// When its age was zero.
+    pub epoch: SystemTime,
+}
+
+impl Standing {
+    /// That of a stored response.
+    pub fn of(meta: &CacheMeta) -> Self {
+        Self { info: CopyInfo::of(meta), fresh_until: meta.fresh_until(), epoch: meta.epoch() }
+    }
+
+    /// Whether it is fresh at this moment.
+    pub fn is_fresh(&self, now: SystemTime) -> bool {
+        self.fresh_until >= now
+    }
+
+    /// Its age as in the `Age` field (RFC 9111 section 4.2.3); zero where the clock was set back.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.epoch).unwrap_or(Duration::ZERO)
+    }
+}
+
 impl CopyInfo {
     /// The info of a stored response. Meta data that did not come from [`crate::admit`] gets the strictest one.
     pub fn of(meta: &CacheMeta) -> Self {

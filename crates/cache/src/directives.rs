@@ -213,7 +213,11 @@ pub(crate) struct Elements<'a>(&'a [u8]);
 
 impl<'a> Elements<'a> {
     pub(crate) fn of(line: &'a HeaderValue) -> Self {
-        Self(line.as_bytes())
+        Self::of_bytes(line.as_bytes())
+    }
+
+    pub(crate) fn of_bytes(line: &'a [u8]) -> Self {
+        Self(line)
     }
 }
 

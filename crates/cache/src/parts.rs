@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode, header};
-use pingora_http::ResponseHeader;
 
 use crate::conditional::is_in_range;
+use crate::fields::Header;
 
 /// What of the body is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +22,11 @@ pub enum Part {
 }
 
 /// The part of a body of `len` bytes that a GET is for.
-pub fn part(request: &HeaderMap, response: &ResponseHeader, len: usize, now: SystemTime) -> Part {
-    let Some(range) = request.get(header::RANGE).filter(|_| response.status == StatusCode::OK) else {
+pub fn part(request: &HeaderMap, response: &impl Header, len: usize, now: SystemTime) -> Part {
+    let Some(range) = request.get(header::RANGE).filter(|_| response.status() == StatusCode::OK) else {
         return Part::Whole;
     };
-    if request.get(header::IF_RANGE).is_some_and(|condition| !is_in_range(condition, &response.headers, now))
-    {
+    if request.get(header::IF_RANGE).is_some_and(|condition| !is_in_range(condition, response, now)) {
         return Part::Whole;
     }
     read(range.as_bytes(), len).unwrap_or(Part::Whole)

@@ -18,6 +18,8 @@ pub struct StoreSpec {
     pub memory_bytes: u64,
     /// The largest object kept, body and header, in bytes.
     pub object_bytes_max: u64,
+    /// The share of the space, in percent, that copies which were asked for again hold against those which were not.
+    pub last_good_percent: u8,
     /// The tier under the memory.
     pub disk: Option<DiskSpec>,
 }
@@ -31,6 +33,10 @@ pub struct DiskSpec {
     pub bytes: u64,
     /// The largest body kept, in bytes. What memory does not take goes to disk only.
     pub object_bytes_max: u64,
+    /// As of the store.
+    pub last_good_percent: u8,
+    /// How soon a copy may be written again that nobody would miss: see `caches.*.disk.refresh`.
+    pub refresh: Duration,
 }
 
 /// A route's `cache`.

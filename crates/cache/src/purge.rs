@@ -15,6 +15,7 @@ use http::HeaderMap;
 use parking_lot::RwLock;
 use pingora_cache::CacheMeta;
 
+use crate::fields::Fields;
 use crate::key;
 
 /// What becomes of the copies.
@@ -291,7 +292,7 @@ fn marks(key: &[u8], with_prefixes: bool) -> impl Iterator<Item = Mark> {
 }
 
 /// The tags that an answer names, as marks.
-pub(crate) fn tags(headers: &HeaderMap) -> Box<[Mark]> {
+pub(crate) fn tags(headers: &impl Fields) -> Box<[Mark]> {
     words(headers).map(|word| mark(TAG, word, b"")).collect()
 }
 
@@ -301,10 +302,10 @@ pub fn tag_names(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// Separated by commas in `Cache-Tag`, by spaces too elsewhere.
-fn words(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+fn words(headers: &impl Fields) -> impl Iterator<Item = &[u8]> {
     let words = ["cache-tag", "surrogate-key", "xkey"].into_iter().flat_map(|name| {
         let is_separator = move |byte: &u8| *byte == b',' || (name != "cache-tag" && *byte == b' ');
-        headers.get_all(name).iter().flat_map(move |value| value.as_bytes().split(is_separator))
+        headers.all(name).flat_map(move |value| value.split(is_separator))
     });
     words.map(<[u8]>::trim_ascii).filter(|word| !word.is_empty()).take(TAGS_MAX)
 }

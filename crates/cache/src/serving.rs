@@ -2,10 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::{Audience, CachePolicy, CopyInfo, CopyKind, Mode, RequestFacts, Standing};
 use goodgate_failure::Cause;
-use pingora_cache::CacheMeta;
-
-use crate::{Audience, CachePolicy, CopyInfo, CopyKind, Mode, RequestFacts};
 
 /// A copy that may be served in place of a failure, and how old it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,30 +27,30 @@ pub fn may_share(info: &CopyInfo, request: &RequestFacts, policy: &CachePolicy) 
 /// Whether the copy answers the request without asking (RFC 9111 section 4, and the request's directives of
 /// section 5.2.1).
 pub fn may_serve_fresh(
-    meta: &CacheMeta,
+    copy: &Standing,
     policy: &CachePolicy,
     request: &RequestFacts,
     now: SystemTime,
 ) -> bool {
-    let info = CopyInfo::of(meta);
-    let age = age(meta, now);
+    let info = copy.info;
+    let age = copy.age(now);
     policy.mode == Mode::Standard
         && info.kind == CopyKind::Standard
         && may_read(&info, request, policy)
         && !request.no_cache
         && request.max_age.is_none_or(|limit| age <= limit && !limit.is_zero())
-        && (is_fresh_until(meta, request.min_fresh, now) || is_stale_enough(meta, &info, request, now))
+        && (is_fresh_until(copy, request.min_fresh, now) || is_stale_enough(copy, request, now))
 }
 
 /// Fresh, and for as much longer as the request wants.
-fn is_fresh_until(meta: &CacheMeta, min_fresh: Option<Duration>, now: SystemTime) -> bool {
-    now.checked_add(min_fresh.unwrap_or(Duration::ZERO)).is_some_and(|then| meta.is_fresh(then))
+fn is_fresh_until(copy: &Standing, min_fresh: Option<Duration>, now: SystemTime) -> bool {
+    now.checked_add(min_fresh.unwrap_or(Duration::ZERO)).is_some_and(|then| copy.is_fresh(then))
 }
 
 /// Not staler than the request takes without asking (section 5.2.1.2), where the response does not forbid it.
-fn is_stale_enough(meta: &CacheMeta, info: &CopyInfo, request: &RequestFacts, now: SystemTime) -> bool {
-    let staleness = now.duration_since(meta.fresh_until()).unwrap_or(Duration::ZERO);
-    !info.forbids.any()
+fn is_stale_enough(copy: &Standing, request: &RequestFacts, now: SystemTime) -> bool {
+    let staleness = now.duration_since(copy.fresh_until).unwrap_or(Duration::ZERO);
+    !copy.info.forbids.any()
         && request.min_fresh.is_none()
         && request.max_stale.is_some_and(|limit| staleness <= limit)
 }
@@ -60,21 +58,21 @@ fn is_stale_enough(meta: &CacheMeta, info: &CopyInfo, request: &RequestFacts, no
 /// Whether the copy may be served in place of a failure. The request's wish for a newer answer (`no-cache`,
 /// `max-age`) does not count then: there is none.
 pub fn may_serve_stale(
-    meta: &CacheMeta,
+    copy: &Standing,
     policy: &CachePolicy,
     request: &RequestFacts,
     cause: Cause,
     now: SystemTime,
 ) -> Option<Stale> {
-    let info = CopyInfo::of(meta);
+    let info = copy.info;
     if !policy.use_stale.covers(cause) || !may_read(&info, request, policy) {
         return None;
     }
-    let age = age(meta, now);
-    if info.kind == CopyKind::Standard && meta.is_fresh(now) {
+    let age = copy.age(now);
+    if info.kind == CopyKind::Standard && copy.is_fresh(now) {
         return Some(Stale { age, past_freshness: Duration::ZERO, is_overridden: false });
     }
-    let past_freshness = now.duration_since(stale_since(meta, &info)).unwrap_or(Duration::ZERO);
+    let past_freshness = now.duration_since(stale_since(copy)).unwrap_or(Duration::ZERO);
     let is_overridden = info.forbids.any();
     stale_window(&info, policy, request).filter(|window| past_freshness <= *window).map(|_| Stale {
         age,
@@ -84,10 +82,10 @@ pub fn may_serve_stale(
 }
 
 /// From when on a copy counts as old.
-pub(crate) fn stale_since(meta: &CacheMeta, info: &CopyInfo) -> SystemTime {
-    match info.kind {
-        CopyKind::Standard => meta.fresh_until(),
-        CopyKind::LastGood => info.stored,
+pub(crate) fn stale_since(copy: &Standing) -> SystemTime {
+    match copy.info.kind {
+        CopyKind::Standard => copy.fresh_until,
+        CopyKind::LastGood => copy.info.stored,
     }
 }
 
@@ -107,11 +105,6 @@ fn may_read(info: &CopyInfo, request: &RequestFacts, policy: &CachePolicy) -> bo
     request.is_readable && !request.bypasses() && may_share(info, request, policy)
 }
 
-/// Zero where the clock was set back.
-fn age(meta: &CacheMeta, now: SystemTime) -> Duration {
-    now.duration_since(meta.epoch()).unwrap_or(Duration::ZERO)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,10 +114,10 @@ mod tests {
 
     const REFUSED: Cause = Cause::ConnectionRefused;
 
-    fn copy(policy: &CachePolicy, control: &str) -> CacheMeta {
+    fn copy(policy: &CachePolicy, control: &str) -> Standing {
         let answer = response(200, &[("cache-control", control), ("etag", "\"a\"")]);
         match admit(policy, &request(&[]), &answer, now()) {
-            Admission::Store(meta) | Admission::KeepLastGood(meta) => meta,
+            Admission::Store(meta) | Admission::KeepLastGood(meta) => Standing::of(&meta),
             Admission::Refuse(reason) => panic!("{reason}"),
         }
     }
@@ -133,7 +126,7 @@ mod tests {
         now() + Duration::from_secs(seconds)
     }
 
-    fn past(meta: &CacheMeta, policy: &CachePolicy, seconds: u64) -> Option<u64> {
+    fn past(meta: &Standing, policy: &CachePolicy, seconds: u64) -> Option<u64> {
         let stale = may_serve_stale(meta, policy, &request(&[]), REFUSED, after(seconds));
         stale.map(|stale| stale.past_freshness.as_secs())
     }
@@ -155,7 +148,7 @@ mod tests {
             (&lenient, Audience::Everyone, [true, true, true, true]),
             (&lenient, Audience::Anonymous, [true, true, false, false]),
         ] {
-            let info = CopyInfo { audience, ..CopyInfo::of(&copy(policy, "max-age=60")) };
+            let info = CopyInfo { audience, ..copy(policy, "max-age=60").info };
             let got = requests.map(|request| may_share(&info, &request, policy));
             assert_eq!(got, expected, "{audience:?} {}", policy.serve_anonymous);
         }

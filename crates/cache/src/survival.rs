@@ -4,30 +4,29 @@
 use std::time::{Duration, SystemTime};
 
 use goodgate_failure::Cause;
-use pingora_cache::CacheMeta;
 
 use crate::serving::{stale_since, stale_window};
-use crate::{CachePolicy, CopyInfo, CopyKind, RequestFacts, may_share};
+use crate::{CachePolicy, CopyKind, RequestFacts, Standing, may_share};
 
 /// How long the copy would go on answering; an error says what stands in the way.
 pub fn survives(
-    meta: &CacheMeta,
+    copy: &Standing,
     policy: &CachePolicy,
     request: &RequestFacts,
     cause: Cause,
     now: SystemTime,
 ) -> Result<Duration, &'static str> {
-    let info = CopyInfo::of(meta);
+    let info = &copy.info;
     if !policy.use_stale.covers(cause) {
         return Err("use_stale does not cover a dead upstream");
     }
-    if !may_share(&info, request, policy) {
+    if !may_share(info, request, policy) {
         return Err("the copy is not for a request with a cookie or Authorization");
     }
-    let window = stale_window(&info, policy, request);
+    let window = stale_window(info, policy, request);
     let until = match (window, info.kind) {
-        (Some(window), _) => stale_since(meta, &info).checked_add(window),
-        (None, CopyKind::Standard) => Some(meta.fresh_until()),
+        (Some(window), _) => stale_since(copy).checked_add(window),
+        (None, CopyKind::Standard) => Some(copy.fresh_until),
         (None, CopyKind::LastGood) => None,
     };
     match until.and_then(|until| until.duration_since(now).ok()) {
@@ -45,10 +44,10 @@ mod tests {
 
     const DEAD: Cause = Cause::ConnectionRefused;
 
-    fn copy(policy: &CachePolicy, control: &str) -> CacheMeta {
+    fn copy(policy: &CachePolicy, control: &str) -> Standing {
         let answer = response(200, &[("cache-control", control), ("etag", "\"a\"")]);
         match admit(policy, &request(&[]), &answer, now()) {
-            Admission::Store(meta) | Admission::KeepLastGood(meta) => meta,
+            Admission::Store(meta) | Admission::KeepLastGood(meta) => Standing::of(&meta),
             Admission::Refuse(reason) => panic!("{reason}"),
         }
     }
@@ -79,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_stands_in_the_way_is_said() {
-        let why = |meta: &CacheMeta, fields: &[(&str, &str)], later| {
+        let why = |meta: &Standing, fields: &[(&str, &str)], later| {
             survives(meta, &policy(), &request(fields), DEAD, now() + Duration::from_secs(later)).unwrap_err()
         };
         let meta = copy(&policy(), "max-age=60");

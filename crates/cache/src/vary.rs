@@ -11,33 +11,44 @@ use pingora_cache::VarianceBuilder;
 use pingora_cache::key::HashBinary;
 
 use crate::directives::Elements;
+use crate::fields::Fields;
+
+/// The names in an answer's `Vary`: in lower case, each once, in alphabetical order, with commas between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VaryBy(Option<Box<str>>);
+
+impl VaryBy {
+    /// No names.
+    pub(crate) const NOTHING: Self = Self(None);
+
+    pub(crate) fn of(response: &impl Fields) -> Self {
+        let lower_case = |name: &[u8]| String::from_utf8_lossy(name).to_ascii_lowercase();
+        let mut names: Vec<String> =
+            response.all("vary").flat_map(Elements::of_bytes).map(lower_case).collect();
+        names.sort_unstable();
+        names.dedup();
+        Self((!names.is_empty()).then(|| names.join(",").into()))
+    }
+
+    /// The hash of the request's fields of these names; none if there are none.
+    pub(crate) fn variance(&self, request: &HeaderMap) -> Option<HashBinary> {
+        let names = self.0.as_ref()?;
+        let mut builder = VarianceBuilder::new();
+        for name in names.split(',') {
+            builder.add_owned_value(name, value(name, request));
+        }
+        builder.finalize()
+    }
+
+    /// All of them.
+    pub(crate) fn names(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
 
 /// The hash of the request's fields that the stored response's `Vary` names; none without `Vary`.
 pub fn variance(stored_response: &HeaderMap, request: &HeaderMap) -> Option<HashBinary> {
-    if !stored_response.contains_key(header::VARY) {
-        return None;
-    }
-    let mut builder = VarianceBuilder::new();
-    for name in fields(stored_response) {
-        let value = value(&name, request);
-        builder.add_owned_name_value(name, value);
-    }
-    builder.finalize()
-}
-
-/// Whether two responses vary by the same fields.
-pub(crate) fn is_same(one: &HeaderMap, other: &HeaderMap) -> bool {
-    fields(one) == fields(other)
-}
-
-/// The names in `Vary`, in lower case, each once, in alphabetical order.
-pub(crate) fn fields(response: &HeaderMap) -> BTreeSet<String> {
-    response
-        .get_all(header::VARY)
-        .iter()
-        .flat_map(Elements::of)
-        .map(|name| String::from_utf8_lossy(name).to_ascii_lowercase())
-        .collect()
+    VaryBy::of(stored_response).variance(request)
 }
 
 /// The request's value of a field: `-` if absent, else `=` and its lines, joined as RFC 9110 section 5.3 allows.
@@ -122,8 +133,9 @@ mod tests {
 
     #[test]
     fn the_same_fields_are_recognised_in_any_order() {
-        assert!(is_same(&headers(&[("vary", "A, b")]), &headers(&[("vary", "B"), ("vary", "a")])));
-        assert!(!is_same(&headers(&[("vary", "a")]), &headers(&[])));
-        assert!(is_same(&headers(&[]), &headers(&[])));
+        let by = |fields: &[(&str, &str)]| VaryBy::of(&headers(fields));
+        assert!(by(&[("vary", "A, b")]) == by(&[("vary", "B"), ("vary", "a")]));
+        assert!(by(&[("vary", "a")]) != by(&[]));
+        assert!(by(&[]) == by(&[]));
     }
 }

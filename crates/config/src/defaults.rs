@@ -117,8 +117,14 @@ pub const STORE: &str = "main";
 pub const MEMORY_BYTES: u64 = 256 * MIB;
 /// `caches.*.max_object`.
 pub const OBJECT_BYTES_MAX: u64 = 64 * MIB;
+/// `caches.*.last_good_share`, in percent.
+pub const LAST_GOOD_PERCENT: u8 = 80;
+/// The largest.
+pub const LAST_GOOD_PERCENT_MAX: u8 = 95;
 /// `caches.*.disk.max_object`: this share of `size`.
 pub const DISK_OBJECT_SHARE: u64 = 8;
+/// `caches.*.disk.refresh`.
+pub const DISK_REFRESH: Duration = Duration::from_secs(10);
 /// The smallest `caches.*.disk.size`.
 pub const DISK_BYTES_MIN: u64 = 16 * MIB;
 /// The smallest `caches.*.memory`.

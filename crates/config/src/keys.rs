@@ -104,9 +104,10 @@ pub(crate) const PROBE_TCP: Keys = Keys { built: &[], later: &[] };
 pub(crate) const TIMEOUTS: Keys =
     Keys { built: &["connect", "first_byte", "read", "write", "idle", "tunnel"], later: &[] };
 
-pub(crate) const STORE: Keys = Keys { built: &["memory", "max_object", "disk"], later: &[] };
+pub(crate) const STORE: Keys =
+    Keys { built: &["memory", "max_object", "last_good_share", "disk"], later: &[] };
 
-pub(crate) const DISK: Keys = Keys { built: &["path", "size", "max_object"], later: &[] };
+pub(crate) const DISK: Keys = Keys { built: &["path", "size", "max_object", "refresh"], later: &[] };
 
 pub(crate) const ROUTE: Keys = Keys {
     built: &[
@@ -331,6 +332,8 @@ mod tests {
             ("upstreams.*.timeouts.tunnel", time(TUNNEL_TIMEOUT)),
             ("caches.*.memory", size(MEMORY_BYTES)),
             ("caches.*.max_object", size(OBJECT_BYTES_MAX)),
+            ("caches.*.last_good_share", format!("{LAST_GOOD_PERCENT}%")),
+            ("caches.*.disk.refresh", time(DISK_REFRESH)),
             ("access_log.format", format!("{LOG_FORMAT:?}").to_lowercase()),
             ("access_log.sample_ok", format!("{SAMPLE_OK:?}")),
             ("access_log.mask.query", format!("[{}]", MASK_QUERY.join(", "))),

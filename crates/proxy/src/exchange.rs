@@ -36,7 +36,9 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
     let cause = if route.upstream.is_full() {
         Cause::ConnectionLimitReached
     } else if route.upstream.has_untried(|_| false) {
-        return Ok(!copies::answer_late(session, context).await?);
+        let is_answered =
+            copies::answer_late(session, context).await? || copies::answer_waited(session, context).await?;
+        return Ok(!is_answered);
     } else {
         route.upstream.why_none()
     };
@@ -110,9 +112,18 @@ fn take_backend(session: &Session, context: &mut Context, route: &Route, now: In
 pub(crate) fn failed(session: &Session, context: &mut Context, cause: Cause) -> bool {
     let now = Instant::now();
     match context.route.clone() {
-        Some(route) => context.attempting.failed(&route, session, cause, now),
+        Some(route) => failed_at(session, context, &route, cause, now),
         None => false,
     }
+}
+
+/// If no other attempt follows, the copy learns of it before those who wait for this request are let go.
+fn failed_at(session: &Session, context: &mut Context, route: &Route, cause: Cause, now: Instant) -> bool {
+    let retry = context.attempting.failed(route, session, cause, now);
+    if !retry {
+        copies::note_failed_refresh(session, context, cause, now);
+    }
+    retry
 }
 
 /// The connection stands; from here the response header has until the request's deadline. A kept one that has
@@ -215,7 +226,7 @@ pub(crate) async fn response_header(
     let now = Instant::now();
     if let Some((cause, detail)) = unacceptable(session, response, &route) {
         context.attempting.note_detail(detail);
-        return Err(settled(context.attempting.failed(&route, session, cause, now)));
+        return Err(settled(failed_at(session, context, &route, cause, now)));
     }
     context.attempting.answered(&route, response.status.as_u16(), now);
     note_idle_hint(context, response, now);
@@ -304,11 +315,14 @@ fn judge_status(
     if !(route.retry.on.covers(cause) || backend_blamed || stale_for_it || is_replaced) {
         return Ok(());
     }
-    if context.attempting.failed(route, session, cause, now) {
+    if failed_at(session, context, route, cause, now) {
         return Err(settled(true));
     }
     let may_replace = !has_answered(session);
-    if may_replace && (is_replaced || stale_for_it && copies::choose(session, context, cause)) {
+    // Behind a client's back nobody sees the error, and it must not pass for an answer.
+    let is_behind = context.is_background();
+    if may_replace && (is_replaced || stale_for_it && (is_behind || copies::choose(session, context, cause)))
+    {
         return Err(settled(false));
     }
     Ok(())
@@ -344,7 +358,7 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &mut Er
         (true, Phase::Connect | Phase::Request) => Cause::HttpResponseTimeout,
     };
     context.attempting.note_detail(classify::detail(error).filter(|_| !timed_out));
-    context.attempting.failed(&route, session, cause, now)
+    failed_at(session, context, &route, cause, now)
 }
 
 /// An error for what has been decided and recorded.

@@ -112,10 +112,11 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         meta: &CacheMeta,
-        _hit: &mut HitHandler,
+        hit: &mut HitHandler,
         is_fresh: bool,
         context: &mut Box<Context>,
     ) -> Result<Option<ForcedFreshness>> {
+        copies::hold_nothing_back(session, hit);
         if copies::must_not_wait(meta) {
             session.cache.set_cache_lock(None, None);
         }

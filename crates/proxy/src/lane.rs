@@ -15,7 +15,7 @@ use goodgate_cache::BodyReader;
 use goodgate_failure::Cause;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::io::AsyncWriteExt;
@@ -78,13 +78,13 @@ pub(crate) async fn try_to_answer(
         return Outcome::Passed;
     };
     stream.discard(head);
-    let Plain { request, mut context, header, body } = *found;
+    let Plain { request, mut context, status, head, body } = *found;
     let mut sent = 0;
-    let written = write(stream, &header, body, &mut sent).await;
+    let written = write(stream, &head, body, &mut sent).await;
     if written.is_err() && context.outcome.rescue.is_none() {
         context.outcome.cause = Some(Cause::ClientDisconnected);
     }
-    let ended = Ended { request: &request, status: header.status.as_u16(), sent, received: 0 };
+    let ended = Ended { request: &request, status: status.as_u16(), sent, received: 0 };
     conclude(live, &ended, &context, Instant::now());
     if written.is_ok() { Outcome::Answered } else { Outcome::Gone }
 }
@@ -93,7 +93,8 @@ pub(crate) async fn try_to_answer(
 struct Plain {
     request: RequestHeader,
     context: Context,
-    header: Box<ResponseHeader>,
+    status: StatusCode,
+    head: BytesMut,
     body: Option<BodyReader>,
 }
 
@@ -105,9 +106,17 @@ fn at_hand(live: &Live, head: &[u8], client: &Arc<Client>) -> Option<Box<Plain>>
     let refused = begin::of_request(live, &snapshot, &mut request, None, &mut context).ok()?;
     let is_plain = refused.is_none() && begin::is_plain(&request, &context);
     let ready = is_plain.then(|| copies::at_hand(&request, &mut context)).flatten()?;
-    let (header, bytes) = ready.header(&request, &context).ok()?;
-    let body = if bytes.is_empty() { None } else { Some(ready.copy.read_part(bytes).ok()?) };
-    Some(Box::new(Plain { request, context, header, body }))
+    let mut head = BytesMut::new();
+    let (status, body) = if let Some(status) = ready.plain_head(&context, &mut head) {
+        (status, Some(ready.copy.read()))
+    } else {
+        let (header, bytes) = ready.header(&request, &context).ok()?;
+        put_head(&header, &mut head);
+        let body = if bytes.is_empty() { None } else { Some(ready.copy.read_part(bytes).ok()?) };
+        (header.status, body)
+    };
+    head.put_slice(b"Connection: keep-alive\r\n\r\n");
+    Some(Box::new(Plain { request, context, status, head, body }))
 }
 
 /// A GET of HTTP/1.1 that asks for nothing of the connection.
@@ -154,35 +163,35 @@ fn is_of_the_connection(name: &HeaderName, value: &[u8]) -> bool {
 /// Writes the answer; `sent` counts the bytes of its body.
 async fn write(
     stream: &mut ClientStream,
-    header: &ResponseHeader,
+    head: &[u8],
     body: Option<BodyReader>,
     sent: &mut u64,
 ) -> io::Result<()> {
-    stream.write_all(&head_of(header)).await?;
+    stream.write_all(head).await?;
     if let Some(mut body) = body {
-        while let Some(chunk) = body.next().await.map_err(io::Error::other)? {
-            stream.write_all(&chunk).await?;
-            *sent += chunk.len() as u64;
+        while !body.piece().is_empty() {
+            stream.write_all(body.piece()).await?;
+            *sent += body.piece().len() as u64;
+            body.pass();
         }
     }
     stream.flush().await
 }
 
-fn head_of(header: &ResponseHeader) -> BytesMut {
-    let mut head = BytesMut::with_capacity(512);
+/// All but its last line.
+fn put_head(header: &ResponseHeader, head: &mut BytesMut) {
+    head.reserve(512);
     head.put_slice(b"HTTP/1.1 ");
     head.put_slice(header.status.as_str().as_bytes());
     head.put_slice(b" ");
     head.put_slice(header.get_reason_phrase().unwrap_or_default().as_bytes());
     head.put_slice(b"\r\n");
-    header.header_to_h1_wire(&mut head);
+    header.header_to_h1_wire(head);
     if !header.headers.contains_key(header::DATE) {
         head.put_slice(b"Date: ");
         head.put_slice(get_cached_date().as_bytes());
         head.put_slice(b"\r\n");
     }
-    head.put_slice(b"Connection: keep-alive\r\n\r\n");
-    head
 }
 
 #[cfg(test)]

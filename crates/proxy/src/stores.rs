@@ -5,13 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use goodgate_cache::{PurgeMode, PurgeScope, Store, StoreSpec};
+use goodgate_cache::{FILL_WAIT, PurgeMode, PurgeScope, Store, StoreSpec};
 use goodgate_telemetry::{StoreUsage, disk_event};
 use parking_lot::Mutex;
 use pingora_cache::lock::CacheLock;
-
-/// How long identical misses wait for the one that asks before another may ask too.
-const FILL_WAIT: Duration = Duration::from_secs(5);
 
 /// A store with the lock that makes identical misses wait for one fetch.
 pub(crate) struct StoreRoom {
@@ -43,8 +40,13 @@ impl Stores {
     pub(crate) fn open(&self, specs: &[StoreSpec]) -> Vec<&'static StoreRoom> {
         let mut known = self.0.lock();
         for room in known.iter().filter(|room| specs.iter().all(|spec| spec.name != room.name)) {
-            let nothing =
-                StoreSpec { name: room.name.clone(), memory_bytes: 0, object_bytes_max: 0, disk: None };
+            let nothing = StoreSpec {
+                name: room.name.clone(),
+                memory_bytes: 0,
+                object_bytes_max: 0,
+                last_good_percent: 0,
+                disk: None,
+            };
             room.set(&nothing);
         }
         specs.iter().map(|spec| open(&mut known, spec)).collect()

@@ -51,6 +51,8 @@ pub(crate) struct ClientStream {
     ahead: BytesMut,
     grant: Grant,
     out: BytesMut,
+    /// Nothing is held back in it.
+    is_live: AtomicBool,
     kept_date: KeptDate,
     lingers: bool,
     /// The request asks for another protocol: no other request comes behind it, whatever becomes of that.
@@ -71,6 +73,7 @@ impl ClientStream {
             ahead: BytesMut::new(),
             grant: Grant::Bytes(0),
             out: BytesMut::new(),
+            is_live: AtomicBool::new(false),
             kept_date: KeptDate::default(),
             lingers: false,
             asks_to_switch: false,
@@ -133,6 +136,7 @@ impl ClientStream {
     /// Hands the request on. `lingers` says that a close must wait for what the client still sends.
     pub(crate) fn grant(&mut self, grant: Grant, lingers: bool) {
         self.grant = grant;
+        *self.is_live.get_mut() = false;
         self.kept_date.forget();
         self.lingers = lingers;
         self.pace.begin();
@@ -148,6 +152,11 @@ impl ClientStream {
     /// The backend has agreed: from now on all bytes are handed on.
     pub(crate) fn switch(&self) {
         self.switched.store(true, Ordering::Relaxed);
+    }
+
+    /// The answer may pause at any time: what is written goes out at once.
+    pub(crate) fn go_live(&self) {
+        self.is_live.store(true, Ordering::Relaxed);
     }
 
     /// The date of the next head.
@@ -323,6 +332,9 @@ impl AsyncWrite for ClientStream {
             let gathered = this.out.len();
             this.out.extend_from_slice(data);
             this.kept_date.put_into(this.out.get_mut(gathered..).unwrap_or_default());
+            if *this.is_live.get_mut() {
+                let _what_is_left_goes_with_the_next = this.poll_send(context)?;
+            }
             return Poll::Ready(Ok(data.len()));
         }
         let gathered = this.out.len();

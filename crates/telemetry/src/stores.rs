@@ -64,6 +64,16 @@ pub fn disk_event(cache: &str, event: &DiskEvent<'_>) {
         DiskEvent::Degraded { operation, error, retry } => {
             warn!(cache = cache, operation = operation.name(), error:% = error, retry:? = retry; "the disk cache failed: nothing is written to it until it is tried again");
         }
+        DiskEvent::Stuck => {
+            warn!(cache = cache; "the disk cache hangs: nothing more is written to it until it goes on");
+        }
+        DiskEvent::MovesOn => info!(cache = cache; "the disk cache goes on"),
+        DiskEvent::PurgesWait => {
+            warn!(cache = cache; "purges wait for the disk cache: if the process is killed before it is in use again, what they took comes back with the disk");
+        }
+        DiskEvent::PurgesLost { purges } => {
+            warn!(cache = cache, purges = purges; "purges could not be written to the disk cache: empty its directory before it is used again, or purge again");
+        }
         DiskEvent::Failed { operation, error } => {
             warn!(cache = cache, operation = operation.name(), error:% = error; "the disk cache had an error (more of them in a minute are only counted)");
         }

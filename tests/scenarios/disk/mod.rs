@@ -1,7 +1,9 @@
 //! The disk tier: copies outlive the process, and no trouble with the disk is ever a client's.
 
 mod crash;
+mod hanging;
 mod large;
+mod refreshing;
 mod trouble;
 
 use std::hash::{DefaultHasher, Hash, Hasher};

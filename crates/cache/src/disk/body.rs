@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::counters::Operation;
 use super::key::KeyHash;
+use super::read::Patience;
 use super::shared::Shared;
 
 /// Bytes of a block, the last excepted.
@@ -104,9 +104,10 @@ impl LargeBody {
         Self { file: Arc::new(file), id, len, record, shared: Arc::clone(shared), is_bad }
     }
 
-    /// Whether nothing has gone wrong with it so far.
+    /// Whether nothing has gone wrong with it so far, nor is about to: a body that is begun while the disk hangs would
+    /// be cut.
     pub(crate) fn is_sound(&self) -> bool {
-        !self.is_bad.load(Ordering::Relaxed)
+        !self.is_bad.load(Ordering::Relaxed) && !self.shared.waiting.hangs()
     }
 
     /// The bytes from `start` to the end of their block, checked. None beyond the end.
@@ -118,22 +119,24 @@ impl LargeBody {
         let skip = usize::try_from(start % BLOCK_BYTES as u64).unwrap_or(BLOCK_BYTES);
         let left = self.len - block * BLOCK_BYTES as u64;
         let len = usize::try_from(left).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-        let read = self.shared.waiting.read(&self.file, block * STRIDE, len + CRC_BYTES).await;
-        let mut bytes = read.map_err(|error| {
-            self.shared.counters.failed(Operation::Read, &error);
+        let read =
+            self.shared.waiting.read(&self.file, block * STRIDE, len + CRC_BYTES, Patience::Much).await;
+        let buffer = read.map_err(|error| {
+            self.shared.read_failed(&error);
             self.give_up(error)
         })?;
+        let mut bytes = Bytes::from_owner(buffer);
         let stored = bytes.split_off(len);
-        if stored != crc(self.id, block, &bytes).to_le_bytes() {
+        if stored.as_ref() != crc(self.id, block, &bytes).to_le_bytes() {
             self.shared.counters.corrupt("a block of a large body");
             return Err(self.give_up(io::ErrorKind::InvalidData.into()));
         }
-        Ok(Some(Bytes::from(bytes).slice(skip..)))
+        Ok(Some(bytes.slice(skip..)))
     }
 
     /// A disk that was only slow may do better next time; the rest will not.
     fn give_up(&self, error: io::Error) -> io::Error {
-        if error.kind() != io::ErrorKind::TimedOut {
+        if !matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) {
             self.is_bad.store(true, Ordering::Relaxed);
             self.shared.forget(self.record);
         }

@@ -92,6 +92,17 @@ pub enum DiskEvent<'a> {
         /// When it is tried again.
         retry: Duration,
     },
+    /// Something that is being written does not come to an end: nothing more is until it does.
+    Stuck,
+    /// It has come to its end.
+    MovesOn,
+    /// Purges cannot be written: they are kept, and gone if the process is killed now.
+    PurgesWait,
+    /// The process ends, or the disk is given up, with so many purges unwritten.
+    PurgesLost {
+        /// How many.
+        purges: usize,
+    },
     /// A copy could not be read, or a file not be removed; at most one such line a minute.
     Failed {
         /// What was done.

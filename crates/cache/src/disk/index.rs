@@ -5,11 +5,14 @@
 //! kept until the thread has come to it, so that a copy that was queued before cannot slip in behind it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
 
 use super::key::KeyHash;
+use super::terms::Terms;
+use crate::Standing;
 
 const SHARDS: usize = 64;
 /// Variants of one family, as in memory.
@@ -29,18 +32,62 @@ pub(super) struct Slot {
     pub(super) expired: u32,
     pub(super) vary: u32,
     pub(super) variance: u32,
-    pub(super) is_last_good: bool,
+    pub(super) terms: Terms,
+    pub(super) marks: Marks,
+}
+
+/// How a copy was used, in one byte.
+#[derive(Debug, Default)]
+pub(super) struct Marks(AtomicU8);
+
+impl Marks {
+    const USED: u8 = 1;
+    const PROVEN: u8 = 2;
+
+    pub(super) fn of_new(is_proven: bool) -> Self {
+        Self(AtomicU8::new(if is_proven { Self::PROVEN } else { 0 }))
+    }
+
     /// It was read since it was written.
-    pub(super) used: AtomicBool,
+    pub(super) fn is_used(&self) -> bool {
+        self.get() & Self::USED != 0
+    }
+
+    /// It was asked for again, since it was written or before.
+    pub(super) fn is_proven(&self) -> bool {
+        self.get() & Self::PROVEN != 0
+    }
+
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets a mark; says whether it was not there.
+    fn set(&self, mark: u8) -> bool {
+        self.0.fetch_or(mark, Ordering::Relaxed) & mark == 0
+    }
 }
 
 impl Clone for Slot {
     fn clone(&self) -> Self {
-        Self { used: AtomicBool::new(self.used.load(Ordering::Relaxed)), ..*self }
+        Self { marks: Marks(AtomicU8::new(self.marks.get())), ..*self }
     }
 }
 
 impl Slot {
+    /// Until when it is fresh, in seconds since 1970.
+    pub(super) fn fresh_until(&self) -> u32 {
+        let until = self.stored.saturating_add(self.terms.fresh_for);
+        if self.expired == 0 { until } else { until.min(self.expired) }
+    }
+
+    /// By what the copy is judged. Its age is not known without reading it.
+    pub(super) fn standing(&self) -> Standing {
+        let time = |seconds: u32| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(seconds));
+        let stored = time(self.stored);
+        Standing { info: self.terms.info(stored), fresh_until: time(self.fresh_until()), epoch: stored }
+    }
+
     fn replaces(&self, other: &Self) -> bool {
         self.vary != other.vary || self.variance == other.variance
     }
@@ -92,16 +139,25 @@ struct Shard {
 pub(super) struct Index {
     shards: Box<[RwLock<Shard>]>,
     objects: AtomicU64,
+    /// Bytes of all records, and of those that are proven.
+    bytes: AtomicU64,
+    proven: AtomicU64,
 }
 
 impl Index {
     pub(super) fn new() -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Self { shards, objects: AtomicU64::new(0) }
+        Self { shards, objects: AtomicU64::new(0), bytes: AtomicU64::new(0), proven: AtomicU64::new(0) }
     }
 
     pub(super) fn objects(&self) -> u64 {
         self.objects.load(Ordering::Relaxed)
+    }
+
+    /// Whether the records that were asked for again take more than this share, in percent.
+    pub(super) fn is_share_exceeded(&self, percent: u8) -> bool {
+        let bytes = |sum: &AtomicU64| u128::from(sum.load(Ordering::Relaxed));
+        bytes(&self.proven) * 100 > bytes(&self.bytes) * u128::from(percent)
     }
 
     /// The youngest copy of a family.
@@ -130,7 +186,7 @@ impl Index {
         };
         slot.segment = u32::try_from(segment).unwrap_or(u32::MAX);
         slot.offset = offset;
-        slot.used = AtomicBool::new(false);
+        slot.marks = Marks::of_new(slot.marks.is_proven());
         true
     }
 
@@ -145,7 +201,33 @@ impl Index {
         let shard = self.shard(key).read();
         let slots = shard.families.get(&key).map(Family::slots).unwrap_or_default();
         for slot in slots.iter().filter(|slot| slot.seq == seq) {
-            slot.used.store(true, Ordering::Relaxed);
+            slot.marks.set(Marks::USED);
+            self.prove(slot);
+        }
+    }
+
+    /// Notes that the copies of a family were asked for again, though not here.
+    pub(super) fn proven(&self, key: KeyHash) {
+        let shard = self.shard(key).read();
+        shard
+            .families
+            .get(&key)
+            .map(Family::slots)
+            .unwrap_or_default()
+            .iter()
+            .for_each(|slot| self.prove(slot));
+    }
+
+    fn prove(&self, slot: &Slot) {
+        if slot.marks.set(Marks::PROVEN) {
+            self.proven.fetch_add(u64::from(slot.len), Ordering::Relaxed);
+        }
+    }
+
+    fn weigh(&self, slot: &Slot, weigh: impl Fn(&AtomicU64, u64)) {
+        weigh(&self.bytes, u64::from(slot.len));
+        if slot.marks.is_proven() {
+            weigh(&self.proven, u64::from(slot.len));
         }
     }
 
@@ -159,10 +241,17 @@ impl Index {
         let before = former.len();
         let (displaced, mut kept): (Vec<_>, Vec<_>) =
             former.into_iter().partition(|other| slot.replaces(other));
-        let mut displaced: Vec<u64> = displaced.iter().map(|slot| slot.seq).collect();
-        if kept.len() >= VARIANTS_MAX {
-            displaced.push(kept.remove(0).seq);
+        let mut displaced = displaced;
+        // Whoever wanted the copy that this one replaces has wanted it twice.
+        let is_again = |other: &Slot| other.vary == slot.vary && other.seq != slot.seq;
+        if displaced.iter().any(is_again) {
+            slot.marks.set(Marks::PROVEN);
         }
+        if kept.len() >= VARIANTS_MAX {
+            displaced.push(kept.remove(0));
+        }
+        let displaced = self.out(&displaced);
+        self.weigh(&slot, add);
         kept.push(slot);
         self.count(before, kept.len());
         if let Some(family) = Family::of(kept) {
@@ -219,7 +308,9 @@ impl Index {
         for shard in &self.shards {
             shard.write().families = HashMap::default();
         }
-        self.objects.store(0, Ordering::Relaxed);
+        for sum in [&self.objects, &self.bytes, &self.proven] {
+            sum.store(0, Ordering::Relaxed);
+        }
     }
 
     fn take(&self, shard: &mut Shard, key: KeyHash, is_taken: impl Fn(&Slot) -> bool) -> Vec<u64> {
@@ -230,7 +321,16 @@ impl Index {
         if let Some(family) = Family::of(kept) {
             shard.families.insert(key, family);
         }
-        taken.iter().map(|slot| slot.seq).collect()
+        self.out(&taken)
+    }
+
+    /// These are no longer in the index; their numbers.
+    fn out(&self, slots: &[Slot]) -> Vec<u64> {
+        let out = slots.iter().map(|slot| {
+            self.weigh(slot, subtract);
+            slot.seq
+        });
+        out.collect()
     }
 
     fn count(&self, before: usize, after: usize) {
@@ -243,4 +343,12 @@ impl Index {
         #[expect(clippy::indexing_slicing, reason = "there are SHARDS shards, and the index is below that")]
         &self.shards[usize::from(first) % SHARDS]
     }
+}
+
+fn add(sum: &AtomicU64, bytes: u64) {
+    sum.fetch_add(bytes, Ordering::Relaxed);
+}
+
+fn subtract(sum: &AtomicU64, bytes: u64) {
+    sum.fetch_sub(bytes, Ordering::Relaxed);
 }

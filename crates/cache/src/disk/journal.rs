@@ -8,6 +8,7 @@ use std::io::{self, Read};
 
 use super::bytes::Take;
 use super::key::KeyHash;
+use super::terms::Terms;
 
 /// Bytes of one entry.
 pub(super) const ENTRY_BYTES: usize = 88;
@@ -29,7 +30,9 @@ pub(super) enum Deed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) deed: Deed,
-    pub(super) is_last_good: bool,
+    pub(super) terms: Terms,
+    /// It was asked for again before this was written.
+    pub(super) is_proven: bool,
     pub(super) key: KeyHash,
     /// Of the names in `Vary`.
     pub(super) vary: u32,
@@ -56,13 +59,16 @@ impl Entry {
             Deed::Dropped => 3,
             Deed::Expired => 4,
         });
-        to.push(u8::from(self.is_last_good));
+        to.push(self.terms.flags() | if self.is_proven { IS_PROVEN } else { 0 });
         to.extend(self.key.0);
         for number in [self.vary, self.variance, self.offset, self.len, self.at] {
             to.extend(number.to_le_bytes());
         }
         for number in [self.seq, self.body_id, self.body_len] {
             to.extend(number.to_le_bytes());
+        }
+        for span in self.terms.spans() {
+            to.extend(span.to_le_bytes());
         }
         to.resize(ENTRY_BYTES - 4, 0);
         to.extend(crc32fast::hash(&to).to_le_bytes());
@@ -86,16 +92,21 @@ impl Entry {
             4 => Deed::Expired,
             _ => return None,
         };
-        let is_last_good = take.u8()? != 0;
+        let flags = take.u8()?;
         let key = KeyHash(take.array()?);
         let [vary, variance, offset, len, at] =
             [take.u32()?, take.u32()?, take.u32()?, take.u32()?, take.u32()?];
         let [seq, body_id, body_len] = [take.u64()?, take.u64()?, take.u64()?];
-        Some(Self { deed, is_last_good, key, vary, variance, seq, offset, len, body_id, body_len, at })
+        let terms = Terms::read(flags, &mut take)?;
+        let is_proven = flags & IS_PROVEN != 0;
+        Some(Self { deed, terms, is_proven, key, vary, variance, seq, offset, len, body_id, body_len, at })
     }
 }
 
 const MAGIC: [u8; 2] = *b"gj";
+
+/// Among the flags, beside those of the terms.
+const IS_PROVEN: u8 = 128;
 
 /// Hands each sound entry over, in order; returns how many are damaged, and the bytes of whole entries.
 pub(super) fn replay(mut from: impl Read, mut each: impl FnMut(Entry)) -> io::Result<(u64, u64)> {
@@ -123,11 +134,15 @@ fn is_filled(from: &mut impl Read, entry: &mut [u8; ENTRY_BYTES]) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, SystemTime};
+
+    use crate::{Audience, CopyInfo, CopyKind, Forbids, Standing};
 
     fn entry(seq: u64) -> Entry {
         Entry {
             deed: Deed::Kept,
-            is_last_good: seq.is_multiple_of(2),
+            terms: terms(seq),
+            is_proven: seq.is_multiple_of(3),
             key: KeyHash([7; 16]),
             vary: 1,
             variance: 2,
@@ -137,6 +152,31 @@ mod tests {
             body_id: 6,
             body_len: u64::MAX,
             at: 8,
+        }
+    }
+
+    fn terms(seq: u64) -> Terms {
+        let info = CopyInfo {
+            kind: if seq.is_multiple_of(2) { CopyKind::LastGood } else { CopyKind::Standard },
+            audience: if seq.is_multiple_of(2) { Audience::Anonymous } else { Audience::Everyone },
+            forbids: Forbids::NO_CACHE.and(Forbids::ERROR),
+            stored: SystemTime::UNIX_EPOCH,
+            stale_window: (seq != 3).then_some(Duration::ZERO),
+        };
+        let fresh_until = SystemTime::UNIX_EPOCH + Duration::from_millis(1500);
+        Terms::of(&Standing { info, fresh_until, epoch: SystemTime::UNIX_EPOCH })
+    }
+
+    #[test]
+    fn the_terms_of_a_copy_are_those_of_its_entry() {
+        for seq in 1..=3 {
+            let read = replayed(&entry(seq).encode()).0[0].terms;
+            let info = read.info(SystemTime::UNIX_EPOCH);
+            assert_eq!(info.kind == CopyKind::LastGood, seq == 2);
+            assert_eq!(info.audience == Audience::Everyone, seq != 2);
+            assert_eq!(info.forbids, Forbids::NO_CACHE.and(Forbids::ERROR));
+            assert_eq!(info.stale_window, (seq != 3).then_some(Duration::ZERO));
+            assert_eq!({ read.fresh_for }, 2, "what is begun counts");
         }
     }
 

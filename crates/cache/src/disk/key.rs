@@ -1,14 +1,13 @@
 //! Under which numbers copies are filed on disk. Unlike the hashes in memory these must mean the same in the next
 //! process, and nobody must be able to choose them: a cryptographic hash.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use blake2::digest::consts::U16;
 use blake2::{Blake2b, Digest};
-use http::HeaderMap;
 use pingora_cache::key::HashBinary;
 
-use crate::vary;
+use crate::vary::VaryBy;
 
 /// A key in 128 bits. The whole key is in the record and compared when it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,13 +20,8 @@ impl KeyHash {
 }
 
 /// The names in `Vary`; zero for none.
-pub(super) fn vary_of(response: &HeaderMap) -> u32 {
-    let fields = vary::fields(response);
-    if fields.is_empty() {
-        return 0;
-    }
-    let names: Vec<&str> = fields.iter().map(String::as_str).collect();
-    short(&Blake2b::<U16>::digest(names.join(",")).into()).max(1)
+pub(super) fn vary_of(vary_by: &VaryBy) -> u32 {
+    vary_by.names().map_or(0, |names| short(&Blake2b::<U16>::digest(names).into()).max(1))
 }
 
 /// The beginning of a variance; zero for none.
@@ -38,6 +32,12 @@ pub(super) fn variance_of(variance: Option<HashBinary>) -> u32 {
 fn short(hash: &[u8; 16]) -> u32 {
     let [a, b, c, d, ..] = *hash;
     u32::from_le_bytes([a, b, c, d])
+}
+
+/// A span in seconds, what is begun counted as a whole one.
+pub(super) fn whole_seconds(time: Duration) -> u32 {
+    let begun = u64::from(time.subsec_nanos() > 0);
+    u32::try_from(time.as_secs().saturating_add(begun)).unwrap_or(u32::MAX)
 }
 
 /// Seconds since 1970.

@@ -9,6 +9,7 @@
 //! ([`Disk::purge`]): a purge of many copies at once needs no more than a number to compare theirs with.
 
 mod body;
+mod buffer;
 mod bytes;
 mod counters;
 mod files;
@@ -23,6 +24,7 @@ mod record;
 mod recover;
 mod segments;
 mod shared;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -34,12 +36,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
+use crate::kept::Kept;
 use crate::purge::{PurgeEntry, Purges};
 use crate::store::{Body, Object};
-use crate::{CopyInfo, CopyKind, DiskSpec};
+use crate::{DiskSpec, Standing};
+use buffer::Buffer;
 use counters::Counters;
 use queue::Job;
 use shared::{IsHeld, Shared};
@@ -48,10 +51,9 @@ pub(crate) use body::LargeBody;
 pub use counters::{DiskEvent, DiskState, DiskUsage, Operation, Report};
 use index::Slot;
 pub(crate) use key::KeyHash;
+pub use read::Patience;
 pub(crate) use upload::Upload;
 
-/// A copy that only differs in its times, or is only for the case of failure, is written again after so long.
-const REWRITE_AFTER: u32 = 10;
 /// A directory that failed is tried again after this, then after twice as long, up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(5));
 
@@ -71,7 +73,7 @@ pub(crate) enum Wanted {
 
 /// A copy that was read from disk.
 pub(crate) struct Found {
-    pub(crate) meta: CacheMeta,
+    pub(crate) kept: Kept,
     pub(crate) body: Body,
     /// It was made stale by a purge, or by a request that changed what it shows.
     pub(crate) is_expired: bool,
@@ -118,6 +120,7 @@ impl Disk {
     }
 
     pub(crate) fn usage(&self) -> DiskUsage {
+        self.shared.look_after();
         DiskUsage {
             objects: self.shared.index.objects(),
             bytes: self.shared.bytes.load(Ordering::Relaxed),
@@ -133,32 +136,23 @@ impl Disk {
 
     /// Waits until what is queued is written, but no longer than this.
     pub(crate) fn flush(&self, limit: Duration) {
-        self.shared.queue.drain(limit);
+        self.shared.flush(limit);
     }
 
-    /// Queues a copy. One that is there already but for its times, or was written a moment ago for the case of
-    /// failure, is not written again at once.
+    /// Queues a copy, unless the one that is there [will do](Shared::will_do).
     pub(crate) fn keep(&self, key: &Arc<[u8]>, object: &Arc<Object>, is_update: bool) {
         let hash = KeyHash::of(key);
-        let variance = object.meta.variance();
-        let is_minor = is_update || object.info.kind == CopyKind::LastGood;
-        if is_minor && self.is_recent(hash, &object.info, variance) {
+        let variance = object.kept.variance();
+        if self.shared.will_do(hash, object, is_update) {
             return;
         }
-        let job = Job::Keep { key: Arc::clone(key), object: Arc::clone(object), seq: self.shared.next_seq() };
+        self.shared.look_after();
+        let seq = self.shared.next_seq();
+        let job = Job::Keep { key: Arc::clone(key), object: Arc::clone(object), is_update, seq };
         if !self.is_working() || !self.shared.queue.push(job) {
             self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
             self.shared.outdate(hash, variance);
         }
-    }
-
-    fn is_recent(&self, key: KeyHash, info: &CopyInfo, variance: Option<HashBinary>) -> bool {
-        let slot = self.shared.index.variant(key, key::variance_of(variance));
-        slot.is_some_and(|slot| {
-            slot.is_last_good == (info.kind == CopyKind::LastGood)
-                && slot.expired == 0
-                && key::seconds(info.stored).saturating_sub(slot.stored) < REWRITE_AFTER
-        })
     }
 
     fn is_working(&self) -> bool {
@@ -201,40 +195,93 @@ impl Disk {
         self.shared.index.youngest(key).is_some()
     }
 
-    /// Reads a copy of a family.
-    pub(crate) async fn read(&self, key: &[u8], hash: KeyHash, wanted: Wanted) -> Option<Found> {
-        let slot = match wanted {
+    /// Memory gives up copies that were asked for again.
+    pub(crate) fn proven(&self, key: &[u8]) {
+        self.shared.index.proven(KeyHash::of(key));
+    }
+
+    /// What is known of a copy without reading it.
+    pub(crate) fn standing(&self, hash: KeyHash, wanted: Wanted) -> Option<Standing> {
+        self.slot(hash, wanted).map(|slot| slot.standing())
+    }
+
+    fn slot(&self, hash: KeyHash, wanted: Wanted) -> Option<Slot> {
+        match wanted {
             Wanted::Any => self.shared.index.youngest(hash),
             Wanted::Variant(variance) => self.shared.index.variant(hash, key::variance_of(variance)),
-        }?;
-        let file = self.shared.files.read().get(&u64::from(slot.segment)).cloned()?;
-        let len = usize::try_from(slot.len).ok()?;
-        let bytes = match self.shared.waiting.read(&file, u64::from(slot.offset), len).await {
+        }
+    }
+
+    /// Reads a copy of a family.
+    pub(crate) async fn read(
+        &self,
+        key: &[u8],
+        hash: KeyHash,
+        wanted: Wanted,
+        patience: Patience,
+    ) -> Option<Found> {
+        let slot = self.slot(hash, wanted)?;
+        let (file, len) = self.record_of(&slot)?;
+        let bytes = match self.shared.waiting.read(&file, u64::from(slot.offset), len, patience).await {
             Ok(bytes) => bytes,
             Err(error) => {
-                self.shared.counters.failed(Operation::Read, &error);
+                self.shared.read_failed(&error);
                 return None;
             }
         };
+        let (mut found, frame) = self.understand(bytes, key, hash, &slot)?;
+        if frame.body_id != 0 {
+            let body = (frame.body_id, frame.body_len);
+            found.body = self.open_body(body, (hash, slot.seq), patience).await?;
+        }
+        self.note_use(hash, &slot);
+        Some(found)
+    }
+
+    /// The same if the page cache has all of it.
+    pub(crate) fn read_at_once(&self, key: &[u8], hash: KeyHash, wanted: Wanted) -> Option<Found> {
+        let slot = self.slot(hash, wanted)?;
+        let (file, len) = self.record_of(&slot)?;
+        let bytes = read::at_once(&file, u64::from(slot.offset), len)?;
+        let (found, frame) = self.understand(bytes, key, hash, &slot)?;
+        if frame.body_id != 0 {
+            return None;
+        }
+        self.note_use(hash, &slot);
+        Some(found)
+    }
+
+    fn record_of(&self, slot: &Slot) -> Option<(Arc<File>, usize)> {
+        let file = self.shared.files.read().get(&u64::from(slot.segment)).cloned()?;
+        Some((file, usize::try_from(slot.len).ok()?))
+    }
+
+    fn understand(
+        &self,
+        bytes: Buffer,
+        key: &[u8],
+        hash: KeyHash,
+        slot: &Slot,
+    ) -> Option<(Found, record::Frame)> {
         let Some(record) = record::read(bytes, slot.seq) else {
-            return self.forget(hash, &slot);
+            self.forget(hash, slot);
+            return None;
         };
         if record.head.key != key {
             return None;
         }
         let body = Body::of(vec![record.body]);
-        let mut found = Found { meta: record.head.meta, body, is_expired: false, seq: slot.seq };
-        if record.frame.body_id != 0 {
-            let body = (record.frame.body_id, record.frame.body_len);
-            found.body = self.open_body(body, (hash, slot.seq)).await?;
-        }
+        let mut found = Found { kept: record.head.kept, body, is_expired: false, seq: slot.seq };
         if slot.expired != 0 {
             found.is_expired = true;
-            found.meta.expire_at(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(slot.expired)));
+            found.kept.expire(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(slot.expired)));
         }
+        Some((found, record.frame))
+    }
+
+    fn note_use(&self, hash: KeyHash, slot: &Slot) {
         self.shared.index.used(hash, slot.seq);
         self.shared.counters.reads.fetch_add(1, Ordering::Relaxed);
-        Some(found)
     }
 
     /// Whether what was read is still to be had: it may have been purged since.
@@ -243,19 +290,18 @@ impl Disk {
     }
 
     /// A record that is not what was written.
-    fn forget(&self, key: KeyHash, slot: &Slot) -> Option<Found> {
+    fn forget(&self, key: KeyHash, slot: &Slot) {
         // Where the segment has gone or moved meanwhile, nothing is wrong.
-        let now = self.shared.index.of_record(key, slot.seq)?;
-        if (now.segment, now.offset) == (slot.segment, slot.offset) {
+        let now = self.shared.index.of_record(key, slot.seq);
+        if now.is_some_and(|now| (now.segment, now.offset) == (slot.segment, slot.offset)) {
             self.shared.counters.corrupt("a record");
             self.shared.forget((key, slot.seq));
         }
-        None
     }
 
-    async fn open_body(&self, body: (u64, u64), record: (KeyHash, u64)) -> Option<Body> {
+    async fn open_body(&self, body: (u64, u64), record: (KeyHash, u64), patience: Patience) -> Option<Body> {
         let path = files::body_path(&self.shared.path, body.0);
-        match self.shared.waiting.block(move || File::open(path)).await {
+        match self.shared.waiting.block(patience, move || File::open(path)).await {
             Ok(file) => Some(Body::File(Arc::new(LargeBody::new(file, body, record, &self.shared)))),
             // It was given up for room in this very moment, or the whole directory is gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -263,7 +309,7 @@ impl Disk {
                 None
             }
             Err(error) => {
-                self.shared.counters.failed(Operation::Read, &error);
+                self.shared.read_failed(&error);
                 None
             }
         }

@@ -10,16 +10,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use pingora_cache::CacheMeta;
 
 use super::key::KeyHash;
+use crate::kept::Kept;
 use crate::purge::PurgeEntry;
 use crate::store::Object;
 
+/// Nothing that is done takes this long on a disk that works.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
 /// One thing to do.
 pub(super) enum Job {
-    /// Write a copy.
-    Keep { key: Arc<[u8]>, object: Arc<Object>, seq: u64 },
+    /// Write a copy, which may differ from the one before in its times alone.
+    Keep { key: Arc<[u8]>, object: Arc<Object>, is_update: bool, seq: u64 },
     /// Write that a family is gone; the index knows already. The numbers are those of the records that were it.
     Purge { key: KeyHash, seq: u64, gone: Vec<u64> },
     /// The same of one variant.
@@ -33,7 +36,7 @@ pub(super) enum Job {
     /// A part of a large body.
     Piece(Arc<Stream>, Bytes),
     /// The end of one.
-    Finish { stream: Arc<Stream>, key: Arc<[u8]>, meta: Box<CacheMeta>, seq: u64 },
+    Finish { stream: Arc<Stream>, key: Arc<[u8]>, kept: Box<Kept>, seq: u64 },
     /// It did not come to an end.
     Abandon(Arc<Stream>),
 }
@@ -41,7 +44,7 @@ pub(super) enum Job {
 impl Job {
     fn bytes(&self) -> u64 {
         match self {
-            Self::Keep { object, .. } => object.weight,
+            Self::Keep { object, .. } => object.weight(),
             Self::Piece(_, data) => data.len() as u64,
             Self::Purge { .. }
             | Self::Drop { .. }
@@ -51,6 +54,11 @@ impl Job {
             | Self::Finish { .. }
             | Self::Abandon(_) => 0,
         }
+    }
+
+    /// Whether it is a purge, or a request that changed what the copies show.
+    pub(super) fn is_purge(&self) -> bool {
+        matches!(self, Self::Purge { .. } | Self::Expire { .. } | Self::Note(_))
     }
 
     /// Whether it takes something away, so that it must not be lost.
@@ -90,8 +98,8 @@ struct Inner {
     jobs: VecDeque<Job>,
     bytes: u64,
     is_closed: bool,
-    /// The thread has something in hand.
-    is_busy: bool,
+    /// Since when the thread has had something in hand.
+    busy: Option<Instant>,
 }
 
 /// What the thread found.
@@ -130,11 +138,11 @@ impl Queue {
     pub(super) fn next(&self, limit: Duration) -> Next {
         let until = Instant::now() + limit;
         let mut inner = self.inner.lock();
-        inner.is_busy = false;
+        inner.busy = None;
         loop {
             if let Some(job) = inner.jobs.pop_front() {
                 inner.bytes -= job.bytes();
-                inner.is_busy = true;
+                inner.busy = Some(Instant::now());
                 return Next::Job(job);
             }
             self.news.notify_all();
@@ -147,6 +155,16 @@ impl Queue {
         }
     }
 
+    /// The thread has nothing in hand.
+    pub(super) fn rest(&self) {
+        self.inner.lock().busy = None;
+    }
+
+    /// Whether the thread has had one thing in hand for too long.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.inner.lock().busy.is_some_and(|since| since.elapsed() > STUCK_AFTER)
+    }
+
     /// Nothing more is taken; what is there is still done.
     pub(super) fn close(&self) {
         self.inner.lock().is_closed = true;
@@ -157,7 +175,7 @@ impl Queue {
     pub(super) fn drain(&self, limit: Duration) {
         let until = Instant::now() + limit;
         let mut inner = self.inner.lock();
-        while (!inner.jobs.is_empty() || inner.is_busy)
+        while (!inner.jobs.is_empty() || inner.busy.is_some())
             && !self.news.wait_until(&mut inner, until).timed_out()
         {}
     }

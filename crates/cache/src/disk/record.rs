@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::buffer::Buffer;
 use super::bytes::Take;
 use super::head::{self, Head};
 
@@ -49,15 +50,16 @@ pub(super) fn front(seq: u64, head: &[u8], body_len: u64, body_id: u64, crc: u32
 }
 
 /// Reads a record; none if anything about it is wrong.
-pub(super) fn read(bytes: Vec<u8>, seq: u64) -> Option<Record> {
-    let (frame, crc) = frame(&bytes)?;
+pub(super) fn read(record: Buffer, seq: u64) -> Option<Record> {
+    let bytes = record.as_ref();
+    let (frame, crc) = frame(bytes)?;
     let head_end = FRAME_BYTES.checked_add(usize::try_from(frame.head_len).ok()?)?;
     let head = bytes.get(FRAME_BYTES..head_end)?;
     if frame.seq != seq || crc != front_crc(bytes.get(..FRAME_BYTES - 4)?, head) {
         return None;
     }
     let head = head::decode(head)?;
-    let body = Bytes::from(bytes).split_off(head_end);
+    let body = Bytes::from_owner(record).split_off(head_end);
     let is_inline = frame.body_id == 0;
     let is_whole = if is_inline { frame.body_len == body.len() as u64 } else { body.is_empty() };
     (is_whole && crc32fast::hash(&body) == frame.body_crc).then_some(Record { head, frame, body })

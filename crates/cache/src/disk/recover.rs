@@ -3,7 +3,7 @@
 //! What a journal announces must be there in full length; whether it is what was written, its checksum says when it
 //! is read. Files that nothing announces are removed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, BufReader};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,28 +80,23 @@ fn found(files: &Files) -> io::Result<Found> {
     Ok(found)
 }
 
-/// Reads one segment's journal; how many of its entries are damaged.
+/// Reads one segment's journal; how many of its entries are damaged. Each entry is applied as it is read: all of them
+/// at once would be as much memory as the index.
 fn read(segments: &mut Segments, id: u64, bodies: &BTreeMap<u64, u64>) -> io::Result<u64> {
     let data = segments.files.open(Kind::Data, id)?;
     let journal = segments.files.open(Kind::Journal, id)?;
     let data_len = data.metadata()?.len();
-    let mut entries = Vec::new();
-    let whole =
-        journal::replay(BufReader::with_capacity(BUFFER_BYTES, &journal), |entry| entries.push(entry));
-    let (damaged, journal_len) = whole?;
-    let segment = Segment { id, data: Arc::new(data), journal, data_len, journal_len, charged: 0 };
-    segments.adopt(segment);
-    let mut charged = BTreeSet::new();
-    for entry in &entries {
+    let from = BufReader::with_capacity(BUFFER_BYTES, journal.try_clone()?);
+    segments.adopt(Segment { id, data: Arc::new(data), journal, data_len, journal_len: 0, charged: 0 });
+    let mut large = BTreeMap::new();
+    let (damaged, journal_len) = journal::replay(from, |entry| {
         segments.shared.seq_seen(entry.seq.max(entry.body_id));
-        apply(segments, id, entry, is_there(entry, data_len, bodies));
-        if entry.body_id != 0
-            && charged.insert(entry.body_id)
-            && let Some(segment) = segments.list.back_mut()
-        {
-            segment.charged += entry.body_len;
+        apply(segments, id, &entry, is_there(&entry, data_len, bodies));
+        if entry.body_id != 0 {
+            large.insert(entry.body_id, entry.body_len);
         }
-    }
+    })?;
+    segments.has_journal(journal_len, large.values().sum());
     Ok(damaged)
 }
 

@@ -2,20 +2,20 @@
 //!
 //! Only the disk thread is here. Everything is written at places that this file keeps count of, so that what an
 //! error left half-written is written over. Room is made by giving up the oldest segment as a whole; copies in
-//! it that are in use go to the young end, up to half of its size.
+//! it that are in use or were asked for again go to the young end, up to the share that is theirs.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::body::{BodyFile, file_len};
 use super::counters::Operation;
 use super::files::{self, Files, Kind};
-use super::index::Slot;
+use super::index::{Marks, Slot};
 use super::journal::{self, Deed, ENTRY_BYTES, Entry};
 use super::purges::PurgeFile;
 use super::queue::Job;
@@ -24,6 +24,9 @@ use crate::purge::PurgeEntry;
 
 /// For so long it is believed that a full disk takes no more.
 const CEILING_LASTS: Duration = Duration::from_mins(5);
+
+/// Up to this share of a segment, in percent, what is in use is spared at least when it goes.
+const SPARED_PERCENT_MIN: u8 = 50;
 
 /// Whether what is in use is spared when a segment goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +108,15 @@ impl Segments {
         self.list.push_back(segment);
     }
 
+    /// What the journal of the segment taken over last has turned out to be, and the bytes of the large bodies in it.
+    pub(super) fn has_journal(&mut self, bytes: u64, charged: u64) {
+        if let Some(segment) = self.list.back_mut() {
+            segment.journal_len = bytes;
+            segment.charged = charged;
+        }
+        self.add(bytes);
+    }
+
     pub(super) fn has_body(&self, id: u64) -> bool {
         self.bodies.contains_key(&id)
     }
@@ -160,8 +172,8 @@ impl Segments {
             expired: 0,
             vary: entry.vary,
             variance: entry.variance,
-            is_last_good: entry.is_last_good,
-            used: AtomicBool::new(false),
+            terms: entry.terms,
+            marks: Marks::of_new(entry.is_proven),
         };
         let displaced = self.shared.index.insert(entry.key, slot);
         self.release(&displaced);
@@ -224,7 +236,8 @@ impl Segments {
         let journal = BufReader::new(segment.journal.try_clone()?);
         rewind(&segment.journal)?;
         journal::replay(journal, |entry| entries.push(entry))?;
-        let mut budget = if mercy == Mercy::SpareUsed { segment.data_len / 2 } else { 0 };
+        let share = u64::from(self.shared.last_good_percent().max(SPARED_PERCENT_MIN));
+        let mut budget = if mercy == Mercy::SpareUsed { segment.data_len / 100 * share } else { 0 };
         let mut result = Ok(());
         for entry in entries.into_iter().filter(|entry| entry.deed == Deed::Kept) {
             let Some(slot) = self.slot_in(segment, &entry) else { continue };
@@ -252,14 +265,16 @@ impl Segments {
         (u64::from(slot.segment) == segment.id && slot.offset == entry.offset).then_some(slot)
     }
 
-    /// The record as it is, if it was used since it was written or is in memory.
+    /// The record as it is, if it was used since it was written or is in memory, or was ever asked for again while
+    /// such copies have no more than their share.
     fn worth_keeping(&self, segment: &Segment, slot: &Slot, budget: u64) -> Option<Vec<u8>> {
         if u64::from(slot.len) > budget {
             return None;
         }
         let mut record = vec![0; usize::try_from(slot.len).ok()?];
         segment.data.read_exact_at(&mut record, u64::from(slot.offset)).ok()?;
-        if slot.used.load(Ordering::Relaxed) {
+        let has_share = || !self.shared.index.is_share_exceeded(self.shared.last_good_percent());
+        if slot.marks.is_used() || slot.marks.is_proven() && has_share() {
             return Some(record);
         }
         let key = super::record::key_of(&record)?;
@@ -268,6 +283,7 @@ impl Segments {
 
     fn move_on(&mut self, mut entry: Entry, slot: &Slot, record: &[u8]) -> io::Result<()> {
         let id = self.write(&mut entry, record)?;
+        entry.is_proven = slot.marks.is_proven();
         self.note(&entry)?;
         if self.shared.index.relocate(entry.key, entry.seq, id, entry.offset) && slot.expired != 0 {
             let seq = self.shared.next_seq();

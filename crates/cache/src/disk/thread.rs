@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pingora_cache::CacheMeta;
-
 use super::counters::{DiskEvent, DiskState, Operation};
 use super::files::Refused;
 use super::journal::{Deed, Entry};
@@ -19,9 +17,10 @@ use super::key::{KeyHash, seconds, variance_of, vary_of};
 use super::queue::{Job, Next, Stream};
 use super::segments::{Mercy, Segments};
 use super::shared::Shared;
+use super::terms::Terms;
 use super::{head, record, recover};
+use crate::kept::Kept;
 use crate::store::{Body, Object};
-use crate::{CopyInfo, CopyKind};
 
 /// How often an idle thread looks whether its directory is still there.
 const TICK: Duration = Duration::from_secs(1);
@@ -78,6 +77,7 @@ impl Worker {
         let mut segments = recover::open(&self.shared).map_err(|refused| (Operation::Open, refused))?;
         let failed = |error| (Operation::Write, Refused::Failed(error));
         self.catch_up(&mut segments).map_err(failed)?;
+        self.shared.queue.rest();
         self.shared.set_state(DiskState::Working);
         self.serve(&mut segments).map_err(failed)
     }
@@ -93,6 +93,7 @@ impl Worker {
             perform(segments, job)?;
             self.pending.pop_front();
         }
+        self.shared.purges_waiting.store(0, Ordering::Relaxed);
         Ok(())
     }
 
@@ -105,10 +106,12 @@ impl Worker {
                         self.set_aside(job);
                         return Err(error);
                     }
+                    shared.moves_on();
                 }
                 Next::Idle => {
                     segments.check()?;
                     segments.make_room(0)?;
+                    shared.moves_on();
                 }
                 Next::Closed => return Ok(()),
             }
@@ -123,7 +126,9 @@ impl Worker {
             let left = until.saturating_duration_since(Instant::now());
             match shared.queue.next(left.min(TICK)) {
                 Next::Job(job) => self.set_aside(job),
-                Next::Idle if left.is_zero() => return true,
+                Next::Idle if left.is_zero() || shared.is_hurried.swap(false, Ordering::Relaxed) => {
+                    return true;
+                }
                 Next::Idle => {}
                 Next::Closed => return false,
             }
@@ -131,6 +136,9 @@ impl Worker {
     }
 
     fn set_aside(&mut self, job: Job) {
+        if job.is_purge() && self.shared.purges_waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.shared.counters.report(&DiskEvent::PurgesWait);
+        }
         if !job.takes_away() {
             self.shared.lost(&job);
         } else if self.pending.len() < PENDING_MAX {
@@ -169,7 +177,13 @@ fn attempt(segments: &mut Segments, job: &Job) -> io::Result<()> {
 
 fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
     match job {
-        Job::Keep { key, object, seq } => keep(segments, key, object, *seq),
+        // What was queued while the one before it was being written may have become superfluous.
+        Job::Keep { key, object, is_update, .. }
+            if segments.shared.will_do(KeyHash::of(key), object, *is_update) =>
+        {
+            Ok(())
+        }
+        Job::Keep { key, object, seq, .. } => keep(segments, key, object, *seq),
         Job::Purge { key, seq, gone } => {
             segments.release(gone);
             segments.note_deed(&deed(Deed::Purged, *key, 0, *seq, 0))?;
@@ -195,7 +209,7 @@ fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
             Ok(())
         }
         Job::Piece(stream, data) => piece(segments, stream, data),
-        Job::Finish { stream, key, meta, seq } => finish(segments, stream, key, meta, *seq),
+        Job::Finish { stream, key, kept, seq } => finish(segments, stream, key, kept, *seq),
         Job::Abandon(stream) => {
             segments.abandon_body(stream.id);
             Ok(())
@@ -206,7 +220,8 @@ fn perform(segments: &mut Segments, job: &Job) -> io::Result<()> {
 fn deed(deed: Deed, key: KeyHash, variance: u32, seq: u64, at: u32) -> Entry {
     Entry {
         deed,
-        is_last_good: false,
+        terms: Terms::NONE,
+        is_proven: false,
         key,
         vary: 0,
         variance,
@@ -220,37 +235,36 @@ fn deed(deed: Deed, key: KeyHash, variance: u32, seq: u64, at: u32) -> Entry {
 }
 
 /// The entry of a copy, without its place.
-fn entry(key: &[u8], meta: &CacheMeta, seq: u64, (body_id, body_len): (u64, u64)) -> Entry {
-    let info = CopyInfo::of(meta);
+fn entry(key: &[u8], kept: &Kept, seq: u64, (body_id, body_len): (u64, u64)) -> Entry {
     Entry {
-        is_last_good: info.kind == CopyKind::LastGood,
-        vary: vary_of(meta.headers()),
+        terms: Terms::of(&kept.standing()),
+        vary: vary_of(kept.vary_by()),
         body_id,
         body_len,
-        ..deed(Deed::Kept, KeyHash::of(key), variance_of(meta.variance()), seq, seconds(info.stored))
+        ..deed(Deed::Kept, KeyHash::of(key), variance_of(kept.variance()), seq, seconds(kept.info().stored))
     }
 }
 
 fn keep(segments: &mut Segments, key: &[u8], object: &Object, seq: u64) -> io::Result<()> {
     let len = object.body.len() as u64;
-    let head = head::encode(key, &object.meta);
+    let head = head::encode(key, &object.kept);
     match &object.body {
-        Body::Memory { chunks, .. } if len <= segments.shared.inline_bytes_max() => {
+        body @ (Body::Small(_) | Body::Memory { .. }) if len <= segments.shared.inline_bytes_max() => {
             let mut crc = crc32fast::Hasher::new();
-            chunks.iter().for_each(|chunk| crc.update(chunk));
+            body.pieces().for_each(|piece| crc.update(piece));
             let mut record = record::front(seq, &head, len, 0, crc.finalize());
-            chunks.iter().for_each(|chunk| record.extend_from_slice(chunk));
-            segments.append(entry(key, &object.meta, seq, (0, 0)), &record)?;
+            body.pieces().for_each(|piece| record.extend_from_slice(piece));
+            segments.append(entry(key, &object.kept, seq, (0, 0)), &record)?;
         }
-        Body::Memory { chunks, .. } => {
-            for chunk in chunks.iter() {
-                segments.push_body(seq, chunk)?;
+        body @ (Body::Small(_) | Body::Memory { .. }) => {
+            for piece in body.pieces() {
+                segments.push_body(seq, piece)?;
             }
             segments.finish_body(seq)?;
-            append_large(segments, key, &object.meta, seq, (seq, len))?;
+            append_large(segments, key, &object.kept, seq, (seq, len))?;
         }
         Body::File(body) if segments.has_body(body.id) => {
-            append_large(segments, key, &object.meta, seq, (body.id, len))?;
+            append_large(segments, key, &object.kept, seq, (body.id, len))?;
         }
         Body::File(_) => return Ok(()),
     }
@@ -261,12 +275,12 @@ fn keep(segments: &mut Segments, key: &[u8], object: &Object, seq: u64) -> io::R
 fn append_large(
     segments: &mut Segments,
     key: &[u8],
-    meta: &CacheMeta,
+    kept: &Kept,
     seq: u64,
     body: (u64, u64),
 ) -> io::Result<()> {
-    let record = record::front(seq, &head::encode(key, meta), body.1, body.0, 0);
-    segments.append(entry(key, meta, seq, body), &record)
+    let record = record::front(seq, &head::encode(key, kept), body.1, body.0, 0);
+    segments.append(entry(key, kept, seq, body), &record)
 }
 
 fn piece(segments: &mut Segments, stream: &Stream, data: &[u8]) -> io::Result<()> {
@@ -277,19 +291,13 @@ fn piece(segments: &mut Segments, stream: &Stream, data: &[u8]) -> io::Result<()
     Ok(())
 }
 
-fn finish(
-    segments: &mut Segments,
-    stream: &Stream,
-    key: &[u8],
-    meta: &CacheMeta,
-    seq: u64,
-) -> io::Result<()> {
+fn finish(segments: &mut Segments, stream: &Stream, key: &[u8], kept: &Kept, seq: u64) -> io::Result<()> {
     if stream.is_lost.load(Ordering::Relaxed) {
         segments.abandon_body(stream.id);
         return Ok(());
     }
     if let Some(len) = segments.finish_body(stream.id)? {
-        append_large(segments, key, meta, seq, (stream.id, len))?;
+        append_large(segments, key, kept, seq, (stream.id, len))?;
         segments.shared.counters.writes.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())

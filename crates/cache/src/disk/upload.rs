@@ -10,6 +10,7 @@ use pingora_cache::CacheMeta;
 
 use super::queue::{Job, Stream};
 use super::shared::Shared;
+use crate::kept::Kept;
 
 /// Bytes of one body that may wait for the disk.
 const WAITING_MAX: u64 = 8 << 20;
@@ -55,11 +56,11 @@ impl Upload {
     }
 
     /// The body is complete: it is filed when the disk has all of it.
-    pub(crate) fn finish(mut self, key: &Arc<[u8]>, meta: CacheMeta) {
+    pub(crate) fn finish(mut self, key: &Arc<[u8]>, meta: &CacheMeta) {
         self.is_over = true;
         let seq = self.shared.next_seq();
-        let (stream, key, meta) = (Arc::clone(&self.stream), Arc::clone(key), Box::new(meta));
-        self.shared.queue.push(Job::Finish { stream, key, meta, seq });
+        let (stream, key, kept) = (Arc::clone(&self.stream), Arc::clone(key), Box::new(Kept::of(meta)));
+        self.shared.queue.push(Job::Finish { stream, key, kept, seq });
     }
 
     fn waiting(&self) -> u64 {

@@ -1,11 +1,15 @@
 //! A fill in progress: one writer, any number of readers, none of which waits for the client of another.
 //!
+//! A writer may hang with its backend: nobody joins a fill that has not moved for [`FILL_WAIT`], so that the next
+//! request fetches anew. Who has joined before has got the beginning, and shares the end.
+//!
 //! The chunks are behind a short lock; that there is something new is told by a watch channel, whose sender the
 //! writer owns: a writer that is dropped without an end wakes all readers, and they see an aborted body.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -27,6 +31,9 @@ pub(super) struct Fill {
     chunks: Mutex<Chunks>,
 }
 
+/// How long anybody waits for another one's fetch that does not get on.
+pub const FILL_WAIT: Duration = Duration::from_secs(5);
+
 /// What the writer last told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -39,6 +46,8 @@ pub(super) enum Progress {
 /// The chunks that are held, and what becomes of them.
 struct Chunks {
     fate: Fate,
+    /// When the last one came, or the header.
+    moved: Instant,
     held: VecDeque<Bytes>,
     /// Their bytes.
     bytes: u64,
@@ -71,6 +80,7 @@ impl Fill {
     ) -> Self {
         let chunks = Chunks {
             fate: Fate::Store,
+            moved: Instant::now(),
             held: VecDeque::new(),
             bytes: 0,
             first: 0,
@@ -105,7 +115,15 @@ impl Fill {
     }
 
     pub(super) fn may_be_joined(&self) -> bool {
-        !self.is_forbidden() && matches!(self.chunks.lock().fate, Fate::Store | Fate::Stored)
+        if self.is_forbidden() {
+            return false;
+        }
+        let chunks = self.chunks.lock();
+        match chunks.fate {
+            Fate::Store => chunks.moved.elapsed() < FILL_WAIT,
+            Fate::Stored => true,
+            Fate::PassThrough | Fate::Abandoned => false,
+        }
     }
 
     pub(super) fn is_storing(&self) -> bool {
@@ -127,6 +145,7 @@ impl Fill {
     /// Adds a chunk whose bytes have been reserved.
     pub(super) fn push(&self, chunk: Bytes) {
         let mut chunks = self.chunks.lock();
+        chunks.moved = Instant::now();
         chunks.bytes += chunk.len() as u64;
         chunks.held.push_back(chunk);
         chunks.trim(self.store);

@@ -10,8 +10,9 @@ use pingora_cache::storage::{HandleHit, Storage};
 use pingora_cache::trace::SpanHandle;
 use pingora_error::{Error, ErrorType, Result};
 
+use super::body::Body;
 use super::fill::FillReader;
-use super::object::{Body, Object};
+use super::object::Object;
 
 /// What a lookup found.
 pub(super) enum Hit {
@@ -48,8 +49,8 @@ impl BodyReader {
             return Ok(None);
         }
         let mut part = match &self.object.body {
-            Body::Memory { chunks, .. } => {
-                let chunk = chunks.get(self.chunk).map(|chunk| chunk.slice(self.skip.min(chunk.len())..));
+            body @ (Body::Small(_) | Body::Memory { .. }) => {
+                let chunk = body.share(self.chunk, self.skip);
                 self.chunk += 1;
                 self.skip = 0;
                 chunk
@@ -67,6 +68,20 @@ impl BodyReader {
         Ok(part)
     }
 
+    /// What is next of it in memory; empty at the end, and where it is on disk.
+    pub fn piece(&self) -> &[u8] {
+        let piece = self.object.body.piece(self.chunk).and_then(|piece| piece.get(self.skip..));
+        let piece = piece.unwrap_or_default();
+        piece.get(..self.left).unwrap_or(piece)
+    }
+
+    /// Goes on behind what [`BodyReader::piece`] has shown.
+    pub fn pass(&mut self) {
+        self.left -= self.piece().len();
+        self.chunk += 1;
+        self.skip = 0;
+    }
+
     /// `end` is exclusive; beyond the last byte it means the last byte.
     pub(super) fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
         let len = self.object.body.len();
@@ -77,14 +92,12 @@ impl BodyReader {
         self.left = end - start;
         self.skip = start;
         self.chunk = 0;
-        if let Body::Memory { chunks, .. } = &self.object.body {
-            for chunk in chunks.iter() {
-                if self.skip < chunk.len() {
-                    break;
-                }
-                self.skip -= chunk.len();
-                self.chunk += 1;
+        for piece in self.object.body.pieces() {
+            if self.skip < piece.len() {
+                break;
             }
+            self.skip -= piece.len();
+            self.chunk += 1;
         }
         Ok(())
     }

@@ -1,11 +1,7 @@
-//! Copying and weighing meta data. Pingora's [`CacheMeta`] cannot be cloned, so a second one is built from the first.
+//! Meta data in Pingora's form. Pingora's [`CacheMeta`] cannot be cloned, so a second one is built from the first.
 
-use std::time::{Duration, SystemTime};
-
-use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, header};
+use http::header;
 use pingora_cache::CacheMeta;
-use pingora_http::{HeaderNameVariant, ResponseHeader};
 
 /// Which copy a meta data belongs to, so that a confirmation by 304 never lands on a body that has come since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,51 +30,3 @@ pub(super) fn without_age(mut meta: CacheMeta) -> CacheMeta {
     meta.response_header_mut().remove_header(&header::AGE);
     meta
 }
-
-/// The same header in memory of its own, just as large as it has to be: what a connection has read is in one large
-/// buffer, which a single field of it would keep from being freed.
-pub(super) fn compact(header: &ResponseHeader) -> Option<ResponseHeader> {
-    let mut text = BytesMut::new();
-    let mut fields = Vec::with_capacity(header.headers.len());
-    let mut put = |bytes: &[u8]| {
-        text.extend_from_slice(bytes);
-        text.len()
-    };
-    // The closure cannot fail, so neither does the walk.
-    let _infallible = header.map(|name, value| {
-        let name_end = match name {
-            HeaderNameVariant::Case(name) => put(name.as_slice()),
-            HeaderNameVariant::Titled(name) => put(name.as_bytes()),
-        };
-        fields.push((name_end, put(value.as_bytes())));
-        Ok(())
-    });
-    let text = Bytes::copy_from_slice(&text);
-    let mut own = ResponseHeader::build(header.status, Some(fields.len())).ok()?;
-    own.set_version(header.version);
-    own.set_reason_phrase(header.get_reason_phrase()).ok()?;
-    let mut start = 0;
-    for (name_end, value_end) in fields {
-        let value = HeaderValue::from_maybe_shared(text.slice(name_end..value_end)).ok()?;
-        own.append_header(text.slice(start..name_end), value).ok()?;
-        start = value_end;
-    }
-    // A clone has no room to grow.
-    Some(own.clone())
-}
-
-/// Bytes that a header occupies, with the map's own bookkeeping for each field.
-pub(super) fn header_weight(response: &ResponseHeader) -> u64 {
-    let fields = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
-    fields.sum::<usize>() as u64
-}
-
-/// Meta data that a soft purge has made stale as of `now`.
-pub(super) fn expired(meta: &CacheMeta, now: SystemTime) -> CacheMeta {
-    let mut expired = duplicate(meta);
-    expired.expire_at(now.checked_sub(Duration::from_millis(1)).unwrap_or(now));
-    expired
-}
-
-/// A field's place in the header map and in the map of original spellings.
-const FIELD_BYTES: usize = 208;

@@ -12,10 +12,12 @@
 //! is aborted, because Pingora reads a backend into the cache as fast as it can, and waiting here would wait for ourselves.
 //! Do not set Pingora's `set_max_file_size_bytes`: it aborts every chunked response that is too large.
 
+mod body;
 mod budget;
 mod family;
 mod fill;
 mod hit;
+mod last_failure;
 mod meta;
 mod object;
 mod shard;
@@ -28,7 +30,7 @@ mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
 use parking_lot::RwLock;
@@ -37,16 +39,21 @@ use pingora_cache::key::HashBinary;
 use pingora_http::ResponseHeader;
 
 use crate::disk::DiskUsage;
+use crate::kept::text_len;
 use crate::purge::{self, Generation, PurgeMode, PurgeScope, Purges};
 use crate::{Key, StoreSpec, vary};
 use budget::Budget;
 use shard::{KeyRef, Mercy, Shard};
+use sieve::Share;
 use tier::Tier;
 use writer::base_weight;
 
+pub(crate) use body::Body;
+pub use fill::FILL_WAIT;
 pub use hit::BodyReader;
-pub(crate) use object::{Body, Object};
-pub use object::{REFRESH_BACKOFF, StoredCopy};
+pub use last_failure::REFRESH_BACKOFF;
+pub(crate) use object::Object;
+pub use object::StoredCopy;
 pub use writer::CopyWriter;
 
 /// Shards, a power of two: enough that writers seldom meet.
@@ -57,6 +64,7 @@ pub struct Store {
     shards: Box<[RwLock<Shard>]>,
     budget: Budget,
     object_bytes_max: AtomicU64,
+    share: Arc<Share>,
     /// The shard that gives up a copy next.
     next_victim: AtomicUsize,
     /// The next identity of a copy or fill.
@@ -85,10 +93,12 @@ pub struct Usage {
 impl Store {
     /// An empty store with these limits, in memory only: see [`Store::use_disk`].
     pub fn new(spec: &StoreSpec) -> Self {
+        let share = Arc::new(Share::new(spec));
         Self {
-            shards: (0..SHARDS).map(|_| RwLock::new(Shard::default())).collect(),
+            shards: (0..SHARDS).map(|_| RwLock::new(Shard::new(Arc::clone(&share)))).collect(),
             budget: Budget::new(spec.memory_bytes),
             object_bytes_max: AtomicU64::new(spec.object_bytes_max),
+            share,
             next_victim: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             evictions: AtomicU64::new(0),
@@ -105,6 +115,7 @@ impl Store {
         if grew {
             self.shards.iter().for_each(|shard| shard.write().forget_too_large());
         }
+        self.share.set(spec);
         self.budget.set_limit(spec.memory_bytes);
         while self.budget.is_exceeded() && self.evict_one() {}
     }
@@ -123,6 +134,13 @@ impl Store {
     /// The complete copy for this request, of either kind, however old. `Vary` is resolved as Pingora does: by
     /// the copy in the primary slot, which may itself be the one.
     pub fn find(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+        let copy = self.peek(key, request)?;
+        copy.0.visit();
+        Some(copy)
+    }
+
+    /// The same without a mark of use: for who wants to know and not to have.
+    pub fn peek(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
         let shard = self.shard(&key.bin());
         let copy = shard.read().find(key, request)?;
         if !self.is_behind(&copy.0) {
@@ -188,8 +206,9 @@ impl Store {
     /// Makes one copy stale and leaves it for the case of failure.
     pub fn expire_copy(&self, key: &Key, copy: &StoredCopy) {
         let now = SystemTime::now();
-        let expired = meta::expired(copy.meta(), now);
         self.tier.expire(key.bytes(), now);
+        let Ok(mut expired) = copy.0.meta() else { return };
+        expired.expire_at(now.checked_sub(Duration::from_millis(1)).unwrap_or(now));
         if self.renew(key.into(), expired)
             && let Some(family) = self.shard(&key.bin()).read().family(key.into())
         {
@@ -210,7 +229,9 @@ impl Store {
 
     fn takes_under(&self, key: KeyRef<'_>, response: &ResponseHeader) -> bool {
         match content_length(&response.headers) {
-            Some(body) => body.saturating_add(base_weight(key.bytes, response)) <= self.object_bytes_max(),
+            Some(body) => {
+                body.saturating_add(base_weight(key.bytes, text_len(response))) <= self.object_bytes_max()
+            }
             None => !self.shard(&key.bin).read().is_too_large(&key.bin),
         }
     }
@@ -247,7 +268,11 @@ impl Store {
 
     fn evict_from_next(&self, mercy: Mercy) -> bool {
         let at = self.next_victim.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let removed = self.shards.get(at).map(|shard| shard.write().evict(mercy)).unwrap_or_default();
+        let (removed, proven) =
+            self.shards.get(at).map(|shard| shard.write().evict(mercy)).unwrap_or_default();
+        if let Some(key) = proven {
+            self.tier.proven(&key);
+        }
         self.evictions.fetch_add(removed.objects, Ordering::Relaxed);
         self.release(removed)
     }
@@ -267,7 +292,7 @@ impl Store {
     /// Applies the purges that have come to a family, in memory and on disk.
     fn settle(&self, key: KeyRef<'_>) {
         let (newest, now) = (self.purges.newest(), SystemTime::now());
-        let verdict = |object: &Object| self.purges.verdict(object.settled(), key.bytes, &object.tags);
+        let verdict = |object: &Object| self.purges.verdict(object.settled(), key.bytes, object.kept.tags());
         let mut shard = self.shard(&key.bin).write();
         let (removed, worst) = shard.settle(&key.bin, newest, now, verdict);
         match worst {

@@ -11,16 +11,16 @@ use http::HeaderMap;
 use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
-use super::family::{Family, Placement, Slot};
+use super::family::{Family, Placement, Slot, Slots};
 use super::fill::Fill;
-use super::meta::{self, CopyId};
+use super::meta::CopyId;
 use super::object::{Object, StoredCopy};
-use super::sieve::{Entry, Sieve};
+use super::sieve::{Entry, Rank, Share, Sieve};
+use crate::kept::Kept;
 use crate::{Generation, Key, PurgeMode};
 
-#[derive(Default)]
 pub(super) struct Shard {
-    families: HashMap<HashBinary, Family, ahash::RandomState>,
+    families: HashMap<HashBinary, Box<Family>, ahash::RandomState>,
     sieve: Sieve,
     /// Keys whose last answer was too large, the oldest first.
     too_large: VecDeque<HashBinary>,
@@ -54,15 +54,21 @@ impl<'a> From<&'a Key> for KeyRef<'a> {
 }
 
 impl Shard {
+    pub(super) fn new(share: Arc<Share>) -> Self {
+        Self { families: HashMap::default(), sieve: Sieve::new(share), too_large: VecDeque::new() }
+    }
+
     pub(super) fn find(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
         let slot = self.family(key.into())?.resolve(request).filter(|slot| slot.object.body.is_sound())?;
-        slot.object.visit();
         Some(StoredCopy(slot.object.clone()))
     }
 
     /// The family of a key; none also if another key has the same hash.
     pub(super) fn family(&self, key: KeyRef<'_>) -> Option<&Family> {
-        self.families.get(&key.bin).filter(|family| family.key.as_ref() == key.bytes)
+        self.families
+            .get(&key.bin)
+            .map(AsRef::as_ref)
+            .filter(|family: &&Family| family.key.as_ref() == key.bytes)
     }
 
     pub(super) fn key_under(&self, bin: &HashBinary) -> Option<Arc<[u8]>> {
@@ -70,12 +76,15 @@ impl Shard {
     }
 
     fn family_mut(&mut self, key: KeyRef<'_>) -> Option<&mut Family> {
-        self.families.get_mut(&key.bin).filter(|family| family.key.as_ref() == key.bytes)
+        self.families
+            .get_mut(&key.bin)
+            .map(AsMut::as_mut)
+            .filter(|family: &&mut Family| family.key.as_ref() == key.bytes)
     }
 
     /// The family of a key, made if need be; none if another key has the same hash.
     fn family_or_new(&mut self, key: KeyRef<'_>) -> Option<&mut Family> {
-        let family = self.families.entry(key.bin).or_insert_with(|| Family::new(key.bytes.into()));
+        let family = self.families.entry(key.bin).or_insert_with(|| Box::new(Family::new(key.bytes.into())));
         (family.key.as_ref() == key.bytes).then_some(family)
     }
 
@@ -86,13 +95,16 @@ impl Shard {
         variance: Option<HashBinary>,
         object: Arc<Object>,
     ) -> Removed {
-        let place = self.sieve.push(Entry { bin: key.bin, object: object.clone() });
+        // Whoever wanted the copy that this one replaces has wanted it twice.
+        let is_again = self.family(key).is_some_and(|family| family.slot(variance).is_some());
+        let rank = if is_again { Rank::Proven } else { Rank::Newcomer };
+        let place = self.sieve.push(Entry { bin: key.bin, object: object.clone() }, rank);
         if let Some(family) = self.family_or_new(key) {
             let displaced = family.insert(variance, place, object);
             self.drop_slots(displaced)
         } else {
             self.sieve.remove(place);
-            Removed { objects: 1, bytes: object.weight }
+            Removed { objects: 1, bytes: object.weight() }
         }
     }
 
@@ -101,7 +113,7 @@ impl Shard {
         let placement = self.family(key).map_or(Placement::Slot(None), |family| family.placement(&object));
         match placement {
             Placement::Slot(variance) => self.insert(key, variance, object),
-            Placement::Nowhere => Removed { objects: 1, bytes: object.weight },
+            Placement::Nowhere => Removed { objects: 1, bytes: object.weight() },
         }
     }
 
@@ -114,32 +126,36 @@ impl Shard {
         }
     }
 
-    /// Gives up one copy, and with a primary its variants.
-    pub(super) fn evict(&mut self, mercy: Mercy) -> Removed {
+    /// Gives up one copy, and with a primary its variants. Of what was asked for again the key is told.
+    pub(super) fn evict(&mut self, mercy: Mercy) -> (Removed, Option<Arc<[u8]>>) {
         let victim = match mercy {
             Mercy::SpareUsed => self.sieve.victim(),
             Mercy::None => self.sieve.last_resort(),
         };
         let Some(entry) = victim else {
-            return Removed::default();
+            return (Removed::default(), None);
         };
-        let family = self.families.get_mut(&entry.bin);
-        let slots = family.map(|family| family.remove(&entry.object)).unwrap_or_default();
+        let Some(family) = self.families.get_mut(&entry.bin) else {
+            return (Removed::default(), None);
+        };
+        let key = Arc::clone(&family.key);
+        let slots = family.remove(&entry.object);
+        let is_proven = slots.iter().any(|slot| self.sieve.rank(slot.place) == Some(Rank::Proven));
         self.drop_empty(&entry.bin);
-        self.drop_slots(slots)
+        (self.drop_slots(slots), is_proven.then_some(key))
     }
 
     /// Drops all copies of a family.
     pub(super) fn remove(&mut self, bin: &HashBinary) -> Removed {
         self.too_large.retain(|other| other != bin);
-        let slots = self.families.get_mut(bin).map(Family::purge).unwrap_or_default();
+        let slots = self.families.get_mut(bin).map(|family| family.purge()).unwrap_or_default();
         self.drop_empty(bin);
         self.drop_slots(slots)
     }
 
     /// Drops the complete copies of a family and leaves its fills alone.
     pub(super) fn remove_slots(&mut self, bin: &HashBinary) -> Removed {
-        let slots = self.families.get_mut(bin).map(Family::take_slots).unwrap_or_default();
+        let slots = self.families.get_mut(bin).map(|family| family.take_slots()).unwrap_or_default();
         self.drop_empty(bin);
         self.drop_slots(slots)
     }
@@ -161,7 +177,7 @@ impl Shard {
             return false;
         };
         for slot in family.slots_mut() {
-            exchange(slot, &mut self.sieve, meta::expired(&slot.object.meta, now), slot.object.weight);
+            expire(slot, &mut self.sieve, now);
         }
         !family.slots().is_empty()
     }
@@ -185,12 +201,7 @@ impl Shard {
             match verdict {
                 Some(PurgeMode::Hard) => gone.push(slot.object.clone()),
                 Some(PurgeMode::Soft) => {
-                    exchange(
-                        slot,
-                        &mut self.sieve,
-                        meta::expired(&slot.object.meta, now),
-                        slot.object.weight,
-                    );
+                    expire(slot, &mut self.sieve, now);
                     slot.object.outlive();
                     soft = verdict;
                 }
@@ -219,15 +230,15 @@ impl Shard {
     pub(super) fn update_meta(
         &mut self,
         key: KeyRef<'_>,
-        meta: CacheMeta,
+        meta: &CacheMeta,
         weight: impl FnOnce(&Object) -> u64,
     ) -> Option<Arc<Object>> {
         let id = meta.extensions().get::<CopyId>().copied();
         let family = self.families.get_mut(&key.bin).filter(|family| family.key.as_ref() == key.bytes)?;
-        let is_the_one = |slot: &&mut Slot| slot.object.is_standard() && slot.object.id() == id;
-        let slot = family.slots_mut().iter_mut().find(is_the_one).filter(|_| id.is_some())?;
+        let is_the_one = |slot: &&mut Slot| slot.object.kept.is_standard() && Some(slot.object.id) == id;
+        let slot = family.slots_mut().iter_mut().find(is_the_one)?;
         let weight = weight(&slot.object);
-        exchange(slot, &mut self.sieve, meta, weight);
+        exchange(slot, &mut self.sieve, Kept::of(meta), weight);
         Some(slot.object.clone())
     }
 
@@ -259,18 +270,18 @@ impl Shard {
         self.too_large.clear();
     }
 
-    fn drop_slots(&mut self, slots: Vec<Slot>) -> Removed {
+    fn drop_slots(&mut self, slots: Slots) -> Removed {
         let mut removed = Removed::default();
         for slot in slots {
             self.sieve.remove(slot.place);
             removed.objects += 1;
-            removed.bytes += slot.object.weight;
+            removed.bytes += slot.object.weight();
         }
         removed
     }
 
     fn drop_empty(&mut self, bin: &HashBinary) {
-        if self.families.get(bin).is_some_and(Family::is_empty) {
+        if self.families.get(bin).is_some_and(|family| family.is_empty()) {
             self.families.remove(bin);
         }
     }
@@ -279,7 +290,14 @@ impl Shard {
 /// How many keys a shard remembers as too large.
 const TOO_LARGE_MAX: usize = 32;
 
-fn exchange(slot: &mut Slot, sieve: &mut Sieve, meta: CacheMeta, weight: u64) {
-    slot.object = Arc::new(slot.object.with_meta(meta, weight));
+/// From now on the copy is no longer fresh.
+fn expire(slot: &mut Slot, sieve: &mut Sieve, now: SystemTime) {
+    let mut kept = slot.object.kept.clone();
+    kept.expire(now);
+    exchange(slot, sieve, kept, slot.object.weight());
+}
+
+fn exchange(slot: &mut Slot, sieve: &mut Sieve, kept: Kept, weight: u64) {
+    slot.object = Arc::new(slot.object.with_kept(kept, weight));
     sieve.replace(slot.place, slot.object.clone());
 }

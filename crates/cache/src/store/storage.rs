@@ -22,6 +22,7 @@ use super::shard::{KeyRef, Removed, Shard};
 use super::tier::Newness;
 use super::writer::{FillWriter, base_weight};
 use crate::Key;
+use crate::kept::text_len;
 
 impl Store {
     /// Files a finished fill.
@@ -64,16 +65,16 @@ impl Store {
     /// Gives the copy that the meta data belongs to this one; `false` if it is there no more.
     pub(super) fn renew(&self, key: KeyRef<'_>, meta: CacheMeta) -> bool {
         let kept = meta::without_age(meta);
-        let base = base_weight(key.bytes, kept.response_header());
+        let base = base_weight(key.bytes, text_len(kept.response_header()));
         if !self.reserve(base) {
             return false;
         }
         let mut replaced = None;
         let mut shard = self.shard(&key.bin).write();
-        let updated = shard.update_meta(key, kept, |object| {
-            let former = base_weight(key.bytes, object.meta.response_header());
+        let updated = shard.update_meta(key, &kept, |object| {
+            let former = base_weight(key.bytes, object.kept.head().len() as u64);
             replaced = Some(former);
-            object.weight - former + base
+            object.weight() - former + base
         });
         if let Some(updated) = &updated {
             self.tier.keep(&shard, key, updated, Newness::Times);
@@ -101,21 +102,22 @@ impl Store {
         let copy = family
             .slot(slot)
             .map(|slot| &slot.object)
-            .filter(|object| object.is_standard() && object.body.is_sound());
+            .filter(|object| object.kept.is_standard() && object.body.is_sound());
         let fill = family.fill_to_join(slot).filter(|fill| !self.is_purged(key, &fill.meta));
         match (copy, fill) {
-            (Some(copy), Some(fill)) if !copy.meta.is_fresh(SystemTime::now()) => {
-                join(fill).or_else(|| Some(open(copy)))
+            (Some(copy), Some(fill)) if !copy.kept.standing().is_fresh(SystemTime::now()) => {
+                join(fill).or_else(|| open(copy))
             }
-            (Some(copy), _) => Some(open(copy)),
+            (Some(copy), _) => open(copy),
             (None, fill) => fill.and_then(join),
         }
     }
 }
 
-fn open(object: &Arc<Object>) -> (CacheMeta, HitHandler) {
+fn open(object: &Arc<Object>) -> Option<(CacheMeta, HitHandler)> {
+    let meta = object.meta().ok()?;
     object.visit();
-    (meta::duplicate(&object.meta), Box::new(Hit::Complete(BodyReader::new(object.clone()))))
+    Some((meta, Box::new(Hit::Complete(BodyReader::new(object.clone())))))
 }
 
 fn join(fill: &Arc<Fill>) -> Option<(CacheMeta, HitHandler)> {

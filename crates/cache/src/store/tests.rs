@@ -12,6 +12,7 @@ use pingora_cache::trace::{Span, SpanHandle};
 use pingora_cache::{CacheKey, CacheMeta, HttpCache};
 
 use super::*;
+use crate::kept::Kept;
 use crate::tests::{fallback, headers, policy, request, response};
 use crate::{Admission, CopyInfo, CopyKind, admit};
 
@@ -31,7 +32,7 @@ fn store() -> &'static Store {
 }
 
 fn spec(memory_bytes: u64, object_bytes_max: u64) -> StoreSpec {
-    StoreSpec { name: "main".to_owned(), memory_bytes, object_bytes_max, disk: None }
+    StoreSpec { name: "main".to_owned(), memory_bytes, object_bytes_max, last_good_percent: 50, disk: None }
 }
 
 fn span() -> SpanHandle {
@@ -107,10 +108,8 @@ async fn read_at(store: &'static Store, key: &CacheKey) -> Option<Vec<u8>> {
 }
 
 fn chunks(copy: &StoredCopy) -> Vec<Bytes> {
-    match &copy.0.body {
-        Body::Memory { chunks, .. } => chunks.to_vec(),
-        Body::File(_) => panic!("in memory only"),
-    }
+    assert!(copy.is_in_memory());
+    copy.0.body.pieces().map(Bytes::copy_from_slice).collect()
 }
 
 fn found(store: &Store, key: &Key, asked: Fields<'_>) -> Option<Vec<u8>> {
@@ -643,11 +642,21 @@ async fn the_header_of_a_copy_keeps_its_spelling_and_nothing_alive() {
         |range: std::ops::Range<usize>| http::HeaderValue::from_maybe_shared(read.slice(range)).unwrap();
     header.append_header(read.slice(0..9), value(10..13)).unwrap();
     header.append_header(read.slice(0..9), value(14..17)).unwrap();
-    let own = super::meta::compact(&header).unwrap();
+    let meta = CacheMeta::new(SystemTime::now(), SystemTime::now(), 0, 0, header);
+    let kept = Kept::of(&meta);
+    let own = kept.header().unwrap();
     let mut wire = Vec::new();
     own.header_to_h1_wire(&mut wire);
     assert_eq!(wire, b"X-OddCase: one\r\nX-OddCase: two\r\n");
-    assert_eq!((own.get_reason_phrase(), own.version), (Some("Fine"), header.version));
-    drop(header);
+    assert_eq!((own.get_reason_phrase(), own.version), (Some("Fine"), meta.response_header().version));
+    drop(meta);
     assert!(read.is_unique(), "no field of the copy holds the buffer");
+}
+
+/// What a copy of a small page takes beside its text; `docs/performance.md` speaks of it.
+#[test]
+fn the_bookkeeping_of_a_copy_is_small() {
+    let object = size_of::<Object>() + 2 * size_of::<usize>();
+    let family = size_of::<super::family::Family>();
+    assert!(object <= 160 && family <= 56, "{object} {family}");
 }

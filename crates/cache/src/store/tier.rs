@@ -12,16 +12,14 @@ use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
 use super::family::Family;
-use super::object::{Body, Object, StoredCopy};
+use super::object::{Object, StoredCopy};
 use super::shard::{KeyRef, Shard};
 use super::writer::base_weight;
 use super::{Store, content_length};
-use crate::disk::{Disk, DiskUsage, Found, KeyHash, Report, Upload, Wanted};
-use crate::purge::{self, Generation, PurgeEntry, PurgeMode};
-use crate::{Key, StoreSpec, vary};
-
-/// What an open file weighs in memory, so that there is a bound to their number.
-const FILE_BYTES: u64 = 16 << 10;
+use crate::disk::{Disk, DiskUsage, Found, KeyHash, Patience, Report, Upload, Wanted};
+use crate::kept::Kept;
+use crate::purge::{Generation, PurgeEntry, PurgeMode};
+use crate::{Key, Standing, StoreSpec};
 
 /// Whether a copy differs from the one before in its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +52,13 @@ impl Tier {
 
     pub(super) fn purge(&self, key: &[u8]) -> bool {
         self.disk().is_some_and(|disk| disk.purge(key))
+    }
+
+    /// Memory gives up copies that were asked for again.
+    pub(super) fn proven(&self, key: &[u8]) {
+        if let Some(disk) = self.disk() {
+            disk.proven(key);
+        }
     }
 
     /// Writes down a purge of many copies.
@@ -117,9 +122,10 @@ impl Store {
         }
     }
 
-    /// The complete copy for this request, read from disk into memory if it is not there.
-    pub async fn load(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
-        if let Some(copy) = self.find(key, request) {
+    /// The complete copy for this request, read from disk into memory if it is not there. The first to find it there is
+    /// the request that it was read for.
+    pub async fn load(&self, key: &Key, request: &HeaderMap, patience: Patience) -> Option<StoredCopy> {
+        if let Some(copy) = self.peek(key, request) {
             return Some(copy);
         }
         let disk = self.tier.disk()?;
@@ -129,13 +135,38 @@ impl Store {
         }
         // Twice: the first that is found may only say how to find the right one.
         for _ in 0..2 {
-            let found = disk.read(key.bytes(), hash, self.wanted(key, request)).await?;
+            let found = disk.read(key.bytes(), hash, self.wanted(key, request), patience).await?;
             self.adopt(&disk, key, hash, found);
-            if let Some(copy) = self.find(key, request) {
+            if let Some(copy) = self.peek(key, request) {
                 return Some(copy);
             }
         }
         None
+    }
+
+    /// The same as far as nothing has to be waited for. Like it, it leaves the mark of use to whoever then finds the
+    /// copy in memory.
+    pub fn load_at_once(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+        let disk = self.tier.disk()?;
+        let hash = KeyHash::of(key.bytes());
+        for _ in 0..2 {
+            let found = disk.read_at_once(key.bytes(), hash, self.wanted(key, request))?;
+            self.adopt(&disk, key, hash, found);
+            if let Some(copy) = self.peek(key, request) {
+                return Some(copy);
+            }
+        }
+        None
+    }
+
+    /// By what the copy for this request would be judged, as far as that is known without reading the disk, and
+    /// without a mark of use. Where memory does not say by which fields the address varies, it is the youngest copy of
+    /// the address.
+    pub fn standing(&self, key: &Key, request: &HeaderMap) -> Option<Standing> {
+        if let Some(copy) = self.peek(key, request) {
+            return Some(copy.standing());
+        }
+        self.tier.disk()?.standing(KeyHash::of(key.bytes()), self.wanted(key, request))
     }
 
     /// Whether a response that memory does not take may go to the disk.
@@ -147,30 +178,26 @@ impl Store {
     fn wanted(&self, key: &Key, request: &HeaderMap) -> Wanted {
         let shard = self.shard(&key.bin()).read();
         let primary = shard.family(key.into()).and_then(Family::primary);
-        primary
-            .map_or(Wanted::Any, |slot| Wanted::Variant(vary::variance(slot.object.meta.headers(), request)))
+        primary.map_or(Wanted::Any, |slot| Wanted::Variant(slot.object.kept.vary_by().variance(request)))
     }
 
     fn adopt(&self, disk: &Disk, key: &Key, hash: KeyHash, found: Found) {
-        if self.is_gone(key, &found.meta) {
-            disk.drop_variant(key.bytes(), found.meta.variance());
+        if self.is_gone(key, &found.kept) {
+            disk.drop_variant(key.bytes(), found.kept.variance());
             return;
         }
-        let body = match &found.body {
-            Body::Memory { len, .. } => *len as u64,
-            Body::File(_) => FILE_BYTES,
-        };
-        let weight = base_weight(key.bytes(), found.meta.response_header()) + body;
+        let weight = base_weight(key.bytes(), found.kept.head().len() as u64) + found.body.weight();
         if weight > self.object_bytes_max() || !self.reserve(weight) {
             return;
         }
         let mut shard = self.shard(&key.bin()).write();
         let adopted = if disk.still_has(hash, &found) {
-            let copy = StoredCopy(Arc::new(Object::new(found.meta, self.new_id(), found.body, weight)));
+            let copy = StoredCopy(Arc::new(Object::new(found.kept, self.new_id(), found.body, weight)));
             if found.is_expired {
                 // Whether it was a purge or a request that changed the page, the disk does not say: the strict one.
                 copy.outlive();
             }
+            copy.0.expect_visit();
             shard.adopt(key.into(), copy.0)
         } else {
             None
@@ -183,9 +210,9 @@ impl Store {
     }
 
     /// Whether a purge has taken the copy away, so that it need not be read again.
-    fn is_gone(&self, key: &Key, meta: &CacheMeta) -> bool {
-        let generation = Generation::of(meta);
-        let verdict = || self.purges.verdict(generation, key.bytes(), &purge::tags(meta.headers()));
+    fn is_gone(&self, key: &Key, kept: &Kept) -> bool {
+        let generation = Generation::from_number(kept.facts.generation);
+        let verdict = || self.purges.verdict(generation, key.bytes(), kept.tags());
         generation < self.purges.newest() && verdict() == Some(PurgeMode::Hard)
     }
 
@@ -197,7 +224,7 @@ impl Store {
     }
 
     /// A body that went to disk only is complete: what memory had in its place goes.
-    pub(super) fn file_on_disk(&self, key: &Key, upload: Upload, meta: CacheMeta) {
+    pub(super) fn file_on_disk(&self, key: &Key, upload: Upload, meta: &CacheMeta) {
         let mut shard = self.shard(&key.bin()).write();
         let removed = shard.remove_slots(&key.bin());
         upload.finish(key.bytes(), meta);

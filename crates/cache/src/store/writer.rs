@@ -10,23 +10,24 @@ use pingora_cache::key::HashBinary;
 use pingora_cache::storage::streaming_write::U64WriteId;
 use pingora_cache::storage::{HandleMiss, MissFinishType};
 use pingora_error::{Error, ErrorType, Result};
-use pingora_http::ResponseHeader;
 use tokio::sync::watch;
 
+use super::body::Body;
 use super::fill::{Fill, Progress};
 use super::meta;
-use super::object::{Body, Object};
+use super::object::Object;
 use super::shard::KeyRef;
 use super::{Store, content_length};
 use crate::Key;
 use crate::disk::Upload;
+use crate::kept::{Kept, text_len};
 
-/// Bookkeeping of one copy besides key, header and body.
-const OBJECT_BYTES: u64 = 1024;
+/// Bookkeeping of one copy besides key, header and body, with what an allocator leaves between them.
+const OBJECT_BYTES: u64 = 576;
 
 /// What a copy weighs before its body.
-pub(super) fn base_weight(key: &[u8], response: &ResponseHeader) -> u64 {
-    OBJECT_BYTES + key.len() as u64 + meta::header_weight(response)
+pub(super) fn base_weight(key: &[u8], head: u64) -> u64 {
+    OBJECT_BYTES + key.len() as u64 + head
 }
 
 /// The body's length that the header announces. A 204 has no body whatever its header says.
@@ -57,7 +58,7 @@ enum Draft {
 
 impl CopyWriter {
     pub(super) fn new(store: &'static Store, key: &Key, meta: CacheMeta) -> Self {
-        let weight = base_weight(key.bytes(), meta.response_header());
+        let weight = base_weight(key.bytes(), text_len(meta.response_header()));
         let meta = meta::without_age(meta);
         let draft = if !store.takes(key, meta.response_header()) {
             store.tier.upload(meta.headers()).map(|upload| Draft::Disk { meta, upload })
@@ -108,11 +109,11 @@ impl CopyWriter {
         let is_whole = |meta: &CacheMeta, len| announced(meta).is_none_or(|length| length == len);
         match self.draft.take() {
             Some(Draft::Memory { meta, pieces, len, weight }) if is_whole(&meta, len) => {
-                let object = Object::new(meta, self.store.new_id(), Body::of(pieces), weight);
+                let object = Object::new(Kept::of(&meta), self.store.new_id(), Body::of(pieces), weight);
                 self.store.file_last_good(&self.key, object);
             }
             Some(Draft::Disk { meta, upload }) if is_whole(&meta, upload.len()) => {
-                self.store.file_on_disk(&self.key, upload, meta);
+                self.store.file_on_disk(&self.key, upload, &meta);
             }
             other => {
                 self.draft = other;
@@ -156,7 +157,7 @@ impl FillWriter {
         meta: &CacheMeta,
     ) -> Result<Self> {
         let header = meta.response_header();
-        let base = base_weight(key.bytes, header);
+        let base = base_weight(key.bytes, text_len(header));
         if !store.takes_under(key, header) || !store.reserve(base) {
             return refuse("the response is too large for the store");
         }
@@ -235,7 +236,7 @@ impl HandleMiss for FillWriter {
         } else {
             let body = Body::of(self.fill.settle());
             let weight = std::mem::take(&mut self.base) + self.len;
-            let object = Object::new(meta::duplicate(&self.fill.meta), self.store.new_id(), body, weight);
+            let object = Object::new(Kept::of(&self.fill.meta), self.store.new_id(), body, weight);
             self.store.file(self.key(), self.fill.slot(), object);
         }
         self.progress.send_replace(Progress::Complete);

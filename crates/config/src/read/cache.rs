@@ -24,6 +24,8 @@ const MEMORY_BYTES_MAX: u64 = 1 << 44;
 const DISK_BYTES_MAX: u64 = 1 << 50;
 /// A copy may be kept, or a lifetime last, at most a year (RFC 9111 section 1.2.2 asks for no more).
 const AGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
+/// How long a copy on disk may be older than the one in memory.
+const REFRESH: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
 
 /// The stores as configured, or the one that is there if a route asks for it.
 pub(super) struct Stores {
@@ -50,6 +52,7 @@ pub(super) fn stores(top: &Map<'_>, folder: &Path) -> Stores {
             name: defaults::STORE.to_owned(),
             memory_bytes: defaults::MEMORY_BYTES,
             object_bytes_max: defaults::OBJECT_BYTES_MAX,
+            last_good_percent: defaults::LAST_GOOD_PERCENT,
             disk: None,
         };
         return Stores { specs: vec![main], names: vec![defaults::STORE.to_owned()], is_given: false };
@@ -75,12 +78,21 @@ fn store(name: &str, view: &View<'_>, folder: &Path, paths: &mut Vec<PathBuf>) -
         view.problem(wrong(view.node(), "at most the `memory` of the cache"));
     }
     let object_bytes_max = object.unwrap_or(defaults::OBJECT_BYTES_MAX.min(memory_bytes));
-    let disk = map.get("disk").and_then(|view| disk(&view, folder, paths));
-    Some(StoreSpec { name: name.to_owned(), memory_bytes, object_bytes_max, disk })
+    let share = map.read("last_good_share", percent);
+    if let Some(view) = map.get("last_good_share").filter(|_| share > Some(defaults::LAST_GOOD_PERCENT_MAX)) {
+        let most = defaults::LAST_GOOD_PERCENT_MAX;
+        view.problem(wrong(
+            view.node(),
+            &format!("at most `{most}%`: what is new needs room to be asked for again"),
+        ));
+    }
+    let last_good_percent = share.unwrap_or(defaults::LAST_GOOD_PERCENT);
+    let disk = map.get("disk").and_then(|view| disk(&view, folder, last_good_percent, paths));
+    Some(StoreSpec { name: name.to_owned(), memory_bytes, object_bytes_max, last_good_percent, disk })
 }
 
 /// The directories are kept, so that no two stores write to one.
-fn disk(view: &View<'_>, folder: &Path, paths: &mut Vec<PathBuf>) -> Option<DiskSpec> {
+fn disk(view: &View<'_>, folder: &Path, last_good_percent: u8, paths: &mut Vec<PathBuf>) -> Option<DiskSpec> {
     let map = view.map(&keys::DISK)?;
     let path = map.required("path").and_then(|view| {
         let path = folder.join(view.read(text)?);
@@ -97,9 +109,10 @@ fn disk(view: &View<'_>, folder: &Path, paths: &mut Vec<PathBuf>) -> Option<Disk
     if let Some(view) = map.get("max_object").filter(|_| is_too_large) {
         view.problem(wrong(view.node(), "at most half of `size`"));
     }
+    let refresh = map.read("refresh", duration(REFRESH)).unwrap_or(defaults::DISK_REFRESH);
     let (path, bytes) = (path?, bytes?);
     let object_bytes_max = object.unwrap_or(bytes / defaults::DISK_OBJECT_SHARE);
-    Some(DiskSpec { path, bytes, object_bytes_max })
+    Some(DiskSpec { path, bytes, object_bytes_max, last_good_percent, refresh })
 }
 
 const MODES: [(&str, Mode); 2] = [("standard", Mode::Standard), ("fallback", Mode::Fallback)];

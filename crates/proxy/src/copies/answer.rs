@@ -3,10 +3,12 @@
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use goodgate_cache::{Part, Stale, StoredCopy, is_not_modified, part};
+use bytes::BytesMut;
+use goodgate_cache::{Header, Part, Stale, StoredCopy, is_not_modified, part};
 use goodgate_telemetry::{By, CacheResult, Origin};
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::http::conditional_filter::to_304;
+use pingora_core::protocols::http::date::get_cached_date;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{RangeType, Session, range_header_filter};
@@ -24,7 +26,7 @@ pub(crate) struct Ready {
 
 /// A fresh copy is to answer.
 pub(super) fn fresh(context: &mut Context, copy: &StoredCopy) -> Ready {
-    let age = copy.meta().age();
+    let age = copy.standing().age(SystemTime::now());
     note(context, CacheResult::Hit, age);
     let status = says_status(context).then(|| format!("goodgate; hit; ttl={}", seconds_left(copy)));
     Ready { copy: copy.clone(), age, status }
@@ -75,7 +77,7 @@ pub(crate) async fn serve(session: &mut Session, context: &mut Context) -> Resul
 /// Below zero once it is stale, as a request may take it.
 fn seconds_left(copy: &StoredCopy) -> i64 {
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    let left = copy.meta().fresh_until().duration_since(SystemTime::now());
+    let left = copy.standing().fresh_until.duration_since(SystemTime::now());
     left.map_or_else(|past| -seconds(past.duration()), seconds)
 }
 
@@ -103,7 +105,7 @@ pub(super) fn wanted_part(request: &RequestHeader, copy: &StoredCopy, now: Syste
     if request.method != Method::GET {
         return Part::Whole;
     }
-    part(&request.headers, copy.meta().response_header(), copy.body_len(), now)
+    part(&request.headers, copy, copy.body_len(), now)
 }
 
 /// Whether the client has what the copy is, and else what of it is wanted. Most requests ask for no less than all.
@@ -113,7 +115,7 @@ fn reduce(request: &RequestHeader, context: &Context, copy: &StoredCopy) -> (boo
         return (false, Part::Whole);
     }
     let now = SystemTime::now();
-    if is_not_modified(&request.headers, copy.meta().response_header(), now) {
+    if is_not_modified(&request.headers, copy, now) {
         (true, Part::Whole)
     } else {
         (false, wanted_part(request, copy, now))
@@ -121,18 +123,54 @@ fn reduce(request: &RequestHeader, context: &Context, copy: &StoredCopy) -> (boo
 }
 
 impl Ready {
+    /// Appends the head of the answer as it goes out, but for its last line, and says its status; none where the route
+    /// changes fields, or where it is not for the whole body that the request is.
+    pub(crate) fn plain_head(&self, context: &Context, to: &mut BytesMut) -> Option<StatusCode> {
+        let route = context.route.as_deref()?;
+        let (_, facts) = context.copying.request.as_ref()?;
+        let copy = &self.copy;
+        let is_plain = route.response_headers.is_empty() && !facts.is_conditional && !facts.is_range;
+        if !is_plain || copy.status() == StatusCode::NO_CONTENT {
+            return None;
+        }
+        to.reserve(copy.head().len() + OWN_FIELDS_BYTES);
+        to.extend_from_slice(copy.head());
+        let mut number = itoa::Buffer::new();
+        if !copy.has_length() {
+            put(to, "Content-Length", number.format(copy.body_len()).as_bytes());
+        }
+        if !copy.has_date() {
+            put(to, "Date", get_cached_date().as_bytes());
+        }
+        put(to, "Age", number.format(self.age.as_secs()).as_bytes());
+        put(to, "X-Request-Id", context.request_id.as_str().as_bytes());
+        if let Some(status) = &self.status {
+            put(to, "Cache-Status", status.as_bytes());
+        }
+        Some(copy.status())
+    }
+
     /// The header of the answer, and which bytes of the copy's body follow it.
     pub(crate) fn header(
         &self,
         request: &RequestHeader,
         context: &Context,
     ) -> Result<(Box<ResponseHeader>, Range<usize>)> {
-        let mut response = Box::new(self.copy.meta().response_header_copy());
+        let mut response = Box::new(self.copy.header()?);
         let (not_modified, part) = reduce(request, context, &self.copy);
         let bytes = frame(&mut response, self.copy.body_len(), not_modified, &part)?;
         dress(&mut response, context, self.age, self.status.as_deref())?;
         rules::to_client(&mut response, request, context)?;
         Ok((response, bytes))
+    }
+}
+
+/// Room for the fields that every answer from here gets.
+const OWN_FIELDS_BYTES: usize = 256;
+
+fn put(to: &mut BytesMut, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        to.extend_from_slice(part);
     }
 }
 

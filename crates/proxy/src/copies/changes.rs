@@ -6,8 +6,8 @@
 use std::time::SystemTime;
 
 use goodgate_cache::{
-    Admission, CopyKind, HeadVerdict, KeyPolicy, Store, admit, is_same_authority, judge_head, may_share,
-    refresh_header,
+    Admission, CopyKind, HeadVerdict, Header, KeyPolicy, Store, admit, is_same_authority, judge_head,
+    may_share, refresh_header,
 };
 use goodgate_config::normal_target;
 use http::{HeaderName, Method, StatusCode, Uri, header};
@@ -90,11 +90,13 @@ pub(crate) fn compare_head(context: &Context, session: &Session, response: &Resp
     let Some(copy) = stored(session, context) else {
         return;
     };
-    let held = copy.meta().response_header();
-    let is_comparable = copy.info().kind == CopyKind::Standard && held.status == StatusCode::OK;
+    let is_comparable = copy.info().kind == CopyKind::Standard && copy.status() == StatusCode::OK;
     if !is_comparable || !may_share(&copy.info(), facts, policy) {
         return;
     }
+    let Ok(held) = copy.header() else {
+        return;
+    };
     let now = SystemTime::now();
     if judge_head(&held.headers, copy.body_len(), &response.headers) == HeadVerdict::Same {
         let mut newer = held.clone();

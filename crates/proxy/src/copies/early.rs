@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use goodgate_cache::{CopyInfo, CopyKind, Mode, Part, StoredCopy, may_serve_fresh};
+use goodgate_cache::{CopyKind, Mode, Part, StoredCopy, may_serve_fresh};
 use goodgate_failure::Cause;
 use goodgate_upstream::{Lease, Wish};
 use http::StatusCode;
@@ -80,10 +80,26 @@ pub(crate) async fn answer_instead(session: &mut Session, context: &mut Context)
     Ok(true)
 }
 
+/// The copy on disk, where reading it is a matter of copying memory. Where copies are for failures only, see
+/// [`early_copy`].
+fn page_cached(request: &RequestHeader, context: &Context) -> Option<StoredCopy> {
+    let route = context.route.as_ref()?;
+    let (policy, room) = route.cache.as_ref()?;
+    if policy.mode == Mode::Fallback && !route.upstream.is_out() {
+        return None;
+    }
+    let (key, _) = context.copying.request.as_ref()?;
+    room.store.load_at_once(key, &request.headers)?;
+    stored_for(request, context)
+}
+
 /// The copy that answers a plain GET without anything to wait for, neither disk nor backend nor trial. It leaves
 /// no trace unless there is one.
 pub(crate) fn at_hand(request: &RequestHeader, context: &mut Context) -> Option<answer::Ready> {
-    let copy = stored_for(request, context).filter(StoredCopy::is_in_memory)?;
+    let copy = stored_for(request, context).or_else(|| page_cached(request, context))?;
+    if !copy.is_in_memory() {
+        return None;
+    }
     if is_hit(request, context, &copy) {
         return Some(answer::fresh(context, &copy));
     }
@@ -114,9 +130,10 @@ fn is_hit(request: &RequestHeader, context: &Context, copy: &StoredCopy) -> bool
         return false;
     };
     let now = SystemTime::now();
+    let standing = copy.standing();
     !facts.is_for_server
-        && may_serve_fresh(copy.meta(), policy, facts, now)
-        && (!copy.is_outlived() || copy.meta().is_fresh(now))
+        && may_serve_fresh(&standing, policy, facts, now)
+        && (!copy.is_outlived() || standing.is_fresh(now))
         && !(facts.is_range && answer::wanted_part(request, copy, now) == Part::Several)
 }
 
@@ -165,7 +182,8 @@ fn known_in_vain(
 }
 
 fn is_fresh_standard(copy: &StoredCopy) -> bool {
-    CopyInfo::of(copy.meta()).kind == CopyKind::Standard && copy.meta().is_fresh(SystemTime::now())
+    let standing = copy.standing();
+    standing.info.kind == CopyKind::Standard && standing.is_fresh(SystemTime::now())
 }
 
 /// Whether nothing is in rotation, and it is time to see whether that still holds.

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use goodgate_cache::{
-    Admission, CopyWriter, Mode, StoredCopy, admit, is_deceptive, is_of_another, may_displace, refresh_header,
+    Admission, CopyWriter, Header, Mode, StoredCopy, admit, is_deceptive, is_of_another, may_displace,
+    refresh_header,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
@@ -139,7 +140,7 @@ fn objection(
     if is_deceptive(request.uri.path(), response) {
         return Some(DECEPTIVE);
     }
-    let displaces = |copy: &StoredCopy| may_displace(copy.meta().response_header().status, response.status);
+    let displaces = |copy: &StoredCopy| may_displace(copy.status(), response.status);
     (!stored.is_none_or(displaces)).then_some("it would displace a good answer")
 }
 

@@ -15,12 +15,13 @@ mod preflight;
 mod purge;
 mod status;
 mod survival;
+mod waited;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use goodgate_cache::{
-    CopyWriter, Generation, Key, KeyPolicy, Mode, RequestFacts, Stale, StoredCopy, may_serve_stale,
+    CopyWriter, Generation, Key, KeyPolicy, Mode, Patience, RequestFacts, Stale, StoredCopy, may_serve_stale,
 };
 use goodgate_failure::Cause;
 use goodgate_telemetry::By;
@@ -37,11 +38,13 @@ pub(crate) use answer::{cut_to_range, serve};
 pub(crate) use early::{answer_early, answer_instead, answer_late, at_hand};
 pub(crate) use keep::{admit_standard, give_back_withheld};
 pub(crate) use phases::{
-    enable_standard, fills_on_miss, is_not_modified, judge_hit, may_update_behind, must_not_wait,
+    enable_standard, fills_on_miss, hold_nothing_back, is_not_modified, judge_hit, may_update_behind,
+    must_not_wait,
 };
 pub(crate) use purge::answer_purge;
 pub(crate) use status::status_header;
 pub(crate) use survival::note_survival;
+pub(crate) use waited::answer_waited;
 
 /// What one request has to do with the cache.
 #[derive(Default)]
@@ -152,14 +155,21 @@ fn stored_for(request: &RequestHeader, context: &Context) -> Option<StoredCopy> 
 }
 
 /// Reads the copy for this request from disk, if memory lacks it and the disk has it. All that looks for a copy
-/// afterwards finds it in memory.
+/// afterwards finds it in memory. Where a backend may be asked, the disk is not waited for if it is slow.
 pub(crate) async fn load(session: &Session, context: &Context) {
+    let is_out = context.route.as_ref().is_some_and(|route| route.upstream.is_out());
+    let may_ask = !is_out && context.attempting.log.is_empty();
+    load_within(session, context, if may_ask { Patience::Little } else { Patience::Much }).await;
+}
+
+/// The same with as much patience.
+pub(crate) async fn load_within(session: &Session, context: &Context, patience: Patience) {
     let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
     if let (Some((_, room)), Some((key, _))) = (cache, &context.copying.request)
         && room.store.has_disk()
     {
         // Rare beside what memory answers, so that it must not make the future of every request larger.
-        Box::pin(room.store.load(key, &session.req_header().headers)).await;
+        Box::pin(room.store.load(key, &session.req_header().headers, patience)).await;
     }
 }
 
@@ -185,7 +195,7 @@ fn usable(session: &Session, context: &Context, cause: Cause) -> Option<Rescue> 
 fn rescue(context: &Context, copy: StoredCopy, cause: Cause) -> Option<Rescue> {
     let (policy, _) = context.route.as_ref()?.cache.as_ref()?;
     let (_, facts) = context.copying.request.as_ref()?;
-    let stale = may_serve_stale(copy.meta(), policy, facts, cause, SystemTime::now())?;
+    let stale = may_serve_stale(&copy.standing(), policy, facts, cause, SystemTime::now())?;
     Some(Rescue { copy, stale, cause })
 }
 

@@ -2,14 +2,16 @@
 
 use std::time::SystemTime;
 
-use goodgate_cache::{CopyInfo, Mode, RequestFacts, may_serve_fresh, may_share};
+use goodgate_cache::{Mode, RequestFacts, Standing, may_serve_fresh, may_share};
 use pingora_cache::lock::CacheKeyLockImpl;
+use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheMeta, ForcedFreshness};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::stored;
 use crate::context::Context;
+use crate::stream::ClientStream;
 
 /// Standard mode: lets Pingora's cache phases handle a GET. Identical misses wait for one fetch, but nobody waits
 /// whose own answer might be another one: a personal request, a part. A HEAD goes on as it is, since the phases would
@@ -36,6 +38,15 @@ pub(crate) fn must_not_wait(meta: &CacheMeta) -> bool {
     meta.fresh_until() <= meta.updated() && meta.stale_while_revalidate_sec() == 0
 }
 
+/// A copy that is still coming in may pause: the client gets what there is of it.
+pub(crate) fn hold_nothing_back(session: &mut Session, hit: &HitHandler) {
+    let is_coming = !hit.can_seek();
+    let stream = session.as_downstream_mut().stream().filter(|_| is_coming);
+    if let Some(stream) = stream.and_then(|stream| (**stream).as_any().downcast_ref::<ClientStream>()) {
+        stream.go_live();
+    }
+}
+
 /// What Pingora is to think of the copy it found.
 pub(crate) fn judge_hit(
     session: &Session,
@@ -45,11 +56,12 @@ pub(crate) fn judge_hit(
 ) -> Option<ForcedFreshness> {
     let (policy, _) = context.route.as_ref()?.cache.as_ref()?;
     let (_, facts) = context.copying.request.as_ref()?;
-    if !may_share(&CopyInfo::of(meta), facts, policy) {
+    let standing = Standing::of(meta);
+    if !may_share(&standing.info, facts, policy) {
         return Some(ForcedFreshness::ForceMiss);
     }
     if is_fresh {
-        let serves = may_serve_fresh(meta, policy, facts, SystemTime::now());
+        let serves = may_serve_fresh(&standing, policy, facts, SystemTime::now());
         return (!serves).then_some(ForcedFreshness::ForceExpired);
     }
     let wants_newer = facts.no_cache || facts.max_age.is_some() || facts.min_fresh.is_some();

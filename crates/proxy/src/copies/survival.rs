@@ -8,7 +8,6 @@ use goodgate_telemetry::{Fate, Origin};
 use http::Method;
 use pingora_http::RequestHeader;
 
-use super::stored_for;
 use crate::context::Context;
 
 /// Notes it for a GET that a backend or a copy answered, or should have.
@@ -20,24 +19,36 @@ pub(crate) fn note_survival(request: &RequestHeader, context: &Context, now: Ins
     if request.method != Method::GET || is_ours || !route.metrics.survival_due(now) {
         return;
     }
-    let fate = fate(request, context).map_or_else(Fate::Lost, Fate::Survives);
+    let fate = match fate(request, context) {
+        // Too large for memory, and the disk's thread is still at it: the next request will tell.
+        Err(NOT_FOUND) if is_on_its_way(context) => return,
+        Err(reason) => Fate::Lost(reason),
+        Ok(left) => Fate::Survives(left),
+    };
     route.metrics.survival(fate, now);
+}
+
+const NOT_FOUND: &str = "no copy is kept: too large, or evicted";
+
+fn is_on_its_way(context: &Context) -> bool {
+    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
+    context.copying.stored && cache.is_some_and(|(_, room)| room.store.has_disk())
 }
 
 fn fate(request: &RequestHeader, context: &Context) -> Result<Duration, &'static str> {
     let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
-    let (policy, _) = cache.ok_or("the route has no cache")?;
+    let (policy, room) = cache.ok_or("the route has no cache")?;
     if context.copying.bypassed {
         return Err("the request goes past the cache");
     }
-    let (_, facts) = context.copying.request.as_ref().ok_or("the request is no plain GET")?;
-    let Some(copy) = stored_for(request, context) else {
+    let (key, facts) = context.copying.request.as_ref().ok_or("the request is no plain GET")?;
+    let Some(standing) = room.store.standing(key, &request.headers) else {
         return Err(match context.copying.refused {
             Some(reason) => reason,
             None if context.outcome.cause.is_some() => "there was no good answer yet",
             None if facts.is_range => "only a part was asked for",
-            None => "no copy is kept: too large, or evicted",
+            None => NOT_FOUND,
         });
     };
-    survives(copy.meta(), policy, facts, Cause::DestinationUnavailable, SystemTime::now())
+    survives(&standing, policy, facts, Cause::DestinationUnavailable, SystemTime::now())
 }

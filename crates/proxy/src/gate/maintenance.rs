@@ -1,6 +1,7 @@
 //! A route that is closed on purpose: 503 and when to come back, or a copy. Nothing has failed, so there is no
 //! cause, no `Proxy-Status`, and nothing among the gateway's errors that an alert would look at.
 
+use goodgate_cache::Patience;
 use goodgate_config::Maintenance;
 use http::StatusCode;
 use pingora_error::Result;
@@ -20,8 +21,11 @@ pub(super) async fn answer(
     if context.client_ip.is_some_and(is_let_in) {
         return Ok(false);
     }
-    if maintenance.use_stale && copies::answer_instead(session, context).await? {
-        return Ok(true);
+    if maintenance.use_stale {
+        copies::load_within(session, context, Patience::Much).await;
+        if copies::answer_instead(session, context).await? {
+            return Ok(true);
+        }
     }
     let notice = Notice {
         status: StatusCode::SERVICE_UNAVAILABLE.as_u16(),

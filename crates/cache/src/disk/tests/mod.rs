@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use pingora_cache::CacheMeta;
 
-use super::{DiskEvent, DiskState, DiskUsage};
+use super::{DiskEvent, DiskState, DiskUsage, Patience};
 use crate::tests::{fallback, headers, policy, request, response};
 use crate::{Admission, CopyInfo, DiskSpec, Key, Store, StoreSpec, StoredCopy, admit};
 
@@ -58,7 +58,14 @@ fn spec(path: &Path, disk_bytes: u64) -> StoreSpec {
         name: "main".to_owned(),
         memory_bytes: 8 * MIB,
         object_bytes_max: MIB,
-        disk: Some(DiskSpec { path: path.to_owned(), bytes: disk_bytes, object_bytes_max: disk_bytes / 2 }),
+        last_good_percent: 50,
+        disk: Some(DiskSpec {
+            path: path.to_owned(),
+            bytes: disk_bytes,
+            object_bytes_max: disk_bytes / 2,
+            last_good_percent: 80,
+            refresh: Duration::from_secs(10),
+        }),
     }
 }
 
@@ -136,7 +143,7 @@ fn keep(store: &'static Store, path: &str, body: &[u8]) {
 }
 
 async fn load(store: &Store, path: &str) -> Option<StoredCopy> {
-    store.load(&key(path), &HeaderMap::new()).await
+    store.load(&key(path), &HeaderMap::new(), Patience::Much).await
 }
 
 async fn body_of(copy: &StoredCopy) -> pingora_error::Result<Vec<u8>> {
@@ -202,10 +209,11 @@ async fn each_variant_is_found_by_its_own_request() {
         let store = open(&folder.0);
         for language in [first, "de", "en", "fr"] {
             let headers = headers(&[("accept-language", language)]);
-            let copy = store.load(&key("/v"), &headers).await.unwrap();
+            let copy = store.load(&key("/v"), &headers, Patience::Much).await.unwrap();
             assert_eq!(body_of(&copy).await.unwrap(), language.as_bytes(), "{first} first");
         }
-        assert!(store.load(&key("/v"), &headers(&[("accept-language", "it")])).await.is_none());
+        let other = headers(&[("accept-language", "it")]);
+        assert!(store.load(&key("/v"), &other, Patience::Much).await.is_none());
         close(store);
     }
     // A new answer that varies otherwise takes the old ones away.
@@ -269,7 +277,7 @@ async fn a_soft_purge_and_a_confirmation_survive() {
     }
     // A 304 makes it fresh again; its record is a new one.
     let confirmed = standard(&[("cache-control", "max-age=900"), ("etag", "\"1\""), ("x-new", "1")]);
-    let mut meta = load(store, "/disk").await.unwrap().meta_copy();
+    let mut meta = load(store, "/disk").await.unwrap().meta();
     let id = meta.extensions().clone();
     meta = confirmed;
     *meta.extensions_mut() = id;
@@ -298,6 +306,27 @@ async fn a_copy_for_failures_is_not_written_with_every_request() {
     keep_for(store, "/p", &[], later, b"news");
     store.flush(PATIENCE);
     assert_eq!(usage(store).writes, 2);
+}
+
+#[tokio::test]
+async fn a_page_that_is_hardly_fresh_is_not_written_with_every_answer() {
+    for (control, writes) in
+        [("max-age=0, stale-if-error=60", 1), ("max-age=5", 10), ("max-age=0, stale-while-revalidate=60", 1)]
+    {
+        let folder = Folder::new();
+        let store = open(&folder.0);
+        for at in 0..10 {
+            let meta = standard(&[("cache-control", control), ("etag", "\"1\"")]);
+            keep_for(store, "/p", &[], meta, format!("page {at}").as_bytes());
+            store.flush(PATIENCE);
+        }
+        assert_eq!(usage(store).writes, writes, "{control}: what is fresh must be the newest");
+        assert_eq!(found(store, "/p").await.unwrap(), b"page 9", "{control}: memory has the newest");
+        // What is to be fresh for long takes the place of what is not.
+        keep(store, "/p", b"at last");
+        store.flush(PATIENCE);
+        assert_eq!(usage(store).writes, writes + 1, "{control}");
+    }
 }
 
 #[tokio::test]
@@ -372,4 +401,10 @@ fn keep_large(store: &'static Store, path: &str, len: u64) {
 
 fn shared<T>(value: T) -> Arc<parking_lot::Mutex<T>> {
     Arc::new(parking_lot::Mutex::new(value))
+}
+
+/// There is one for each copy on disk.
+#[test]
+fn what_the_index_knows_of_a_copy_is_small() {
+    assert!(size_of::<crate::disk::index::Slot>() <= 48, "{}", size_of::<crate::disk::index::Slot>());
 }

@@ -29,13 +29,16 @@ async fn two_do_not_share_a_directory_and_the_second_takes_over() {
 
 /// A disk that is tried again soon, with the events it told.
 fn impatient(path: &Path) -> (Disk, Arc<parking_lot::Mutex<Vec<String>>>) {
+    retrying(path, Duration::from_millis(20))
+}
+
+fn retrying(path: &Path, retry: Duration) -> (Disk, Arc<parking_lot::Mutex<Vec<String>>>) {
     let told = shared(Vec::new());
     let to = Arc::clone(&told);
     let report = Box::new(move |event: &DiskEvent<'_>| to.lock().push(format!("{event:?}")));
     let spec = spec(path, 64 * MIB).disk.unwrap();
-    let retry = (Duration::from_millis(20), Duration::from_millis(40));
-    let disk =
-        Disk::start_retrying(&spec, MIB, report, (Box::new(|_| false), Arc::default()), retry).unwrap();
+    let of_store: (_, Arc<_>) = (Box::new(|_: &[u8]| false) as _, Arc::default());
+    let disk = Disk::start_retrying(&spec, MIB, report, of_store, (retry, 2 * retry)).unwrap();
     disk.wait_until_open(PATIENCE);
     (disk, told)
 }
@@ -81,6 +84,34 @@ async fn purges_in_bad_times_are_written_in_good_ones() {
     drop(former);
     until("taken over", || disk.usage().state == DiskState::Working).await;
     assert_eq!(disk.usage().objects, 0, "the purge came before anything could be read");
+    drop(disk);
+    let (disk, _) = impatient(&folder.0);
+    until("open", || disk.usage().state == DiskState::Working).await;
+    assert_eq!(disk.usage().objects, 0);
+}
+
+#[tokio::test]
+async fn purges_that_wait_are_written_at_the_end_or_their_loss_is_told() {
+    let folder = Folder::new();
+    let store = open(&folder.0);
+    keep(store, "/a", b"old");
+    close(store);
+    let (copies, aside) = (folder.0.join("copies"), folder.0.join("aside"));
+    std::fs::rename(&copies, &aside).unwrap();
+    std::fs::write(&copies, "in the way").unwrap();
+    // It is tried again long after this test.
+    let (disk, told) = retrying(&folder.0, Duration::from_hours(1));
+    assert_eq!(disk.usage().state, DiskState::Degraded);
+    let has_told = |what: &str| told.lock().iter().filter(|line| line.contains(what)).count();
+    for _ in 0..3 {
+        disk.purge(key("/a").bytes());
+    }
+    disk.flush(PATIENCE);
+    assert_eq!((has_told("PurgesWait"), has_told("PurgesLost { purges: 3 }")), (1, 1), "{:?}", told.lock());
+    std::fs::remove_file(&copies).unwrap();
+    std::fs::rename(&aside, &copies).unwrap();
+    disk.flush(PATIENCE);
+    assert_eq!((disk.usage().state, has_told("PurgesLost")), (DiskState::Working, 1));
     drop(disk);
     let (disk, _) = impatient(&folder.0);
     until("open", || disk.usage().state == DiskState::Working).await;
