@@ -37,6 +37,10 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
         (context.request_id, context.is_https) = (copy.request_id.clone(), copy.is_https);
         return of_copy(session.req_header_mut(), context, route, &original);
     }
+    let has_tls = session.as_downstream().digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    if has_tls && context.is_background() {
+        session.req_header_mut().insert_header("X-Forwarded-Proto", "https")?;
+    }
     if let Some(reason) = of_request(live, &snapshot, session.req_header_mut(), malformed, context)? {
         live.metrics().refused(reason);
     }
