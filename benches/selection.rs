@@ -1,23 +1,45 @@
-//! What a selection costs: one pick with its report, for small and huge upstreams.
+//! What a selection costs: one pick with its report, for each way of balancing, for small and huge upstreams; and
+//! what making an upstream, or its order anew, costs. `cargo bench -p goodgate-upstream -- memory` tells the bytes
+//! that a backend takes.
+
+#![allow(clippy::print_stdout, reason = "it prints figures")]
 
 use std::hint::black_box;
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use goodgate_failure::{Word, Words};
+use goodgate_failure::{Cause, Word, Words};
 use goodgate_upstream::{
-    BackendAddress, BackendSpec, EjectionPolicy, HostHeader, Timeouts, TlsPolicy, Upstream, UpstreamSpec,
-    Wish,
+    BackendAddress, BackendSpec, Balance, BalanceFactor, EjectionPolicy, HashOn, HostHeader, ProbeKind,
+    ProbePolicy, Ties, Timeouts, TlsPolicy, Upstream, UpstreamSpec, Wish,
 };
 
-fn spec(backends: u16) -> UpstreamSpec {
+const FIRST: Wish = Wish { is_retry: false, may_be_trial: true };
+const SIZES: [u16; 3] = [10, 1000, 10_000];
+/// Requests under way while one is chosen for.
+const UNDER_WAY: u64 = 2000;
+
+fn ways() -> [(&'static str, Balance); 6] {
+    [
+        ("round_robin", Balance::RoundRobin),
+        ("least_conn", Balance::LeastConn),
+        ("random_two", Balance::RandomTwo),
+        ("least_time", Balance::LeastTime),
+        ("consistent_hash", Balance::ConsistentHash { factor: None }),
+        ("bounded_hash", Balance::ConsistentHash { factor: BalanceFactor::from_percent(125) }),
+    ]
+}
+
+fn spec(balance: Balance, backends: u16) -> UpstreamSpec {
     let second = Duration::from_secs(1);
     let entry = |port: u16| BackendSpec {
         address: BackendAddress::Ip(SocketAddr::from(([10, 0, 0, 1], port))),
         weight: NonZeroU16::MIN,
         backup: false,
+        in_flight_max: 0,
         tls_name: None,
         ejection: EjectionPolicy {
             max_fails: 3,
@@ -28,6 +50,10 @@ fn spec(backends: u16) -> UpstreamSpec {
     };
     UpstreamSpec {
         name: "bench".into(),
+        balance,
+        hash_on: HashOn::Uri,
+        sticky: None,
+        slow_start: Duration::ZERO,
         host: HostHeader::Client,
         backends: (1..=backends).map(entry).collect(),
         probe: None,
@@ -43,16 +69,27 @@ fn spec(backends: u16) -> UpstreamSpec {
     }
 }
 
+fn upstream(balance: Balance, backends: u16) -> Arc<Upstream> {
+    Upstream::new(spec(balance, backends), None, Instant::now())
+}
+
+/// A request for one of so many addresses.
+fn ties(request: u64) -> Ties {
+    Ties { hash: Some(request % 5000), bound: None }
+}
+
 fn selection(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("selection");
-    let first = Wish { is_retry: false, may_be_trial: true };
-    for backends in [3, 100, 10_000] {
-        let now = Instant::now();
-        let upstream = Upstream::new(spec(backends), None, now);
-        group.bench_function(BenchmarkId::new("pick_and_report", backends), |bencher| {
+    let mut group = criterion.benchmark_group("pick_and_report");
+    for ((name, balance), backends) in ways().into_iter().flat_map(|way| SIZES.map(|size| (way, size))) {
+        let (now, upstream) = (Instant::now(), upstream(balance, backends));
+        let select = |request| upstream.select_tied(|_| false, FIRST, ties(request), now);
+        let _under_way: Vec<_> = (0..UNDER_WAY).map(select).collect();
+        let mut request = 0;
+        group.bench_function(BenchmarkId::new(name, backends), |bencher| {
             bencher.iter(|| {
-                let lease = upstream.select(|_| false, first, now);
-                if let Some(mut lease) = lease {
+                request += 1;
+                if let Some(mut lease) = select(request) {
+                    lease.answered(Duration::from_millis(request % 16), now);
                     black_box(lease.succeeded(now));
                 }
             });
@@ -61,5 +98,65 @@ fn selection(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, selection);
+/// Members come, and health changes.
+fn changes(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("changes");
+    group.sample_size(10);
+    let backends = 10_000;
+    for (name, balance) in ways() {
+        group.bench_function(BenchmarkId::new("start", name), |bencher| {
+            bencher.iter(|| upstream(balance, backends));
+        });
+        let old = upstream(balance, backends);
+        group.bench_function(BenchmarkId::new("reload", name), |bencher| {
+            bencher.iter(|| Upstream::new(spec(balance, backends), Some(&old), Instant::now()));
+        });
+        let probe = ProbePolicy {
+            kind: ProbeKind::Tcp,
+            port: None,
+            interval: Duration::from_secs(1),
+            interval_down: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            rise: NonZeroU32::MIN,
+            fall: NonZeroU32::MIN,
+        };
+        let probed = UpstreamSpec { probe: Some(probe), ..spec(balance, backends) };
+        let upstream = Upstream::new(probed, None, Instant::now());
+        let address = SocketAddr::from(([10, 0, 0, 1], 1)).into();
+        let mut is_down = false;
+        group.bench_function(BenchmarkId::new("down_or_up", name), |bencher| {
+            bencher.iter(|| {
+                is_down = !is_down;
+                upstream.probed(address, is_down.then_some(Cause::ConnectionRefused), Instant::now())
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Not a matter of time: it is printed, and the benchmark beside it says nothing.
+fn memory(criterion: &mut Criterion) {
+    const UPSTREAMS: u64 = 10;
+    let mut group = criterion.benchmark_group("memory");
+    group.sample_size(10);
+    for (name, balance) in ways() {
+        group.bench_function(name, |bencher| {
+            let before = resident_bytes();
+            let upstreams: Vec<_> = (0..UPSTREAMS).map(|_| upstream(balance, 10_000)).collect();
+            let bytes = resident_bytes().saturating_sub(before);
+            println!("{} bytes for each of 10,000 backends", bytes / (UPSTREAMS * 10_000));
+            bencher.iter(|| black_box(&upstreams));
+        });
+    }
+    group.finish();
+}
+
+/// Memory in use.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: Option<u64> = status.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.unwrap_or_default() * 4096
+}
+
+criterion_group!(benches, selection, changes, memory);
 criterion_main!(benches);

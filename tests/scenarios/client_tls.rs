@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::{ClientConfig, HandshakeKind, SignatureScheme};
 
+use crate::harness::backend::page;
 use crate::harness::gateway::folder;
 use crate::harness::tls::{Authority, shake_hands, valid};
 use crate::harness::{Act, Answer, Backend, Connection, Gateway, eventually, get, request};
@@ -41,6 +42,22 @@ fn site() -> (Authority, PathBuf) {
 
 async fn open(gateway: &Gateway, client: &Arc<ClientConfig>) -> std::io::Result<Connection> {
     Ok(Connection::open_tls(shake_hands(gateway.address, client, "site.test").await?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_for_https_is_refreshed_behind_the_clients_back() {
+    let fields = "Cache-Control: max-age=0, stale-while-revalidate=60\r\n";
+    let backend = Backend::start(page(fields, "one")).await;
+    let (authority, folder) = site();
+    let routes = "routes: [{ upstream: app, cache: standard }]\n";
+    let gateway = start(folder, SITE, backend.address, routes).await;
+    let client = Arc::new(authority.client(None));
+    let text = async || open(&gateway, &client).await.unwrap().get("/page").await.unwrap().text();
+    assert_eq!(text().await, "one");
+    backend.set(page(fields, "two"));
+    eventually("the new page is served", || async { text().await == "two" }).await;
+    let is_https = |head: &String| head.to_lowercase().contains("x-forwarded-proto: https\r\n");
+    assert!(backend.heads().iter().all(is_https), "{:?}", backend.heads());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,6 +103,25 @@ async fn a_backend_is_told_who_asks_and_forgeries_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_refreshes_a_copy_does_not_pass_on_what_a_client_says_of_itself() {
+    let backend =
+        Backend::start(page("Cache-Control: max-age=0, stale-while-revalidate=60\r\n", "page")).await;
+    let gateway = Gateway::start(&site(&[&backend], "", "    cache: standard\n")).await;
+    assert_eq!(gateway.get("/").await.text(), "page");
+    eventually("a refresh on behalf of such a client", || async {
+        let mut connection = Connection::open(gateway.address).await.unwrap();
+        let forged = "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: evil.test\r\n";
+        connection.get_with("/", forged).await.unwrap();
+        backend.requests() >= 2
+    })
+    .await;
+    for head in backend.heads() {
+        assert_eq!(field(&head, "x-forwarded-host").as_deref(), Some("test"), "{head}");
+        assert!(!head.contains("1.2.3.4"), "{head}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_proxy_is_believed() {
     let backend = Backend::start(Act::Answer(200)).await;
     let gateway =

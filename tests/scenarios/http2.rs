@@ -197,3 +197,44 @@ async fn a_stop_says_goodbye_and_lets_what_is_under_way_end() {
     eventually("no new request is taken", || async { ask(&client, get("/"), b"").await.is_err() }).await;
     assert_eq!(gateway.ends(Duration::from_secs(5)).await, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_over_http2_are_mirrored_and_tied_to_backends_like_any_others() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let shadow = Backend::start(Act::Answer(200)).await;
+    let more = format!(
+        "  shadow: ['{}']\ndefaults: {{ upstream: {{ sticky: {{ cookie: gg }} }} }}\nroutes: [{{ upstream: app, mirror: {{ upstream: shadow }} }}]\n",
+        shadow.address
+    );
+    let (gateway, authority) = start(&backend, &more).await;
+    let client = connect(&gateway, &authority).await;
+    let first = ask(&client, get("/a?b"), b"").await.unwrap();
+    let cookie = first.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.contains("; Secure"), "{cookie}");
+    let post = |length: Option<&str>| {
+        let mut request = Request::post("https://site.test/order").header("cookie", "a=1");
+        request = request.header("cookie", cookie.split(';').next().unwrap());
+        if let Some(length) = length {
+            request = request.header("content-length", length);
+        }
+        request.body(()).unwrap()
+    };
+    for (at, length) in [None, Some("5")].into_iter().enumerate() {
+        let answer = ask(&client, post(length), b"hello").await.unwrap();
+        assert_eq!((answer.status(), answer.headers().get("set-cookie")), (StatusCode::OK, None));
+        let mirrored = "goodgate_mirrored_requests_total{result=\"ok\"}";
+        eventually("it is mirrored", || async { gateway.metric(mirrored).await == at as f64 + 2.0 }).await;
+    }
+    for (head, copy) in backend.heads().iter().zip(shadow.heads()) {
+        let lines = |head: &str| {
+            // The copy of a request over HTTP/2 says 1.1.
+            let mut lines: Vec<_> =
+                head.lines().map(|line| line.to_lowercase().replace("via: 2", "via: 1.1")).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(lines(head), lines(&copy));
+        assert!(!copy.contains("gg="), "{copy}");
+    }
+    assert_eq!(backend.bodies(), shadow.bodies());
+}

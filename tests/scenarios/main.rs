@@ -18,6 +18,7 @@ mod alerting;
 mod answers;
 mod attacks;
 mod backend_tls;
+mod balancing;
 mod broken_configs;
 mod browser;
 mod chaos;

@@ -94,6 +94,19 @@ async fn whatever_one_backend_does_another_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_a_body_counts_it_once_however_often_it_is_sent() {
+    let [bad, good] = backends([Act::Close, Act::Answer(200)]).await;
+    let route = "    max_body_bytes: 50KiB\n";
+    let gateway = Gateway::start(&site(&[&bad, &good], "    max_fails: 0\n", route)).await;
+    for _ in 0..2 {
+        let body = "x".repeat(40_000);
+        let put = format!("PUT /page HTTP/1.1\r\nHost: test\r\nContent-Length: 40000\r\n\r\n{body}");
+        assert_eq!(request(gateway.address, &put).await.unwrap().status, 200);
+    }
+    assert_eq!((bad.requests(), good.requests()), (1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_post_whose_body_was_sent_is_not_repeated() {
     let cases = [
         (Act::Close, 502, "connection_terminated"),

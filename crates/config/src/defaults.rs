@@ -68,6 +68,14 @@ pub const FAIL_TIMEOUT: Duration = Duration::from_secs(10);
 pub const FAIL_ON: &[Word] = &[Word::Error, Word::Timeout, Word::InvalidHeader];
 /// `upstreams.*.min_fail_share`, in percent.
 pub const MIN_FAIL_SHARE_PERCENT: u8 = 20;
+/// `routes[].mirror.share`, in percent.
+pub const MIRROR_SHARE_PERCENT: u8 = 100;
+/// `routes[].mirror.max_body_bytes`.
+pub const MIRROR_BODY_BYTES_MAX: u64 = 64 * KIB;
+/// `upstreams.*.slow_start`.
+pub const SLOW_START: Duration = Duration::ZERO;
+/// `upstreams.*.backends[].max_conns`: any number.
+pub const MAX_CONNS: u32 = 0;
 /// `upstreams.*.backends[].weight`.
 pub const WEIGHT: u16 = 1;
 /// The port of a backend written as `http://name`.

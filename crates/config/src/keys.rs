@@ -66,6 +66,10 @@ pub(crate) const DEFAULTS: Keys = Keys { built: &["upstream", "route"], later: &
 pub(crate) const UPSTREAM: Keys = Keys {
     built: &[
         "balance",
+        "hash_on",
+        "hash_balance_factor",
+        "sticky",
+        "slow_start",
         "host",
         "max_fails",
         "fail_timeout",
@@ -76,14 +80,16 @@ pub(crate) const UPSTREAM: Keys = Keys {
         "timeouts",
         "tls",
     ],
-    later: &["hash_on", "sticky", "slow_start", "breaker", "http"],
+    later: &["breaker", "http"],
 };
+
+pub(crate) const STICKY: Keys = Keys { built: &["cookie", "ttl", "key_file"], later: &[] };
 
 pub(crate) const TLS: Keys =
     Keys { built: &["sni", "ca", "verify", "client_cert", "client_key"], later: &[] };
 
 pub(crate) const BACKEND: Keys =
-    Keys { built: &["address", "weight", "max_fails", "fail_timeout", "backup"], later: &["max_conns"] };
+    Keys { built: &["address", "weight", "max_conns", "max_fails", "fail_timeout", "backup"], later: &[] };
 
 pub(crate) const HEALTH_CHECK: Keys = Keys {
     built: &["http", "tcp", "port", "interval", "interval_down", "timeout", "rise", "fall"],
@@ -108,6 +114,8 @@ pub(crate) const ROUTE: Keys = Keys {
         "name",
         "match",
         "upstream",
+        "split",
+        "mirror",
         "redirect",
         "respond",
         "timeout",
@@ -134,6 +142,10 @@ pub(crate) const BASIC_AUTH: Keys = Keys { built: &["users_file", "realm"], late
 
 pub(crate) const MAINTENANCE: Keys =
     Keys { built: &["page", "retry_after", "allow", "use_stale"], later: &[] };
+
+pub(crate) const SPLIT: Keys = Keys { built: &["shares", "by"], later: &[] };
+
+pub(crate) const MIRROR: Keys = Keys { built: &["upstream", "share", "max_body_bytes"], later: &[] };
 
 pub(crate) const REDIRECT: Keys = Keys { built: &["to", "status"], later: &[] };
 
@@ -185,7 +197,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 39] = [
+pub(crate) const ALL: [(&str, &Keys); 42] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -196,6 +208,7 @@ pub(crate) const ALL: [(&str, &Keys); 39] = [
     ("limits", &LIMITS),
     ("defaults", &DEFAULTS),
     ("upstreams.*", &UPSTREAM),
+    ("upstreams.*.sticky", &STICKY),
     ("upstreams.*.backends[]", &BACKEND),
     ("upstreams.*.health_check", &HEALTH_CHECK),
     ("upstreams.*.health_check.http", &PROBE_HTTP),
@@ -206,6 +219,8 @@ pub(crate) const ALL: [(&str, &Keys); 39] = [
     ("caches.*.disk", &DISK),
     ("routes[]", &ROUTE),
     ("routes[].match", &MATCH),
+    ("routes[].split", &SPLIT),
+    ("routes[].mirror", &MIRROR),
     ("routes[].rate_limit", &RATE_LIMIT),
     ("routes[].basic_auth", &BASIC_AUTH),
     ("routes[].maintenance", &MAINTENANCE),
@@ -298,7 +313,12 @@ mod tests {
             ("upstreams.*.fail_timeout", time(FAIL_TIMEOUT)),
             ("upstreams.*.fail_on", words(FAIL_ON)),
             ("upstreams.*.min_fail_share", format!("{MIN_FAIL_SHARE_PERCENT}%")),
+            ("upstreams.*.balance", "round_robin".to_owned()),
+            ("upstreams.*.hash_on", "uri".to_owned()),
+            ("upstreams.*.hash_balance_factor", "off".to_owned()),
+            ("upstreams.*.slow_start", time(SLOW_START)),
             ("upstreams.*.backends[].weight", WEIGHT.to_string()),
+            ("upstreams.*.backends[].max_conns", MAX_CONNS.to_string()),
             ("upstreams.*.health_check.interval", time(PROBE_INTERVAL)),
             ("upstreams.*.health_check.interval_down", time(PROBE_INTERVAL_DOWN)),
             ("upstreams.*.health_check.timeout", time(PROBE_TIMEOUT)),
@@ -324,9 +344,12 @@ mod tests {
 
     fn defaults_of_routes() -> Vec<(&'static str, String)> {
         use crate::defaults::*;
-        use crate::quantity::show_duration as time;
+        use crate::quantity::{show_duration as time, show_size as size};
         vec![
             ("routes[].match.path", PATH.to_owned()),
+            ("routes[].split.by", "request".to_owned()),
+            ("routes[].mirror.share", format!("{MIRROR_SHARE_PERCENT}%")),
+            ("routes[].mirror.max_body_bytes", size(MIRROR_BODY_BYTES_MAX)),
             ("routes[].redirect.status", REDIRECT_STATUS.as_u16().to_string()),
             ("routes[].respond.status", RESPOND_STATUS.as_u16().to_string()),
             ("routes[].respond.type", RESPOND_TYPE.to_owned()),

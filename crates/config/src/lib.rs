@@ -13,6 +13,7 @@ mod expand;
 mod file;
 mod keys;
 mod kind;
+mod mirror;
 mod nearest;
 mod page;
 mod pem;
@@ -23,6 +24,7 @@ mod read;
 mod resolve;
 mod scan;
 mod settings;
+mod split;
 mod target;
 mod template;
 mod token;
@@ -35,6 +37,7 @@ use std::path::Path;
 
 pub use access::Access;
 pub use certificate::{BadCertificate, Certificate, FileState};
+pub use mirror::Mirror;
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use rate::{Per, Period, Rate, RateLimit};
@@ -43,6 +46,7 @@ pub use settings::{
     Limits, Listener, ListenerTls, LogFormat, LogMask, LogTarget, Maintenance, Redirect, Respond, Rewrite,
     RouteSpec, Server, Tracing,
 };
+pub use split::Split;
 pub use target::{BadTarget, normal_target};
 pub use template::{FieldValue, Template, Variable};
 pub use token::Token;

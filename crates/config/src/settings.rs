@@ -13,7 +13,7 @@ use goodgate_upstream::UpstreamSpec;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::{Access, Certificate, ErrorPage, FieldValue, RateLimit, Token, Users, defaults};
+use crate::{Access, Certificate, ErrorPage, FieldValue, Mirror, RateLimit, Split, Token, Users, defaults};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -169,6 +169,10 @@ pub struct RouteSpec {
     pub methods: Vec<http::Method>,
     /// What it does with its requests.
     pub action: Action,
+    /// Which of its requests other upstreams get; none: none of them.
+    pub split: Option<Split>,
+    /// Which of them another upstream gets a copy of; none: none of them.
+    pub mirror: Option<Mirror>,
     /// From the first attempt to the final response header, all attempts together.
     pub timeout: Duration,
     /// When a failed attempt is followed by another.

@@ -33,7 +33,7 @@ routes: [{ upstream: app }]
 ";
     let problems = "c.yaml:3:5: upstreams.app.max_fail: unknown key, did you mean `max_fails`?
 c.yaml:4:5: upstreams.app.fail-timeout: unknown key, did you mean `fail_timeout`?
-c.yaml:5:5: upstreams.app.colour: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls";
+c.yaml:5:5: upstreams.app.colour: unknown key; allowed: balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls";
     assert_eq!(told(text), problems);
 }
 
@@ -41,15 +41,14 @@ c.yaml:5:5: upstreams.app.colour: unknown key; allowed: balance, host, max_fails
 fn what_is_not_built_is_refused_by_name() {
     let text = "upstreams:
   app:
-    backends: [{ address: '10.0.0.1:80', max_conns: 3 }]
-    sticky: { cookie: gg }
-    balance: least_conn
+    backends: ['10.0.0.1:80']
+    breaker: { max_requests: 3 }
+    http: auto
 include: []
 routes: [{ upstream: app }]
 ";
-    let problems = "c.yaml:3:42: upstreams.app.backends[0].max_conns: not supported by this build yet
-c.yaml:4:5: upstreams.app.sticky: not supported by this build yet
-c.yaml:5:14: upstreams.app.balance: `least_conn` is not supported by this build yet; allowed: round_robin
+    let problems = "c.yaml:4:5: upstreams.app.breaker: not supported by this build yet
+c.yaml:5:5: upstreams.app.http: not supported by this build yet
 c.yaml:6:1: include: not supported by this build yet";
     assert_eq!(told(text), problems);
 }
@@ -96,7 +95,85 @@ fn an_unknown_balance_lists_those_there_are() {
     let text = "upstreams: { app: { balance: round-robin, backends: ['10.0.0.1:80'] } }
 routes: [{ upstream: app }]
 ";
-    let problems = r#"c.yaml:1:30: upstreams.app.balance: found "round-robin" (did you mean `round_robin`?); allowed: round_robin, least_conn, random_two, consistent_hash"#;
+    let problems = r#"c.yaml:1:30: upstreams.app.balance: found "round-robin" (did you mean `round_robin`?); allowed: round_robin, least_conn, random_two, least_time, consistent_hash"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn what_balancing_is_told_is_checked_to_the_letter() {
+    let text = "upstreams:
+  a:
+    balance: least_conn
+    hash_on: uri
+    hash_balance_factor: 125%
+    slow_start: 2h
+    backends: [{ address: '10.0.0.1:80', max_conns: -1 }]
+  b:
+    balance: consistent_hash
+    hash_on: header
+    hash_balance_factor: 100%
+    sticky: { cookie: 'a b', ttl: 0, key_file: missing }
+    backends: ['10.0.0.1:80']
+  c:
+    balance: consistent_hash
+    hash_on: 'cookie:a*'
+    hash_balance_factor: 1.25
+    sticky: {}
+    backends: ['10.0.0.1:80']
+routes: [{ upstream: a }]
+";
+    let problems = r#"c.yaml:4:5: upstreams.a.hash_on: has no meaning without `balance: consistent_hash`
+c.yaml:5:5: upstreams.a.hash_balance_factor: has no meaning without `balance: consistent_hash`
+c.yaml:6:17: upstreams.a.slow_start: found "2h"; allowed: 0s to 1h
+c.yaml:7:53: upstreams.a.backends[0].max_conns: found -1; allowed: a whole number from 0 to 1000000
+c.yaml:10:14: upstreams.b.hash_on: found "header"; allowed: uri, path, header:NAME, cookie:NAME, client_ip
+c.yaml:11:26: upstreams.b.hash_balance_factor: found "100%"; allowed: off, or 101% to 1000%
+c.yaml:12:23: upstreams.b.sticky.cookie: found "a b"; allowed: a cookie's name, like `lang`
+c.yaml:12:35: upstreams.b.sticky.ttl: found 0; allowed: 1s to 365d
+c.yaml:12:48: upstreams.b.sticky.key_file: missing cannot be read: No such file or directory (os error 2)
+c.yaml:16:14: upstreams.c.hash_on: found "cookie:a*"; allowed: uri, path, header:NAME, cookie:NAME, client_ip
+c.yaml:17:26: upstreams.c.hash_balance_factor: found 1.25; allowed: off, or 101% to 1000%
+c.yaml:18:5: upstreams.c.sticky: `cookie` is missing"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn a_split_names_other_upstreams_and_shares_that_fit() {
+    let text = "upstreams: { app: ['10.0.0.1:80'], next: ['10.0.0.2:80'], old: ['10.0.0.3:80'] }
+routes:
+  - { name: a, upstream: app, split: { shares: { app: 5%, nexd: 5%, zebra: 1%, old: 0% }, by: uri } }
+  - { name: b, match: { path: /b }, upstream: app, split: { shares: { next: 60%, old: 41% } } }
+  - { name: c, match: { path: /c }, upstream: app, split: { shares: {} } }
+  - { name: d, match: { path: /d }, upstream: app, split: {} }
+  - { name: e, match: { path: /e }, redirect: { to: / }, split: { shares: { next: 5% } } }
+";
+    let problems = r#"c.yaml:3:50: routes[0].split.shares.app: is the upstream that has the rest anyway
+c.yaml:3:59: routes[0].split.shares.nexd: unknown upstream, did you mean `next`?
+c.yaml:3:69: routes[0].split.shares.zebra: unknown upstream; allowed: app, next, old
+c.yaml:3:85: routes[0].split.shares.old: found "0%"; allowed: a percentage from `1%` to `100%`
+c.yaml:3:95: routes[0].split.by: found "uri"; allowed: request, client_ip, header:NAME, cookie:NAME
+c.yaml:4:69: routes[1].split.shares: found 101% in all; allowed: at most 100%
+c.yaml:5:69: routes[2].split.shares: found an empty map; allowed: at least one upstream with its share
+c.yaml:6:52: routes[3].split: `shares` is missing
+c.yaml:7:58: routes[4].split: has no meaning without `upstream`"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn a_mirror_is_another_upstream() {
+    let text = "upstreams: { app: ['10.0.0.1:80'], next: ['10.0.0.2:80'] }
+routes:
+  - { name: a, upstream: app, mirror: { upstream: app, share: 0%, max_body_bytes: 2MiB } }
+  - { name: b, match: { path: /b }, upstream: app, mirror: { upstream: nexd } }
+  - { name: c, match: { path: /c }, upstream: app, mirror: {} }
+  - { name: d, match: { path: /d }, redirect: { to: / }, mirror: { upstream: next } }
+";
+    let problems = r#"c.yaml:3:51: routes[0].mirror.upstream: is the upstream that answers: it would get those requests twice
+c.yaml:3:63: routes[0].mirror.share: found "0%"; allowed: a percentage from `1%` to `100%`
+c.yaml:3:83: routes[0].mirror.max_body_bytes: found "2MiB"; allowed: 0 to 1MiB
+c.yaml:4:72: routes[1].mirror.upstream: found "nexd" (did you mean `next`?); allowed: app, next
+c.yaml:5:52: routes[2].mirror: `upstream` is missing
+c.yaml:6:58: routes[3].mirror: has no meaning without `upstream`"#;
     assert_eq!(told(text), problems);
 }
 
@@ -822,7 +899,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit, basic_auth, maintenance"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, split, mirror, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit, basic_auth, maintenance"#;
     assert_eq!(told(text), problems);
 }
 
@@ -835,8 +912,8 @@ upstreams:
   c: { <<: [*check, 3], backends: ['c:1'] }
 routes: [{ upstream: a }]
 ";
-    let problems = r#"c.yaml:1:19: upstreams.c.tcp: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
-c.yaml:1:28: upstreams.c.rise: unknown key; allowed: balance, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
+    let problems = r#"c.yaml:1:19: upstreams.c.tcp: unknown key; allowed: balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
+c.yaml:1:28: upstreams.c.rise: unknown key; allowed: balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
 c.yaml:1:34: upstreams.a.health_check.rise: found 0; allowed: a whole number from 1 to 1000
 c.yaml:4:61: upstreams.b.health_check.fall: found 0; allowed: a whole number from 1 to 1000
 c.yaml:5:21: upstreams.c."<<": found 3; allowed: a map or a list of maps"#;

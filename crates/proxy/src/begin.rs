@@ -16,9 +16,11 @@ use crate::answer::ErrorAnswer;
 use crate::classify::TOO_LARGE;
 use crate::context::Context;
 use crate::head::Malformed;
+use crate::mirror::Mirroring;
 use crate::request_id::RequestId;
+use crate::route::Route;
 use crate::snapshot::{Live, Snapshot};
-use crate::{copies, forward, head, http2, own, trace};
+use crate::{copies, forward, head, http2, own, split, ties, trace};
 
 /// Fills the context from the request and the snapshot in force.
 pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -> Result<()> {
@@ -28,6 +30,17 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
     } else {
         None
     };
+    context.is_for_good = true;
+    if let Mirroring::Copy(copy) = &context.mirroring {
+        let (route, original) = (Arc::clone(&copy.route), Arc::clone(&copy.original));
+        (context.client_ip, context.is_trusted) = (copy.client_ip, copy.is_trusted);
+        (context.request_id, context.is_https) = (copy.request_id.clone(), copy.is_https);
+        return of_copy(session.req_header_mut(), context, route, &original);
+    }
+    let has_tls = session.as_downstream().digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    if has_tls && context.is_background() {
+        session.req_header_mut().insert_header("X-Forwarded-Proto", "https")?;
+    }
     if let Some(reason) = of_request(live, &snapshot, session.req_header_mut(), malformed, context)? {
         live.metrics().refused(reason);
     }
@@ -35,6 +48,25 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
     if has_option(&session.req_header().headers, b"close") {
         session.set_keepalive(None);
     }
+    Ok(())
+}
+
+/// The same for a copy of a request that has come this far already.
+fn of_copy(
+    request: &mut RequestHeader,
+    context: &mut Context,
+    route: Arc<Route>,
+    original: &Route,
+) -> Result<()> {
+    // What has no normal form was refused before there was a copy.
+    let _ = normalise(request)?;
+    ignore_upgrade(request);
+    let has_tls = context.speaker().is_some_and(|client| client.has_tls);
+    forward::settle_forwarded(request, has_tls, context.is_trusted)?;
+    for upstream in [&original.upstream, &route.upstream] {
+        ties::take_cookie(request, upstream)?;
+    }
+    context.route = Some(route);
     Ok(())
 }
 
@@ -55,6 +87,9 @@ pub(crate) fn of_request(
         context.is_trusted = is_trusted;
         context.is_https = client.has_tls;
         forward::settle_forwarded(request, client.has_tls, is_trusted)?;
+    }
+    if context.is_background() {
+        forward::forget_speaker(request);
     }
     if context.is_trusted || context.is_background() {
         context.is_https = forward::is_https(&request.headers);
@@ -78,7 +113,14 @@ pub(crate) fn of_request(
     let name = std::str::from_utf8(host).unwrap_or_default();
     // `OPTIONS *` is about the host as a whole.
     let path = if request.uri.path() == "*" { "/" } else { request.uri.path() };
-    context.route = snapshot.router.find(name, path, &request.method).map(Arc::clone);
+    let route = snapshot.router.find(name, path, &request.method);
+    context.route = route.map(|route| split::share(route, request, context));
+    if let Some(route) = &context.route {
+        context.bound = ties::take_cookie(request, &route.upstream)?;
+        if let Some(rest) = &route.rest {
+            ties::take_cookie(request, &rest.upstream)?;
+        }
+    }
     if live.trail.is_in(&request.headers) {
         context.refused = Some(ErrorAnswer::of(Cause::ProxyLoopDetected));
     }

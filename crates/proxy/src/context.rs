@@ -4,15 +4,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::Cause;
 use goodgate_telemetry::{By, CacheResult, Origin, TraceContext};
+use goodgate_upstream::BackendId;
 use http::HeaderValue;
 
 use crate::answer::ErrorAnswer;
 use crate::attempt::Attempting;
 use crate::copies::Copying;
+use crate::mirror::Mirroring;
 use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::tls::ClientIdentity;
@@ -30,10 +33,13 @@ pub(crate) struct Client {
     /// Its requests are sent to `https` at this port.
     pub(crate) redirect_to_https: Option<NonZeroU16>,
     pub(crate) watchdog: Watchdog,
+    /// Where in a split the request belongs that is being read, plus one; zero: that is not settled.
+    pub(crate) split: AtomicU8,
 }
 
 /// The state of one request.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that has nothing to do with the others")]
 pub(crate) struct Context {
     /// None for a subrequest of ours.
     pub(crate) client: Option<Arc<Client>>,
@@ -45,16 +51,21 @@ pub(crate) struct Context {
     pub(crate) is_trusted: bool,
     /// Whether the client speaks https, with us or with a trusted proxy.
     pub(crate) is_https: bool,
+    /// Nobody looks at the request once more and begins anew.
+    pub(crate) is_for_good: bool,
     pub(crate) started: Instant,
     pub(crate) started_at: SystemTime,
     pub(crate) request_id: RequestId,
     /// None without traces.
     pub(crate) trace: Option<TraceContext>,
     pub(crate) route: Option<Arc<Route>>,
+    /// The backend that its cookie names.
+    pub(crate) bound: Option<BackendId>,
     /// Why it is refused, if that is plain from the start.
     pub(crate) refused: Option<ErrorAnswer>,
     pub(crate) attempting: Attempting,
     pub(crate) copying: Copying,
+    pub(crate) mirroring: Mirroring,
     pub(crate) outcome: Outcome,
     /// Body bytes that the client has sent so far.
     pub(crate) body_bytes: u64,
@@ -92,6 +103,7 @@ impl Client {
             identity: None,
             redirect_to_https: None,
             watchdog: Watchdog::new(now),
+            split: AtomicU8::new(0),
         }
     }
 
@@ -104,6 +116,7 @@ impl Client {
             identity: self.identity.clone(),
             redirect_to_https: self.redirect_to_https,
             watchdog: Watchdog::new(now),
+            split: AtomicU8::new(0),
         }
     }
 }
@@ -117,14 +130,17 @@ impl Context {
             client_ip: None,
             is_trusted: false,
             is_https: false,
+            is_for_good: false,
             started: now,
             started_at: SystemTime::now(),
             request_id: RequestId::none(),
             trace: None,
             route: None,
+            bound: None,
             refused: None,
             attempting: Attempting::new(now),
             copying: Copying::default(),
+            mirroring: Mirroring::default(),
             outcome: Outcome::default(),
             body_bytes: 0,
             kept_for: None,
@@ -193,6 +209,14 @@ impl Context {
     /// The header has come, or the attempt is over. Whether its deadline had passed before.
     pub(crate) fn disarm(&self) -> bool {
         self.watchdog().is_some_and(Watchdog::disarm)
+    }
+
+    /// Who speaks to the backend, by way of us.
+    pub(crate) fn speaker(&self) -> Option<&Client> {
+        match &self.mirroring {
+            Mirroring::Copy(copy) => Some(&copy.client),
+            Mirroring::Nothing | Mirroring::Draft(_) => self.client.as_deref(),
+        }
     }
 
     /// Whether nobody waits for the answer: it only refreshes a copy or tries a backend.

@@ -1,4 +1,4 @@
-//! The exchange with the backends: from the choice of one to its answer, or to giving up.
+//! The exchange with the backends: from the choice of one to its answer, or to its failure.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,27 +20,32 @@ use crate::kept::{self, KeptConnections};
 use crate::peer::{Terms, peer};
 use crate::route::Route;
 use crate::stream::ClientStream;
-use crate::{copies, forward, interim};
+use crate::{copies, forward, interim, mirror, split, ties};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// What Pingora keeps of a request's body for a second attempt.
 const KEPT_BODY_BYTES_MAX: usize = 64 << 10;
 
-/// Decides early what needs no attempt to be known: an upstream without a single backend. The client's
-/// connection stays usable then, which it does not after an attempt has failed.
+/// Decides early what needs no attempt to be known: an upstream without a single backend, or whose backends are
+/// full. The client's connection stays usable then, which it does not after an attempt has failed.
 pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) -> Result<bool> {
+    split::hand_back(context);
     let Some(route) = &context.route else {
         return Ok(false);
     };
-    if route.upstream.has_untried(|_| false) {
+    let cause = if route.upstream.is_full() {
+        Cause::ConnectionLimitReached
+    } else if route.upstream.has_untried(|_| false) {
         let is_answered =
             copies::answer_late(session, context).await? || copies::answer_waited(session, context).await?;
         return Ok(!is_answered);
-    }
-    let cause = route.upstream.why_empty();
+    } else {
+        route.upstream.why_none()
+    };
     if context.is_background() {
         return Ok(false);
     }
+    copies::load(session, context).await;
     if copies::choose(session, context, cause) {
         Box::pin(copies::serve(session, context)).await?;
     } else {
@@ -56,10 +61,13 @@ pub(crate) fn next_peer(
     context: &mut Context,
 ) -> Result<Box<HttpPeer>> {
     let now = Instant::now();
+    context.body_bytes = 0;
+    mirror::restart(context);
     let Some(route) = context.route.clone() else {
         return Err(settled(false));
     };
     take_backend(session, context, &route, now)?;
+    let route = context.route.clone().unwrap_or(route);
     let fresh = context.attempting.begin(&route, now);
     let Some(backend) = context.attempting.lease().map(|lease| Arc::clone(lease.backend())) else {
         return Err(settled(false));
@@ -78,15 +86,20 @@ pub(crate) fn next_peer(
 }
 
 /// A backend in rotation, else a copy, else (fail open) the one that failed the longest ago, else one that
-/// refused and may have come back.
+/// refused and may have come back. A share of a route hands its request back before it takes one that has failed.
 fn take_backend(session: &Session, context: &mut Context, route: &Route, now: Instant) -> Result<()> {
     let method = session.req_header().method.clone();
-    if context.attempting.take(route, &method, false, now) {
+    let ties = ties::of(session.req_header(), context, route);
+    if context.attempting.take(route, &method, ties, false, now) {
         return Ok(());
     }
-    let cause = context.attempting.last_cause().unwrap_or(Cause::DestinationUnavailable);
+    if let Some(rest) = &route.rest {
+        split::leave(context, rest);
+        return take_backend(session, context, rest, now);
+    }
+    let cause = context.attempting.last_cause().unwrap_or_else(|| route.upstream.why_none());
     let found = copies::choose(session, context, cause)
-        || context.attempting.take(route, &method, true, now)
+        || context.attempting.take(route, &method, ties, true, now)
         || context.attempting.take_again(route, now);
     if found {
         return if context.attempting.lease().is_some() { Ok(()) } else { Err(settled(false)) };
@@ -183,9 +196,12 @@ pub(crate) fn request_body(context: &mut Context, body: Option<&Bytes>, is_end: 
 /// A piece of the response's body has come, or of what a tunnel's backend sends.
 pub(crate) fn response_body(context: &mut Context, body: Option<&Bytes>, is_end: bool) -> Result<()> {
     context.attempting.received(body.map_or(0, Bytes::len));
-    if is_end && !context.is_tunnel && context.is_idle() {
-        // The watchdog has closed the connection, which for some bodies looks like their end.
-        return Err(Error::create(ErrorType::ReadTimedout, ErrorSource::Upstream, None, None));
+    if is_end && !context.is_tunnel {
+        if context.is_idle() {
+            // The watchdog has closed the connection, which for some bodies looks like their end.
+            return Err(Error::create(ErrorType::ReadTimedout, ErrorSource::Upstream, None, None));
+        }
+        context.attempting.done();
     }
     context.moved();
     context.copying.push(body, is_end);
@@ -223,6 +239,9 @@ pub(crate) async fn response_header(
         limit_idle(session, context, &route, is_upgrade);
     }
     forward::response(response)?;
+    if !is_upgrade && forward::has_no_body(&session.req_header().method, response) {
+        context.attempting.done();
+    }
     copies::note_answer(context, session, response);
     Ok(())
 }
@@ -340,53 +359,6 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &mut Er
     };
     context.attempting.note_detail(classify::detail(error).filter(|_| !timed_out));
     failed_at(session, context, &route, cause, now)
-}
-
-/// The request cannot be answered by a backend: a copy, else the honest error. The status for the log of
-/// Pingora.
-pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error: &Error) -> u16 {
-    if context.is_idle_tunnel() {
-        return 0;
-    }
-    let answer = verdict(context, error);
-    let ErrorAnswer { status, cause, .. } = answer;
-    if cause != Cause::ClientDisconnected && !context.attempting.log.is_empty() {
-        copies::note_failed_refresh(session, context, cause, Instant::now());
-    }
-    if context.is_background() {
-        copies::note_failed_behind(session, context, cause);
-        return 0;
-    }
-    context.outcome.cause = Some(cause);
-    context.outcome.detail = answer.detail();
-    if has_answered(session) || cause == Cause::ClientDisconnected {
-        return 0;
-    }
-    // Pingora closes the connection after an error whatever we do: say so.
-    session.set_keepalive(None);
-    copies::load(session, context).await;
-    let written = if copies::choose(session, context, cause) {
-        copies::serve(session, context).await
-    } else {
-        answer::write(session, context, answer).await
-    };
-    // If the client cannot be written to, it has left, and the log says what became of the request.
-    written.map_or(0, |()| status)
-}
-
-/// Whose failure it is in the end, and the answer for it.
-fn verdict(context: &Context, error: &Error) -> ErrorAnswer {
-    if error.esource() == &ErrorSource::Downstream {
-        return classify::client(error);
-    }
-    if error.etype() == &ErrorType::FileReadError {
-        // A copy on disk, of which part has gone out already.
-        return ErrorAnswer::of(Cause::ProxyInternalError);
-    }
-    let empty =
-        || context.route.as_ref().map_or(Cause::ProxyInternalError, |route| route.upstream.why_empty());
-    let cause = context.attempting.last_cause().unwrap_or_else(empty);
-    ErrorAnswer::of(cause)
 }
 
 /// An error for what has been decided and recorded.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use goodgate_failure::Cause;
 use goodgate_telemetry::{AccessRecord, By, CacheResult, Mask, Origin, TraceContext, is_of_interest};
-use http::{Version, header};
+use http::{StatusCode, Version, header};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -16,8 +16,11 @@ use crate::context::Context;
 use crate::copies;
 use crate::forward;
 use crate::kept_date;
+use crate::mirror;
 use crate::rules;
 use crate::snapshot::Live;
+use crate::split;
+use crate::ties;
 
 /// Adds what every answer carries. Errors and copies for the case of failure are dressed where they are made.
 pub(crate) fn dress(
@@ -25,6 +28,9 @@ pub(crate) fn dress(
     response: &mut ResponseHeader,
     context: &mut Context,
 ) -> Result<()> {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        return ties::bind(response, context);
+    }
     if response.status.is_informational() {
         return Ok(());
     }
@@ -40,6 +46,7 @@ pub(crate) fn dress(
     }
     copies::give_back_withheld(response, context)?;
     rules::to_client(response, session.req_header(), context)?;
+    ties::bind(response, context)?;
     kept_date::keep(session, response);
     Ok(())
 }
@@ -54,6 +61,7 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     context.attempting.end(session, now);
     context.copying.end(error.is_none());
     if context.is_background() {
+        mirror::ended(context);
         return;
     }
     let written = session.response_written().filter(|_| has_answered(session));
@@ -80,6 +88,7 @@ pub(crate) struct Ended<'a> {
 
 /// Counts and logs a request whose outcome is settled.
 pub(crate) fn conclude(live: &Live, ended: &Ended<'_>, context: &Context, now: Instant) {
+    split::forget(context);
     let status = ended.status;
     count(live, context, status, now);
     copies::note_survival(ended.request, context, now);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use goodgate_upstream::{Backend, HostHeader};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use ipnet::IpNet;
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_error::{ErrorType, OrErr, Result};
@@ -46,7 +46,7 @@ pub(crate) fn request(
 
 /// Who asks, and how, for the backend.
 fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<HeaderValue>) -> Result<()> {
-    if let Some(client) = &context.client {
+    if let Some(client) = context.speaker() {
         if let Some(identity) = &client.identity {
             request.insert_header("Client-Cert", identity.certificate.clone())?;
             request.remove_header(&CLIENT_CERT_CHAIN);
@@ -95,6 +95,14 @@ pub(crate) fn settle_forwarded(request: &mut RequestHeader, has_tls: bool, is_tr
     Ok(())
 }
 
+/// A request behind a client's back is made of the bytes that the client has sent, and nobody knows any more whether
+/// it was to be believed: who asked, and for which host, is not passed on. What is answered is for everybody.
+pub(crate) fn forget_speaker(request: &mut RequestHeader) {
+    for name in [FORWARDED_FOR, FORWARDED_HOST] {
+        request.remove_header(&name);
+    }
+}
+
 /// Whether the client speaks https, once that is settled.
 pub(crate) fn is_https(headers: &HeaderMap) -> bool {
     headers.get(FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
@@ -134,6 +142,13 @@ pub(crate) fn is_upgrade_asked_for(asked: &HeaderMap, switched: &HeaderMap) -> b
     let asked = protocols(asked);
     let switched = protocols(switched);
     !switched.is_empty() && switched.iter().all(|protocol| asked.contains(protocol))
+}
+
+/// Whether nothing follows the header of a final response (RFC 9112 section 6.3).
+pub(crate) fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
+    *method == Method::HEAD
+        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || response.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
 }
 
 /// Removes what concerns only the connection to the backend (RFC 9110 section 7.6.1). The framing stays:

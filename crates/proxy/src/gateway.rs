@@ -20,8 +20,9 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Sess
 use crate::answer;
 use crate::attempt::Connection;
 use crate::context::{Client, Context};
+use crate::route::Route;
 use crate::snapshot::Live;
-use crate::{begin, classify, copies, exchange, finish, forward, gate, http2, own};
+use crate::{begin, classify, copies, exchange, finish, forward, gate, http2, mirror, own, verdict};
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
@@ -63,11 +64,13 @@ impl ProxyHttp for Gateway {
         if session.is_http2() {
             context.client = http2::client();
         }
+        mirror::hand(session, context);
         begin::begin(&self.live, session, context)
     }
 
     fn allow_spawning_subrequest(&self, _session: &Session, context: &Box<Context>) -> bool {
-        context.copying.request.is_some() && !context.is_background()
+        let may_spawn = |route: &Arc<Route>| context.copying.request.is_some() || route.mirror.is_some();
+        !context.is_background() && context.route.as_ref().is_some_and(may_spawn)
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut Box<Context>) -> Result<bool> {
@@ -147,7 +150,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Session, context: &mut Box<Context>) -> Result<bool> {
-        exchange::may_proceed(session, context).await
+        let may_proceed = exchange::may_proceed(session, context).await?;
+        if may_proceed {
+            mirror::begin(session, context);
+        }
+        Ok(may_proceed)
     }
 
     async fn upstream_peer(
@@ -214,7 +221,9 @@ impl ProxyHttp for Gateway {
             context.moved();
             return Ok(());
         }
-        exchange::request_body(context, body.as_ref(), is_end)
+        exchange::request_body(context, body.as_ref(), is_end)?;
+        mirror::sent(session, context, body.as_ref(), is_end);
+        Ok(())
     }
 
     async fn upstream_response_filter(
@@ -293,7 +302,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         context: &mut Box<Context>,
     ) -> FailToProxy {
-        let status = exchange::give_up(session, context, error).await;
+        let status = verdict::give_up(session, context, error).await;
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 

@@ -17,8 +17,10 @@ use goodgate_upstream::Upstream;
 use http::{HeaderName, Method};
 
 use crate::gate::Gate;
+use crate::mirror::Mirror;
 use crate::own::OwnAnswer;
 use crate::peer::BackendTls;
+use crate::split::Split;
 use crate::stores::StoreRoom;
 
 /// A route with everything that a request on it needs. A request holds one from its start to its end.
@@ -46,8 +48,14 @@ pub(crate) struct Route {
     pub(crate) response_headers: HeaderRules,
     pub(crate) access: Access,
     /// What else a request must meet before anything answers it.
-    pub(crate) gate: Option<Gate>,
+    pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) response_header_bytes_max: usize,
+    /// Which of its requests go elsewhere.
+    pub(crate) split: Option<Split>,
+    /// Who gets copies of its requests.
+    pub(crate) mirror: Option<Mirror>,
+    /// Who takes over when this one's upstream has no backend left: the route that it is a share of.
+    pub(crate) rest: Option<Arc<Self>>,
 }
 
 /// The routes of one configuration, ordered for lookups.

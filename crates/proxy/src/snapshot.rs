@@ -3,7 +3,8 @@
 //! A reload builds a new [`Snapshot`] beside the old one and swaps it in; a request that has begun keeps
 //! its route of the old. Stores, metrics, the log and the backends' vitals live on.
 
-use std::cell::LazyCell;
+mod build;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,23 +12,21 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use goodgate_cache::{PurgeMode, PurgeScope};
-use goodgate_config::{Certificate, Config, Limits, Listener, LogFormat, defaults};
-use goodgate_telemetry::{
-    AccessLog, Format, LogPolicy, Mask, Metrics, Ring, RouteMetrics, StoreUsage, Traces, UpstreamMetrics,
-};
-use goodgate_upstream::{HostHeader, Timeouts, TlsPolicy, Upstream, UpstreamSpec};
+use goodgate_config::{Certificate, Config, Limits, Listener};
+use goodgate_telemetry::{AccessLog, LogPolicy, Metrics, Ring, RouteMetrics, StoreUsage, Traces};
+use goodgate_upstream::{StickyKey, Upstream};
 use http::Method;
 use ipnet::IpNet;
 
-use crate::gate::{Gate, Verifier};
+use crate::gate::Verifier;
 use crate::hops::Trail;
 use crate::kept::KeptConnections;
 use crate::listener::Entrance;
-use crate::own::OwnAnswer;
-use crate::peer::BackendTls;
 use crate::places::Places;
-use crate::route::{Route, Router};
+use crate::route::Router;
 use crate::stores::Stores;
+use crate::ties;
+use build::build;
 
 /// At the start this long is waited for the indices of copies on disk, at the end for what is being written.
 const DISKS_LIMIT: Duration = Duration::from_secs(10);
@@ -52,6 +51,7 @@ pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     stores: Stores,
     verifier: Arc<Verifier>,
+    sticky_key: StickyKey,
     metrics: Arc<Metrics>,
     pub(crate) no_route: RouteMetrics,
     pub(crate) access_log: AccessLog,
@@ -76,7 +76,8 @@ impl Live {
     ) -> Self {
         let stores = Stores::default();
         let verifier = Arc::new(Verifier::new(now));
-        let snapshot = build(config, None, (&stores, &verifier), &metrics, now);
+        let sticky_key = ties::draw_key();
+        let snapshot = build(config, None, (&stores, &verifier, &sticky_key), &metrics, now);
         stores.wait_for_disks(DISKS_LIMIT);
         Self {
             ring: Ring::new(snapshot.upstream_names(), now),
@@ -84,6 +85,7 @@ impl Live {
             no_route: RouteMetrics::new(&metrics, "none", "none"),
             stores,
             verifier,
+            sticky_key,
             metrics,
             access_log,
             kept: KeptConnections::new(now),
@@ -98,7 +100,7 @@ impl Live {
 
     /// Builds the snapshot of a new configuration; running state comes from the one in force.
     pub fn prepare(&self, config: &Config, now: Instant) -> Snapshot {
-        let kept = (&self.stores, &self.verifier);
+        let kept = (&self.stores, &self.verifier, &self.sticky_key);
         build(config, Some(&self.snapshot.load()), kept, &self.metrics, now)
     }
 
@@ -239,113 +241,5 @@ impl Snapshot {
 
     fn upstream_names(&self) -> impl Iterator<Item = &str> {
         self.upstreams.iter().map(|upstream| upstream.spec().name.as_str())
-    }
-}
-
-/// An upstream with what goes with it: shared by its routes.
-struct Way {
-    upstream: Arc<Upstream>,
-    metrics: Arc<UpstreamMetrics>,
-    tls: Arc<BackendTls>,
-}
-
-impl Way {
-    fn new(upstream: &Arc<Upstream>, metrics: &Arc<Metrics>) -> Self {
-        let spec = upstream.spec();
-        Self {
-            upstream: Arc::clone(upstream),
-            metrics: Arc::new(UpstreamMetrics::new(metrics, &spec.name)),
-            tls: Arc::new(BackendTls::new(&spec.tls)),
-        }
-    }
-}
-
-/// The upstream of routes that answer themselves: it has no backend.
-fn nowhere() -> UpstreamSpec {
-    UpstreamSpec {
-        name: "none".to_owned(),
-        host: HostHeader::Client,
-        backends: Vec::new(),
-        probe: None,
-        timeouts: Timeouts {
-            connect: defaults::CONNECT_TIMEOUT,
-            first_byte: defaults::FIRST_BYTE_TIMEOUT,
-            read: defaults::READ_TIMEOUT,
-            write: defaults::WRITE_TIMEOUT,
-            idle: defaults::IDLE_TIMEOUT,
-            tunnel: defaults::TUNNEL_TIMEOUT,
-        },
-        tls: TlsPolicy { ca: None, client: None, verify: defaults::TLS_VERIFY },
-    }
-}
-
-fn build(
-    config: &Config,
-    previous: Option<&Snapshot>,
-    (stores, verifier): (&Stores, &Arc<Verifier>),
-    metrics: &Arc<Metrics>,
-    now: Instant,
-) -> Snapshot {
-    let known = |name: &str| {
-        previous.and_then(|old| old.upstreams.iter().find(|upstream| upstream.spec().name == name))
-    };
-    let upstream =
-        |spec: &UpstreamSpec| Upstream::new(spec.clone(), known(&spec.name).map(AsRef::as_ref), now);
-    let upstreams: Vec<Arc<Upstream>> = config.upstreams.iter().map(upstream).collect();
-    let ways: Vec<Way> = upstreams.iter().map(|upstream| Way::new(upstream, metrics)).collect();
-    let nowhere = LazyCell::new(|| Way::new(&Upstream::new(nowhere(), None, now), metrics));
-    let rooms = stores.open(&config.stores);
-    let old_routes = previous.map(|old| old.router.by_name()).unwrap_or_default();
-    let routes = config.routes.iter().filter_map(|spec| {
-        let way = match spec.action.upstream() {
-            Some(upstream) => ways.get(upstream)?,
-            None => &nowhere,
-        };
-        let policy = spec.cache.as_ref().filter(|_| spec.action.upstream().is_some());
-        let cache = policy.and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
-        let metrics = RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name);
-        let old_gate = old_routes.get(spec.name.as_str()).and_then(|old| old.gate.as_ref());
-        let route = Route {
-            gate: Gate::new(spec, old_gate, verifier, &metrics),
-            name: spec.name.clone(),
-            own: OwnAnswer::of(&spec.action),
-            upstream: Arc::clone(&way.upstream),
-            upstream_metrics: Arc::clone(&way.metrics),
-            metrics,
-            backend_tls: Arc::clone(&way.tls),
-            timeout: spec.timeout,
-            retry: spec.retry.clone(),
-            cache,
-            body_bytes_max: spec.body_bytes_max,
-            errors: spec.errors.clone(),
-            pass_headers: spec.pass_headers.clone(),
-            rewrite: spec.rewrite.clone(),
-            request_headers: spec.request_headers.clone(),
-            response_headers: spec.response_headers.clone(),
-            access: spec.access.clone(),
-            response_header_bytes_max: config.limits.response_header_bytes_max,
-        };
-        Some((spec, Arc::new(route)))
-    });
-    Snapshot {
-        router: Router::new(routes),
-        limits: Arc::new(config.limits.clone()),
-        trusted_proxies: config.trusted_proxies.clone(),
-        log: log_policy(&config.access_log),
-        has_caches: config.routes.iter().any(|route| route.cache.is_some()),
-        trace_share: config.tracing.as_ref().map_or(0.0, |tracing| tracing.sample),
-        upstreams,
-        listeners: config.listeners.clone(),
-    }
-}
-
-fn log_policy(log: &goodgate_config::AccessLog) -> LogPolicy {
-    LogPolicy {
-        mask: Mask::new(log.mask.query.clone(), log.mask.cuts_client),
-        format: match log.format {
-            LogFormat::Json => Format::Json,
-            LogFormat::Text => Format::Text,
-        },
-        sample_ok: log.sample_ok,
     }
 }

@@ -7,10 +7,10 @@
 //! Writes are gathered, so that a small response leaves in one piece, and go out at the latest when Pingora
 //! waits for more.
 
+mod facts;
+
 use std::io::{self, IoSlice};
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,11 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use goodgate_config::Limits;
-use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
-    UniqueID,
-};
+use pingora_core::protocols::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -368,33 +364,5 @@ impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
         // The connection is being given up: that it is gone already is no news.
         let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl UniqueID for ClientStream {
-    fn id(&self) -> i32 {
-        self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)
-    }
-}
-
-impl Ssl for ClientStream {}
-
-impl Peek for ClientStream {}
-
-impl GetTimingDigest for ClientStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for ClientStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for ClientStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
     }
 }

@@ -154,6 +154,7 @@ pub(crate) struct RequestFamilies {
     pub(crate) duration: HistogramVec,
     pub(crate) forgotten: IntCounterVec,
     pub(crate) client_aborts: IntCounterVec,
+    pub(crate) mirrored: IntCounterVec,
 }
 
 impl RequestFamilies {
@@ -185,6 +186,7 @@ impl RequestFamilies {
                 "Clients of a rate limit forgotten early to make room",
                 &["route"],
             )?,
+            mirrored: to.counters("goodgate_mirrored_requests_total", "Copies of requests", MIRRORED)?,
             client_aborts: to.counters(
                 "goodgate_client_aborts_total",
                 "Clients that left",
@@ -294,6 +296,7 @@ impl DnsFamilies {
     }
 }
 
+const MIRRORED: &[&str] = &["route", "result"];
 const CACHE: &[&str] = &["cache"];
 const DROPPED_WRITES: &str = "goodgate_cache_disk_dropped_writes_total";
 const CHECKSUM_FAILURES: &str = "goodgate_cache_disk_checksum_failures_total";

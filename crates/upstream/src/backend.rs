@@ -1,14 +1,18 @@
 //! One address of an upstream: what it is told to be, and what has been seen of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use goodgate_failure::{Blame, Cause, Window};
 use parking_lot::Mutex;
 
+use crate::average::Average;
+use crate::balance::Ranking;
 use crate::idle::IdleClose;
-use crate::{Address, EjectionPolicy, Health, IdleCloseView, State, Transition};
+use crate::slow_start::SlowStart;
+use crate::{Address, BackendId, EjectionPolicy, Health, IdleCloseView, State, Transition};
 
 /// A backend as one configuration has it. The running state behind it is shared and outlives it.
 #[derive(Debug)]
@@ -19,8 +23,12 @@ pub struct Backend {
     pub written: Arc<str>,
     /// Its share of the requests relative to the others.
     pub weight: u16,
-    /// Used only when no other is in rotation.
+    /// Used only when no other is in rotation, or all others are full.
     pub backup: bool,
+    /// Requests that it may have under way; zero: any number.
+    pub in_flight_max: u32,
+    /// What it is called in a cookie that ties clients to it, where there is one.
+    pub id: Option<BackendId>,
     /// When live failures eject it.
     pub ejection: EjectionPolicy,
     /// The name that is sent and proven in the TLS handshake; none: no TLS.
@@ -37,12 +45,26 @@ pub struct Vitals {
     unreachable: Window,
     misbehaved: Window,
     in_flight: AtomicU64,
+    /// The sum over all backends of the upstream.
+    in_flight_in_all: Arc<AtomicU64>,
+    /// Who must hear of each change of what is under way, if somebody must.
+    place: ArcSwapOption<Place>,
+    has_place: AtomicBool,
+    slow_start: SlowStart,
+    first_byte: Average,
     ok: AtomicU64,
     failed: AtomicU64,
     /// Milliseconds after `born`, plus one; zero: never.
     last_failure: AtomicU64,
     idle_close: IdleClose,
     certificate_expires: Mutex<Option<SystemTime>>,
+}
+
+/// A backend's place in a ranking by what is under way.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) ranking: Arc<Ranking>,
+    pub(crate) player: usize,
 }
 
 /// A backend at one moment, for metrics and the admin side.
@@ -71,8 +93,8 @@ pub struct BackendView {
 }
 
 impl Vitals {
-    /// Nothing seen yet.
-    pub fn new(now: Instant) -> Self {
+    /// Nothing seen yet of a backend of an upstream that has so much under way in all.
+    pub(crate) fn new(in_flight_in_all: Arc<AtomicU64>, now: Instant) -> Self {
         Self {
             born: now,
             health: Mutex::new(Health::NEW),
@@ -80,6 +102,11 @@ impl Vitals {
             unreachable: Window::default(),
             misbehaved: Window::default(),
             in_flight: AtomicU64::new(0),
+            in_flight_in_all,
+            place: ArcSwapOption::empty(),
+            has_place: AtomicBool::new(false),
+            slow_start: SlowStart::default(),
+            first_byte: Average::default(),
             ok: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             last_failure: AtomicU64::new(0),
@@ -97,12 +124,48 @@ impl Vitals {
     }
 
     /// Applies one step of the state machine; the transition if the state's name changed.
-    pub(crate) fn step(&self, step: impl FnOnce(Health) -> Health) -> Option<(State, State)> {
+    pub(crate) fn step(&self, step: impl FnOnce(Health) -> Health, now: Instant) -> Option<(State, State)> {
         let mut health = self.health.lock();
         let before = health.state();
         *health = step(*health);
         let after = health.state();
-        (before != after).then_some((before, after))
+        if before == after {
+            return None;
+        }
+        if after == State::Up {
+            self.slow_start.begin(self.since_birth(now));
+        }
+        Some((before, after))
+    }
+
+    /// It joins backends that are at work already.
+    pub(crate) fn joins(&self, now: Instant) {
+        self.slow_start.begin(self.since_birth(now));
+    }
+
+    /// Whether it takes its turn, as far as a slow start is concerned.
+    pub(crate) fn takes_turn(&self, slow_start: Duration, now: Instant) -> bool {
+        self.slow_start.takes_turn(slow_start, self.since_birth(now))
+    }
+
+    /// Whether it is still starting slowly.
+    pub(crate) fn is_starting(&self, slow_start: Duration, now: Instant) -> bool {
+        self.slow_start.is_under_way(slow_start, self.since_birth(now))
+    }
+
+    /// The average time to its first byte.
+    pub(crate) fn first_byte_micros(&self, now: Instant) -> Option<u64> {
+        self.first_byte.micros(self.since_birth(now))
+    }
+
+    /// A response header has come this long after the attempt began.
+    pub(crate) fn answered(&self, after: Duration, now: Instant) {
+        self.first_byte.add(after, self.since_birth(now));
+    }
+
+    /// An attempt has failed this long after it began.
+    pub(crate) fn failed_after(&self, after: Duration, now: Instant) {
+        self.first_byte.add_failure(after, self.since_birth(now));
     }
 
     pub(crate) fn claim_trial(&self, now: Instant) -> bool {
@@ -118,13 +181,50 @@ impl Vitals {
         self.last_failure.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn attempt_started(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    /// Requests under way.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// One more is under way, unless that would be more than `limit` (zero: any number).
+    pub(crate) fn try_start(&self, limit: u32) -> bool {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if limit > 0 && before >= u64::from(limit) {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.in_flight_in_all.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// From now on this ranking hears of changes; none: nobody does.
+    pub(crate) fn set_place(&self, place: Option<Place>) {
+        let has_one = place.is_some();
+        if has_one || self.has_place.load(Ordering::Relaxed) {
+            self.place.store(place.map(Arc::new));
+            self.has_place.store(has_one, Ordering::SeqCst);
+            self.tell();
+        }
+    }
+
+    /// Tells who must hear of it that what is under way has changed.
+    pub(crate) fn tell(&self) {
+        if self.has_place.load(Ordering::SeqCst)
+            && let Some(place) = &*self.place.load()
+        {
+            place.ranking.changed(place.player, || self.in_flight());
+        }
+    }
+
+    /// One less is under way.
+    pub(crate) fn ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight_in_all.fetch_sub(1, Ordering::Relaxed);
+        self.tell();
     }
 
     /// The attempt is over; it is counted once, as what it was in the end, if it told anything.
-    pub(crate) fn attempt_ended(&self, went_well: Option<bool>) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn count(&self, went_well: Option<bool>) {
         if let Some(went_well) = went_well {
             if went_well { &self.ok } else { &self.failed }.fetch_add(1, Ordering::Relaxed);
         }
@@ -135,6 +235,11 @@ impl Backend {
     /// What it is called in a `Host` of its own: the address as written, but a Unix socket has none.
     pub fn host(&self) -> &str {
         if self.address.is_unix() { "localhost" } else { &self.written }
+    }
+
+    /// Whether it may have no more under way.
+    pub(crate) fn is_full(&self) -> bool {
+        self.in_flight_max > 0 && self.vitals.in_flight() >= u64::from(self.in_flight_max)
     }
 
     /// It said in `Keep-Alive: timeout=` how long it keeps an idle connection.
@@ -172,7 +277,7 @@ impl Backend {
         if !out_of_rotation {
             return None;
         }
-        let change = vitals.step(Health::proven);
+        let change = vitals.step(Health::proven, now);
         if change.is_some() {
             vitals.unreachable.clear();
             vitals.misbehaved.clear();
@@ -201,17 +306,18 @@ impl Backend {
             Blame::Nobody => {}
         }
         let enough = self.enough_failures(at);
-        let change = vitals.step(|health| match health {
+        let eject = |health: Health| match health {
             Health::Trial { .. } => health.ejected(cause, &self.ejection, now),
             Health::Up { .. } if enough => health.ejected(cause, &self.ejection, now),
             Health::Up { .. } | Health::Ejected { .. } | Health::Down { .. } => health,
-        });
+        };
+        let change = vitals.step(eject, now);
         self.transition(change, Some(cause))
     }
 
     /// An attempt ended without saying anything about the backend.
     pub(crate) fn abandoned(&self, now: Instant) -> Option<Transition> {
-        let change = self.vitals.step(|health| health.trial_abandoned(now));
+        let change = self.vitals.step(|health| health.trial_abandoned(now), now);
         self.transition(change, None)
     }
 
@@ -257,7 +363,7 @@ impl Backend {
             cause,
             weight: self.weight,
             backup: self.backup,
-            in_flight: self.vitals.in_flight.load(Ordering::Relaxed),
+            in_flight: self.vitals.in_flight(),
             ok: self.vitals.ok.load(Ordering::Relaxed),
             failed: self.vitals.failed.load(Ordering::Relaxed),
             certificate_expires: self.tls_name.as_ref().and_then(|_| *self.vitals.certificate_expires.lock()),

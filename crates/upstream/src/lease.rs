@@ -1,11 +1,11 @@
 //! The right to make one attempt on one backend, and the duty to say how it went.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use goodgate_failure::Cause;
 
-use crate::{Backend, Transition, Upstream};
+use crate::{Backend, Balance, Transition, Upstream};
 
 /// Why this backend was picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Lease {
     backend: Arc<Backend>,
     how: How,
     report: Report,
+    /// The backend has done its part.
+    is_done: bool,
 }
 
 /// What has been said of the attempt so far; the last word counts.
@@ -37,9 +39,10 @@ enum Report {
 }
 
 impl Lease {
+    /// The backend's count has this attempt in it already.
     pub(crate) fn new(upstream: Arc<Upstream>, backend: Arc<Backend>, how: How) -> Self {
-        backend.vitals.attempt_started();
-        Self { upstream, backend, how, report: Report::Nothing }
+        backend.vitals.tell();
+        Self { upstream, backend, how, report: Report::Nothing, is_done: false }
     }
 
     /// The backend.
@@ -47,9 +50,39 @@ impl Lease {
         &self.backend
     }
 
+    /// Whose backend it is.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// Why it was picked.
     pub fn how(&self) -> How {
         self.how
+    }
+
+    /// A response header has arrived, good or not, this long after the attempt began.
+    pub fn answered(&self, after: Duration, now: Instant) {
+        if self.minds_time() {
+            self.backend.vitals.answered(after, now);
+        }
+    }
+
+    /// The attempt has failed this long after it began.
+    pub fn failed_after(&self, after: Duration, now: Instant) {
+        if self.minds_time() {
+            self.backend.vitals.failed_after(after, now);
+        }
+    }
+
+    fn minds_time(&self) -> bool {
+        self.upstream.spec().balance == Balance::LeastTime
+    }
+
+    /// The backend has sent all that it had to. Whoever has got the last byte and asks again finds room there.
+    pub fn done(&mut self) {
+        if !std::mem::replace(&mut self.is_done, true) {
+            self.backend.vitals.ended();
+        }
     }
 
     /// A good response header has arrived. A failure of the body may still follow.
@@ -87,7 +120,8 @@ impl Drop for Lease {
             Report::Succeeded => Some(true),
             Report::Failed => Some(false),
         };
-        self.backend.vitals.attempt_ended(outcome);
+        self.done();
+        self.backend.vitals.count(outcome);
         if self.report == Report::Nothing && self.how == How::Trial {
             // The one place where time is not an argument: nobody is left to give it.
             let _ = self.abandoned(Instant::now());

@@ -5,17 +5,24 @@
 //! addresses and probe results, `proxy` the outcomes of attempts, each with the time.
 //! Transitions are returned, never logged here.
 
+mod average;
 mod backend;
+mod balance;
+mod hash_key;
 mod health;
 mod idle;
 mod lease;
 mod policy;
 mod rotation;
+mod slow_start;
+mod sticky;
 mod upstream;
 
 pub use goodgate_failure::Address;
 
 pub use backend::{Backend, BackendView, Vitals};
+pub use balance::{Balance, BalanceFactor};
+pub use hash_key::{HashOn, hash_of};
 pub use health::{Health, State, Transition};
 pub use idle::IdleCloseView;
 pub use lease::{How, Lease};
@@ -23,4 +30,5 @@ pub use policy::{
     BackendAddress, BackendSpec, CaBundle, ClientIdentity, EjectionPolicy, HostHeader, ProbeKind,
     ProbePolicy, Timeouts, TlsPolicy, UpstreamSpec,
 };
-pub use upstream::{Upstream, Wish};
+pub use sticky::{BackendId, StickyKey, StickyPolicy};
+pub use upstream::{Ties, Upstream, Wish};

@@ -8,11 +8,21 @@ use std::time::Duration;
 
 use goodgate_failure::Words;
 
+use crate::{Balance, HashOn, StickyPolicy};
+
 /// One upstream as configured.
 #[derive(Clone, Debug)]
 pub struct UpstreamSpec {
     /// Its name: a metric label.
     pub name: String,
+    /// How its requests are shared out.
+    pub balance: Balance,
+    /// What a consistent hash is made of.
+    pub hash_on: HashOn,
+    /// How clients are tied to the backend that they had first; none: they are not.
+    pub sticky: Option<StickyPolicy>,
+    /// How long a backend that comes into rotation takes to get its whole share; zero: it has it at once.
+    pub slow_start: Duration,
     /// The `Host` that a backend is sent.
     pub host: HostHeader,
     /// Its backends as written; a name stands for all its addresses.
@@ -89,8 +99,10 @@ pub struct BackendSpec {
     pub address: BackendAddress,
     /// Its share of the requests relative to the others, 1 to [`BackendSpec::WEIGHT_MAX`].
     pub weight: NonZeroU16,
-    /// Used only when no other is in rotation.
+    /// Used only when no other is in rotation, or all others are full.
     pub backup: bool,
+    /// Requests that it may have under way; zero: any number.
+    pub in_flight_max: u32,
     /// When live failures take it out of rotation.
     pub ejection: EjectionPolicy,
     /// The name that is sent and proven in the TLS handshake; none: it is spoken to without TLS. Not empty.

@@ -1,18 +1,20 @@
-//! A named set of backends under one policy: membership, selection, and what probes and DNS report.
+//! A named set of backends under one policy: membership, and what probes and DNS report.
+
+mod seating;
+mod selection;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use goodgate_failure::{Budget, Cause};
 use parking_lot::Mutex;
 
-use crate::rotation::turns;
-use crate::{
-    Address, Backend, BackendAddress, BackendSpec, BackendView, Health, How, Lease, State, Transition,
-    UpstreamSpec, Vitals,
-};
+use crate::rotation::{Roster, Rotation};
+use crate::{Address, Backend, BackendAddress, BackendSpec, BackendView, Health, Transition, UpstreamSpec};
+use seating::Seating;
+pub use selection::{Ties, Wish};
 
 /// An upstream of one configuration. Its backends' vitals and its budget come from the one before.
 #[derive(Debug)]
@@ -20,20 +22,13 @@ pub struct Upstream {
     spec: UpstreamSpec,
     members: Mutex<Vec<Member>>,
     rotation: ArcSwap<Rotation>,
-    cursor: AtomicUsize,
+    cursor: AtomicU64,
     /// Retries take turns of their own: if they used up those of first attempts, two backends of which one
     /// is bad would fall into step, and every request would begin with the bad one.
-    retry_cursor: AtomicUsize,
+    retry_cursor: AtomicU64,
     budget: Arc<Budget>,
-}
-
-/// What a request wants of a selection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// It has been tried before.
-    pub is_retry: bool,
-    /// It may be the request that finds out whether an ejected backend is back.
-    pub may_be_trial: bool,
+    /// Requests under way on all backends, those that have left included.
+    in_flight: Arc<AtomicU64>,
 }
 
 /// One entry of the configuration with what it stands for now.
@@ -45,23 +40,13 @@ struct Member {
     unresolved: Option<Cause>,
 }
 
-/// Who takes turns now. Made anew at each change, read without a lock.
-#[derive(Debug, Default)]
-struct Rotation {
-    backends: Vec<Arc<Backend>>,
-    primary: Vec<u32>,
-    backup: Vec<u32>,
-    /// How many backends take turns.
-    taking_turns: usize,
-    /// When the first trial is due, if a backend is ejected.
-    trial_due: Option<Instant>,
-}
-
 impl Upstream {
     /// Builds the upstream; backends whose address `previous` knows keep what was seen of them, and names
     /// that it had resolved keep their addresses until the next lookup.
     pub fn new(spec: UpstreamSpec, previous: Option<&Self>, now: Instant) -> Arc<Self> {
+        let in_flight = previous.map(|old| Arc::clone(&old.in_flight)).unwrap_or_default();
         let known = previous.map(Self::backends).unwrap_or_default();
+        let seating = Seating::new(&spec, &known, &in_flight, now);
         let members = spec
             .backends
             .iter()
@@ -73,22 +58,24 @@ impl Upstream {
                         previous.map(|old| old.addresses_of(&entry.address)).unwrap_or_default()
                     }
                 };
-                let backends = seats(entry, &addresses, &known, now);
+                let backends = seating.seats(entry, &addresses);
                 // Until the resolver has said something, it has not answered in time.
                 let known_cause = || previous.and_then(|old| old.why_unresolved(&entry.address));
                 let unresolved = backends.is_empty().then(|| known_cause().unwrap_or(Cause::DnsTimeout));
                 Member { spec: entry.clone(), backends, unresolved }
             })
             .collect();
+        drop(seating);
         let upstream = Self {
             budget: previous.map_or_else(|| Arc::new(Budget::new(now)), |old| Arc::clone(&old.budget)),
             spec,
             members: Mutex::new(members),
             rotation: ArcSwap::from_pointee(Rotation::default()),
-            cursor: AtomicUsize::new(0),
-            retry_cursor: AtomicUsize::new(0),
+            cursor: AtomicU64::new(0),
+            retry_cursor: AtomicU64::new(0),
+            in_flight,
         };
-        upstream.rotate();
+        upstream.rotate(Members::Changed);
         Arc::new(upstream)
     }
 
@@ -102,44 +89,14 @@ impl Upstream {
         &self.budget
     }
 
-    /// The next backend in turn that `tried` does not rule out: first a trial that is due (if the request
-    /// may be one), then the rotation, then the backups.
-    pub fn select(
-        self: &Arc<Self>,
-        tried: impl Fn(Address) -> bool,
-        wish: Wish,
-        now: Instant,
-    ) -> Option<Lease> {
-        let rotation = self.rotation.load();
-        let nothing_else = rotation.taking_turns == 0;
-        if (wish.may_be_trial || nothing_else)
-            && rotation.trial_due.is_some_and(|due| due <= now)
-            && let Some(backend) = claim_trial(&rotation, &tried, now)
-        {
-            self.rotate();
-            return Some(Lease::new(Arc::clone(self), backend, How::Trial));
-        }
-        let cursor = if wish.is_retry { &self.retry_cursor } else { &self.cursor };
-        let backend = take_turn(cursor, &rotation, &rotation.primary, &tried)
-            .or_else(|| take_turn(cursor, &rotation, &rotation.backup, &tried))?;
-        Some(Lease::new(Arc::clone(self), backend, How::Rotation))
-    }
-
-    /// When [`Upstream::select`] has nothing: the untried backend that failed the longest ago, whatever
-    /// its state (fail open).
-    pub fn select_fail_open(self: &Arc<Self>, tried: impl Fn(Address) -> bool) -> Option<Lease> {
-        let rotation = self.rotation.load();
-        let backend = rotation
-            .backends
-            .iter()
-            .filter(|backend| !tried(backend.address))
-            .min_by_key(|backend| (backend.backup, backend.vitals.last_failure()))?;
-        Some(Lease::new(Arc::clone(self), Arc::clone(backend), How::FailOpen))
-    }
-
     /// Whether a backend that `tried` does not rule out could be had, in rotation or not.
     pub fn has_untried(&self, tried: impl Fn(Address) -> bool) -> bool {
-        self.rotation.load().backends.iter().any(|backend| !tried(backend.address))
+        self.rotation.load().backends().any(|backend| !tried(backend.address))
+    }
+
+    /// Whether every backend in rotation has as much under way as it may.
+    pub fn is_full(&self) -> bool {
+        self.rotation.load().is_all_full()
     }
 
     /// How many backends are in rotation, backups included.
@@ -168,8 +125,12 @@ impl Upstream {
         trial.into_iter().chain(probe).min()
     }
 
-    /// Why there is no backend at all: the failure of DNS if a name has no address, else just that.
-    pub fn why_empty(&self) -> Cause {
+    /// Why there is no backend for a request: they are full; or DNS has failed, if a name has no address; else
+    /// just that.
+    pub fn why_none(&self) -> Cause {
+        if self.rotation.load().is_full(|_| false) {
+            return Cause::ConnectionLimitReached;
+        }
         let members = self.members.lock();
         members.iter().find_map(|member| member.unresolved).unwrap_or(Cause::DestinationUnavailable)
     }
@@ -189,18 +150,19 @@ impl Upstream {
     /// way on those that leave finish undisturbed. Whether anything changed.
     pub fn resolved(&self, name: &BackendAddress, addresses: &[Address], now: Instant) -> bool {
         let known = self.backends();
+        let seating = Seating::new(&self.spec, &known, &self.in_flight, now);
         let mut changed = false;
         for member in self.members.lock().iter_mut().filter(|member| member.spec.address == *name) {
             let same = member.backends.len() == addresses.len()
                 && member.backends.iter().all(|backend| addresses.contains(&backend.address));
             if !same {
-                member.backends = seats(&member.spec, addresses, &known, now);
+                member.backends = seating.seats(&member.spec, addresses);
                 changed = true;
             }
             member.unresolved = None;
         }
         if changed {
-            self.rotate();
+            self.rotate(Members::Changed);
         }
         changed
     }
@@ -221,34 +183,34 @@ impl Upstream {
     /// A probe of `address` passed or failed.
     pub fn probed(&self, address: Address, failure: Option<Cause>, now: Instant) -> Option<Transition> {
         let policy = self.spec.probe.as_ref()?;
-        let backend = self.backends().into_iter().find(|backend| backend.address == address)?;
+        let backend = Arc::clone(self.rotation.load().at(address)?);
         let step = |health: Health| match failure {
             None => health.probe_passed(policy, now),
             Some(_) => health.probe_failed(policy),
         };
         let before = backend.vitals.health();
-        let change = backend.vitals.step(step);
-        if change.is_none() && backend.vitals.health() != before {
-            // The state is the same, but a trial may have come forward.
-            self.rotate();
+        let change = backend.vitals.step(step, now);
+        let is_trial_moved = matches!(before, Health::Ejected { .. }) && backend.vitals.health() != before;
+        if change.is_none() && is_trial_moved {
+            self.rotate(Members::Same);
         }
         self.changed(backend.transition(change, failure))
     }
 
     /// All backends as they are now.
     pub fn backends(&self) -> Vec<Arc<Backend>> {
-        self.rotation.load().backends.clone()
+        self.rotation.load().backends().map(Arc::clone).collect()
     }
 
     /// All backends at this moment, for metrics and the admin side.
     pub fn views(&self) -> Vec<BackendView> {
-        self.rotation.load().backends.iter().map(|backend| backend.view()).collect()
+        self.rotation.load().backends().map(|backend| backend.view()).collect()
     }
 
     /// Passes a transition on, with the rotation made anew.
     pub(crate) fn changed(&self, change: Option<Transition>) -> Option<Transition> {
         let change = change?;
-        self.rotate();
+        self.rotate(Members::Same);
         Some(Transition { in_rotation: self.rotation.load().taking_turns, ..change })
     }
 
@@ -266,72 +228,23 @@ impl Upstream {
 
     /// Makes the rotation anew from the members and their health. The lock orders concurrent makers, so
     /// that the last one has seen every change.
-    fn rotate(&self) {
+    fn rotate(&self, change: Members) {
         let members = self.members.lock();
-        let mut rotation = Rotation::default();
-        let (mut primary, mut backup) = (Vec::new(), Vec::new());
-        for backend in members.iter().flat_map(|member| &member.backends) {
-            let index = u32::try_from(rotation.backends.len()).unwrap_or(u32::MAX);
-            rotation.backends.push(Arc::clone(backend));
-            let health = backend.vitals.health();
-            if let Health::Ejected { until, .. } = health {
-                rotation.trial_due = Some(rotation.trial_due.map_or(until, |due| due.min(until)));
-            }
-            if health.state() == State::Up {
-                if backend.backup { &mut backup } else { &mut primary }.push((index, backend.weight));
-            }
-        }
-        rotation.taking_turns = primary.len() + backup.len();
-        rotation.primary = turns(&primary);
-        rotation.backup = turns(&backup);
-        self.rotation.store(Arc::new(rotation));
+        let backends = members.iter().flat_map(|member| &member.backends).map(Arc::clone);
+        let roster = match change {
+            Members::Changed => Arc::new(Roster::new(self.spec.balance, backends)),
+            Members::Same => Arc::clone(&self.rotation.load().roster),
+        };
+        self.rotation.store(Arc::new(Rotation::new(self.spec.balance, &roster)));
     }
 }
 
-fn take_turn(
-    cursor: &AtomicUsize,
-    rotation: &Rotation,
-    turns: &[u32],
-    tried: &impl Fn(Address) -> bool,
-) -> Option<Arc<Backend>> {
-    if turns.is_empty() {
-        return None;
-    }
-    let start = cursor.fetch_add(1, Ordering::Relaxed) % turns.len();
-    let order = turns.get(start..).into_iter().chain(turns.get(..start)).flatten();
-    order
-        .filter_map(|index| rotation.backends.get(usize::try_from(*index).ok()?))
-        .find(|backend| !tried(backend.address))
-        .cloned()
-}
-
-fn claim_trial(rotation: &Rotation, tried: &impl Fn(Address) -> bool, now: Instant) -> Option<Arc<Backend>> {
-    let mut untried = rotation.backends.iter().filter(|backend| !tried(backend.address));
-    untried.find(|backend| backend.vitals.claim_trial(now)).cloned()
-}
-
-/// The backends that one entry stands for. An address seen before keeps its vitals.
-fn seats(
-    entry: &BackendSpec,
-    addresses: &[Address],
-    known: &[Arc<Backend>],
-    now: Instant,
-) -> Vec<Arc<Backend>> {
-    let written: Arc<str> = entry.address.to_string().into();
-    let tls_name: Option<Arc<str>> = entry.tls_name.as_deref().map(Into::into);
-    let seat = |address: &Address| {
-        let seen = known.iter().find(|backend| backend.address == *address);
-        Arc::new(Backend {
-            address: *address,
-            written: Arc::clone(&written),
-            weight: entry.weight.get(),
-            backup: entry.backup,
-            ejection: entry.ejection,
-            tls_name: tls_name.clone(),
-            vitals: seen.map_or_else(|| Arc::new(Vitals::new(now)), |backend| Arc::clone(&backend.vitals)),
-        })
-    };
-    addresses.iter().map(seat).collect()
+/// What a new rotation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Members {
+    /// They are the same in the same order; their health is not.
+    Same,
+    Changed,
 }
 
 #[cfg(test)]

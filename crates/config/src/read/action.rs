@@ -12,7 +12,8 @@ use crate::{Action, FieldValue, Redirect, Respond, defaults, keys};
 const BODY_BYTES_MAX: usize = 64 << 10;
 const ACTIONS: [&str; 3] = ["upstream", "redirect", "respond"];
 /// Keys that are about backends.
-const OF_BACKENDS: [&str; 6] = ["timeout", "retry", "cache", "pass_headers", "rewrite", "request_headers"];
+const OF_BACKENDS: [&str; 8] =
+    ["split", "mirror", "timeout", "retry", "cache", "pass_headers", "rewrite", "request_headers"];
 
 /// Exactly one of them; an action of the route's own wins over an `upstream` in `defaults`.
 pub(super) fn action(map: &Map<'_>, upstreams: &[&str]) -> Option<Action> {
@@ -38,7 +39,7 @@ pub(super) fn action(map: &Map<'_>, upstreams: &[&str]) -> Option<Action> {
     }
 }
 
-fn upstream(node: &Node, upstreams: &[&str]) -> Result<usize, String> {
+pub(super) fn upstream(node: &Node, upstreams: &[&str]) -> Result<usize, String> {
     let name = text(node)?;
     let index = upstreams.iter().position(|upstream| *upstream == name);
     index.ok_or_else(|| not_among(node, &name, upstreams))

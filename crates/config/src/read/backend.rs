@@ -14,6 +14,9 @@ use crate::tree::{Kind, Node};
 use crate::view::View;
 use crate::{defaults, keys};
 
+/// More than a machine has ports for.
+const MAX_CONNS_MAX: u32 = 1_000_000;
+
 /// At least one, no address twice. `ejection` is the upstream's, which a backend may override in part; `tls`
 /// is for those whose address has no scheme.
 pub(super) fn backends(view: &View<'_>, ejection: &EjectionPolicy, tls: &Tls) -> Vec<BackendSpec> {
@@ -49,6 +52,7 @@ fn long<'a>(item: &View<'a>, ejection: &EjectionPolicy, tls: &Tls) -> Option<(Vi
     let weight = map.read("weight", integer(1..=BackendSpec::WEIGHT_MAX));
     let max_fails = map.read("max_fails", integer(0..=MAX_FAILS_MAX));
     let fail_timeout = map.read("fail_timeout", duration(TIMEOUT));
+    let max_conns = map.read("max_conns", integer(0..=MAX_CONNS_MAX));
     let backup = map.read("backup", boolean);
     let view = map.required("address")?;
     let plain = plain(view.read(address)?, ejection, tls);
@@ -58,7 +62,8 @@ fn long<'a>(item: &View<'a>, ejection: &EjectionPolicy, tls: &Tls) -> Option<(Vi
         ..*ejection
     };
     let weight = weight.and_then(NonZeroU16::new).unwrap_or(plain.weight);
-    Some((view, BackendSpec { weight, backup: backup.unwrap_or_default(), ejection, ..plain }))
+    let in_flight_max = max_conns.unwrap_or(plain.in_flight_max);
+    Some((view, BackendSpec { weight, backup: backup.unwrap_or_default(), in_flight_max, ejection, ..plain }))
 }
 
 fn plain(
@@ -73,7 +78,8 @@ fn plain(
     };
     let tls_name = scheme.unwrap_or(tls.is_given).then(|| tls.sni.clone().unwrap_or(own_name));
     let weight = NonZeroU16::new(defaults::WEIGHT).unwrap_or(NonZeroU16::MIN);
-    BackendSpec { address, weight, backup: false, ejection: *ejection, tls_name }
+    let in_flight_max = defaults::MAX_CONNS;
+    BackendSpec { address, weight, backup: false, in_flight_max, ejection: *ejection, tls_name }
 }
 
 fn address(node: &Node) -> Result<(BackendAddress, Option<bool>), String> {

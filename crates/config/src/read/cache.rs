@@ -267,7 +267,7 @@ fn parameter(text: &str) -> Result<NamePattern, String> {
     }
 }
 
-fn whole_cookie(text: &str) -> Result<String, String> {
+pub(super) fn whole_cookie(text: &str) -> Result<String, String> {
     match cookie(text) {
         Ok(NamePattern::Exact(name)) if !name.is_empty() => Ok(name),
         _ => Err("a cookie's name, like `lang`".to_owned()),

@@ -7,14 +7,17 @@
 mod access;
 mod action;
 mod backend;
+mod balance;
 mod cache;
 mod errors;
 mod headers;
 mod health;
 mod listener;
 mod logs;
+mod mirror;
 mod route;
 mod server;
+mod split;
 mod tls;
 mod upstream;
 

@@ -9,7 +9,7 @@ use goodgate_failure::{BudgetPolicy, Replay, RetryPolicy, Words};
 use http::{HeaderName, Method};
 
 use super::server::BODY_BYTES_MAX;
-use super::{TIMEOUT, access, action, cache, check_name, errors, headers};
+use super::{TIMEOUT, access, action, cache, check_name, errors, headers, mirror, split};
 use crate::address::parse_host_pattern;
 use crate::kind::{duration, failure_word, integer, one_of, percent, size, text_as};
 use crate::tree::Node;
@@ -70,6 +70,10 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
     let name = map.read("name", text_as(|text| check_name(text, "/*").map(|()| text.to_owned())));
     let policies = policies(&map, names, body_bytes_max);
     let action = action::action(&map, &names.upstreams)?;
+    let split = action.upstream().zip(map.get("split"));
+    let split = split.and_then(|(own, view)| split::split(&view, own, &names.upstreams));
+    let mirror = action.upstream().zip(map.get("mirror"));
+    let mirror = mirror.and_then(|(own, view)| mirror::mirror(&view, own, &names.upstreams));
     let (hosts, path, methods) = (hosts?, path?, methods?);
     let name = name.unwrap_or_else(|| default_name(&hosts, &path, &methods));
     Some(RouteSpec {
@@ -78,6 +82,8 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         path,
         methods,
         action,
+        split,
+        mirror,
         timeout: policies.timeout,
         retry: policies.retry,
         cache: policies.cache,

@@ -6,10 +6,11 @@ use std::time::Duration;
 use goodgate_failure::Words;
 use goodgate_upstream::{EjectionPolicy, HostHeader, Timeouts, UpstreamSpec};
 
+use super::balance::{self, Balancing};
 use super::tls::{self, Tls};
 use super::{TIMEOUT, backend, check_name, health};
 use crate::address::parse_host_header;
-use crate::kind::{duration, failure_word, integer, not_among, percent, text, wrong};
+use crate::kind::{duration, failure_word, integer, percent, text, wrong};
 use crate::tree::{Kind, Node};
 use crate::view::{Map, View};
 use crate::{defaults, keys};
@@ -18,9 +19,6 @@ use crate::{defaults, keys};
 pub(super) const MAX_FAILS_MAX: u32 = 10_000;
 /// A quiet tunnel may be meant, for days even.
 const TUNNEL_MAX: Duration = Duration::from_hours(7 * 24);
-
-/// The ways to balance that are documented; the first is built.
-const BALANCE: [&str; 4] = ["round_robin", "least_conn", "random_two", "consistent_hash"];
 
 /// The names, also of upstreams that could not be read: a route may refer to them without another problem.
 pub(super) fn names<'a>(top: &Map<'a>) -> Vec<&'a str> {
@@ -58,11 +56,15 @@ fn upstream(name: &str, view: &View<'_>, folder: &Path) -> Option<UpstreamSpec> 
 
 /// Everything but the backends.
 pub(super) fn policies(name: &str, map: &Map<'_>, folder: &Path) -> (UpstreamSpec, Tls) {
-    map.read("balance", balance);
     ejection(map);
     let tls = tls::tls(map, folder);
+    let Balancing { balance, hash_on, sticky, slow_start } = balance::balancing(map, folder);
     let spec = UpstreamSpec {
         name: name.to_owned(),
+        balance,
+        hash_on,
+        sticky,
+        slow_start,
         host: map.read("host", host).unwrap_or(HostHeader::Client),
         backends: Vec::new(),
         probe: map.get("health_check").and_then(|view| health::probe(&view.over(None))),
@@ -70,15 +72,6 @@ pub(super) fn policies(name: &str, map: &Map<'_>, folder: &Path) -> (UpstreamSpe
         tls: tls.policy.clone(),
     };
     (spec, tls)
-}
-
-fn balance(node: &Node) -> Result<(), String> {
-    let word = text(node).unwrap_or_default();
-    match BALANCE.iter().position(|known| *known == word) {
-        Some(0) => Ok(()),
-        Some(_) => Err(format!("`{word}` is not supported by this build yet; allowed: round_robin")),
-        None => Err(not_among(node, &word, &BALANCE)),
-    }
 }
 
 fn host(node: &Node) -> Result<HostHeader, String> {

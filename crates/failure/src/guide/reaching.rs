@@ -105,17 +105,16 @@ pub(super) const CONNECTION_TIMEOUT: Guide = Guide {
 
 pub(super) const CONNECTION_LIMIT_REACHED: Guide = Guide {
     chapter: Chapter::Reaching,
-    meaning: "Every backend that may be used is at its limit of connections, and waiting for one took too \
-        long.",
+    meaning: "Every backend in rotation has as many requests under way as its `max_conns` allows.",
     seen: "`goodgate_gateway_errors_total{cause=\"connection_limit_reached\"}`, with many \
         `goodgate_backend_requests_in_flight`.",
     usual: "More traffic than the backends are made for, or backends that became slow, so that each request \
         occupies its connection for longer.",
     advice: "Compare `goodgate_upstream_first_byte_seconds` with what it usually is: if it rose, find out \
         why they are slow; otherwise add backends.",
-    setting: "Limits of connections are not a setting of this build.",
+    setting: "`upstreams.*.backends[].max_conns`.",
     nginx: &["no live upstreams while connecting to upstream"],
-    is_raised: false,
+    is_raised: true,
 };
 
 pub(super) const TLS_CERTIFICATE_ERROR: Guide = Guide {

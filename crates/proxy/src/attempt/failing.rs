@@ -20,6 +20,7 @@ impl Attempting {
         }
         route.upstream_metrics.attempt_failed(cause);
         if let Some(lease) = &mut self.lease {
+            lease.failed_after(now.saturating_duration_since(self.started), now);
             let change = lease.failed(cause, now);
             backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);
         }
@@ -121,7 +122,8 @@ impl Attempting {
         };
         let is_tried = |address| self.log.iter().any(|attempt| attempt.backend == address);
         let is_left = |address| !is_tried(address) || self.may_ask_again(address, now);
-        if !route.upstream.has_untried(|address| !is_left(address)) {
+        let has_left = |route: &Route| route.upstream.has_untried(|address| !is_left(address));
+        if !has_left(route) && !route.rest.as_deref().is_some_and(has_left) {
             return Err(Refusal::NoBackendLeft);
         }
         if allowance == Allowance::Replayable && !route.upstream.budget().take(route.retry.budget, now) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use goodgate_failure::{Address, Attempt, Attempts, Cause, ConnectionAge, Phase};
 use goodgate_telemetry::backend_changed;
-use goodgate_upstream::{Backend, How, Lease, Wish};
+use goodgate_upstream::{Backend, How, Lease, Ties, Upstream, Wish};
 use http::{Method, StatusCode};
 use pingora_proxy::Session;
 
@@ -97,6 +97,11 @@ impl Attempting {
         self.handed = lease;
     }
 
+    /// Where the backend belongs that was given to this request beforehand.
+    pub(crate) fn handed_of(&self) -> Option<&Upstream> {
+        self.handed.as_ref().map(Lease::upstream)
+    }
+
     /// The cause of the last failure.
     pub(crate) fn last_cause(&self) -> Option<Cause> {
         self.log.iter().rev().find_map(|attempt| attempt.cause)
@@ -124,14 +129,21 @@ impl Attempting {
     }
 
     /// Takes the next backend; `fail_open` allows one that is out of rotation. False if there is none.
-    pub(crate) fn take(&mut self, route: &Route, method: &Method, fail_open: bool, now: Instant) -> bool {
+    pub(crate) fn take(
+        &mut self,
+        route: &Route,
+        method: &Method,
+        ties: Ties,
+        fail_open: bool,
+        now: Instant,
+    ) -> bool {
         if matches!(self.replacement, Replacement::Aged | Replacement::RaceLost) {
             return self.lease.is_some();
         }
         let log = &self.log;
         let tried = |address| log.iter().any(|attempt: &Attempt| attempt.backend == address);
         let wish = Wish { is_retry: !log.is_empty(), may_be_trial: route.retry.replay.allows(method) };
-        let lease = self.handed.take().or_else(|| route.upstream.select(tried, wish, now));
+        let lease = self.handed.take().or_else(|| route.upstream.select_tied(tried, wish, ties, now));
         let lease = lease.or_else(|| fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
         self.lease = lease;
         self.lease.is_some()
@@ -243,6 +255,9 @@ impl Attempting {
             attempt.first_byte = Some(after);
             attempt.status = Some(status);
         }
+        if let Some(lease) = &self.lease {
+            lease.answered(after, now);
+        }
     }
 
     /// The answer is good: the backend works.
@@ -272,6 +287,13 @@ impl Attempting {
     pub(crate) fn interim(&mut self) -> u32 {
         self.interim += 1;
         self.interim
+    }
+
+    /// The backend has sent its whole answer.
+    pub(crate) fn done(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.done();
+        }
     }
 
     /// A piece of the response's body has come.

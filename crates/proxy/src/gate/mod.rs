@@ -43,7 +43,7 @@ impl Gate {
         previous: Option<&Self>,
         verifier: &Arc<Verifier>,
         metrics: &RouteMetrics,
-    ) -> Option<Self> {
+    ) -> Option<Arc<Self>> {
         if spec.rate_limits.is_empty() && spec.basic_auth.is_none() && spec.maintenance.is_none() {
             return None;
         }
@@ -54,7 +54,7 @@ impl Gate {
         let previous = previous.map(|gate| gate.limits.as_slice()).unwrap_or_default();
         let limits = Limiter::all(&spec.rate_limits, previous);
         let auth = spec.basic_auth.as_ref().map(|auth| Auth::new(auth, verifier));
-        Some(Self { limits, auth, maintenance: spec.maintenance.clone() })
+        Some(Arc::new(Self { limits, auth, maintenance: spec.maintenance.clone() }))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Selection, ejection and membership, with time passed in.
 
+mod balancing;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -8,7 +10,10 @@ use std::time::Duration;
 use goodgate_failure::{Word, Words};
 
 use super::*;
-use crate::{EjectionPolicy, HostHeader, ProbeKind, ProbePolicy, Timeouts, TlsPolicy};
+use crate::{
+    Balance, EjectionPolicy, HashOn, HostHeader, How, Lease, ProbeKind, ProbePolicy, State, Timeouts,
+    TlsPolicy,
+};
 
 const TEN: Duration = Duration::from_secs(10);
 const FIRST: Wish = Wish { is_retry: false, may_be_trial: true };
@@ -26,6 +31,7 @@ fn entry(port: u16) -> BackendSpec {
         address: BackendAddress::Ip(socket(port)),
         weight: NonZeroU16::new(1).unwrap(),
         backup: false,
+        in_flight_max: 0,
         tls_name: None,
         ejection: EjectionPolicy {
             max_fails: 2,
@@ -40,6 +46,10 @@ fn spec(backends: Vec<BackendSpec>) -> UpstreamSpec {
     let second = Duration::from_secs(1);
     UpstreamSpec {
         name: "web".into(),
+        balance: Balance::RoundRobin,
+        hash_on: HashOn::Uri,
+        sticky: None,
+        slow_start: Duration::ZERO,
         host: HostHeader::Client,
         backends,
         probe: None,
@@ -226,11 +236,11 @@ fn a_name_stands_for_all_its_addresses_and_keeps_the_last_ones() {
     let name = BackendAddress::Name { host: "web.test".into(), port: 80 };
     let upstream = Upstream::new(spec(vec![BackendSpec { address: name.clone(), ..entry(1) }]), None, now);
     assert!(upstream.select(|_| false, FIRST, now).is_none());
-    assert_eq!(upstream.why_empty(), Cause::DnsTimeout, "nobody has answered yet");
+    assert_eq!(upstream.why_none(), Cause::DnsTimeout, "nobody has answered yet");
     assert!(!upstream.unresolved(&name, Cause::DnsError), "there is nothing to keep");
-    assert_eq!(upstream.why_empty(), Cause::DnsError);
+    assert_eq!(upstream.why_none(), Cause::DnsError);
     let reloaded = Upstream::new(upstream.spec().clone(), Some(&upstream), now);
-    assert_eq!(reloaded.why_empty(), Cause::DnsError, "a reload does not forget why");
+    assert_eq!(reloaded.why_none(), Cause::DnsError, "a reload does not forget why");
     assert!(upstream.resolved(&name, &[address(1), address(2)], now));
     assert!(!upstream.resolved(&name, &[address(2), address(1)], now), "the order is no change");
     let lease = upstream.select(|other| other != address(1), FIRST, now).unwrap();

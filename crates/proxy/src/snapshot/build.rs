@@ -1,0 +1,175 @@
+//! From a configuration to a snapshot.
+
+use std::cell::LazyCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use goodgate_config::{Config, LogFormat, RouteSpec, defaults};
+use goodgate_failure::Replay;
+use goodgate_telemetry::{Format, LogPolicy, Mask, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics};
+use goodgate_upstream::{
+    Balance, HashOn, HostHeader, StickyKey, Timeouts, TlsPolicy, Upstream, UpstreamSpec,
+};
+
+use super::Snapshot;
+use crate::gate::{Gate, Verifier};
+use crate::mirror::{Mirror, Terms};
+use crate::own::OwnAnswer;
+use crate::peer::BackendTls;
+use crate::route::{Route, Router};
+use crate::split::Split;
+use crate::stores::Stores;
+use crate::ties;
+
+/// An upstream with what goes with it: shared by its routes.
+struct Way {
+    upstream: Arc<Upstream>,
+    metrics: Arc<UpstreamMetrics>,
+    tls: Arc<BackendTls>,
+}
+
+impl Way {
+    fn new(upstream: &Arc<Upstream>, metrics: &Arc<Metrics>) -> Self {
+        let spec = upstream.spec();
+        Self {
+            upstream: Arc::clone(upstream),
+            metrics: Arc::new(UpstreamMetrics::new(metrics, &spec.name)),
+            tls: Arc::new(BackendTls::new(&spec.tls)),
+        }
+    }
+}
+
+/// The upstream of routes that answer themselves: it has no backend.
+fn nowhere() -> UpstreamSpec {
+    UpstreamSpec {
+        name: "none".to_owned(),
+        balance: Balance::RoundRobin,
+        hash_on: HashOn::Uri,
+        sticky: None,
+        slow_start: Duration::ZERO,
+        host: HostHeader::Client,
+        backends: Vec::new(),
+        probe: None,
+        timeouts: Timeouts {
+            connect: defaults::CONNECT_TIMEOUT,
+            first_byte: defaults::FIRST_BYTE_TIMEOUT,
+            read: defaults::READ_TIMEOUT,
+            write: defaults::WRITE_TIMEOUT,
+            idle: defaults::IDLE_TIMEOUT,
+            tunnel: defaults::TUNNEL_TIMEOUT,
+        },
+        tls: TlsPolicy { ca: None, client: None, verify: defaults::TLS_VERIFY },
+    }
+}
+
+pub(super) fn build(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    (stores, verifier, sticky_key): (&Stores, &Arc<Verifier>, &StickyKey),
+    metrics: &Arc<Metrics>,
+    now: Instant,
+) -> Snapshot {
+    let known = |name: &str| {
+        previous.and_then(|old| old.upstreams.iter().find(|upstream| upstream.spec().name == name))
+    };
+    let upstream = |spec: &UpstreamSpec| {
+        Upstream::new(ties::keyed(spec, sticky_key), known(&spec.name).map(AsRef::as_ref), now)
+    };
+    let upstreams: Vec<Arc<Upstream>> = config.upstreams.iter().map(upstream).collect();
+    let ways: Vec<Way> = upstreams.iter().map(|upstream| Way::new(upstream, metrics)).collect();
+    let nowhere = LazyCell::new(|| Way::new(&Upstream::new(nowhere(), None, now), metrics));
+    let rooms = stores.open(&config.stores);
+    let old_routes = previous.map(|old| old.router.by_name()).unwrap_or_default();
+    let routes = config.routes.iter().filter_map(|spec| {
+        let way = match spec.action.upstream() {
+            Some(upstream) => ways.get(upstream)?,
+            None => &nowhere,
+        };
+        let policy = spec.cache.as_ref().filter(|_| spec.action.upstream().is_some());
+        let cache = policy.and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
+        let metrics_of = |way: &Way| RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name);
+        let old_gate = old_routes.get(spec.name.as_str()).and_then(|old| old.gate.as_deref());
+        let gate = Gate::new(spec, old_gate, verifier, &metrics_of(way));
+        let header_bytes_max = config.limits.response_header_bytes_max;
+        let route = |way: &Way| route(spec, way, gate.clone(), metrics_of(way), header_bytes_max);
+        let split = spec.split.as_ref().map(|split| shares(split, way, &ways, &route));
+        let mirror = spec
+            .mirror
+            .as_ref()
+            .and_then(|mirror| Some(self::mirror(mirror, route(ways.get(mirror.upstream)?), metrics)));
+        Some((spec, Arc::new(Route { cache, split, mirror, ..route(way) })))
+    });
+    Snapshot {
+        router: Router::new(routes),
+        limits: Arc::new(config.limits.clone()),
+        trusted_proxies: config.trusted_proxies.clone(),
+        log: log_policy(&config.access_log),
+        has_caches: config.routes.iter().any(|route| route.cache.is_some()),
+        trace_share: config.tracing.as_ref().map_or(0.0, |tracing| tracing.sample),
+        upstreams,
+        listeners: config.listeners.clone(),
+    }
+}
+
+/// The shares of a route. What they answer is nothing for the copies that the others get.
+fn shares(split: &goodgate_config::Split, own: &Way, ways: &[Way], route: &impl Fn(&Way) -> Route) -> Split {
+    let rest = Arc::new(route(own));
+    let share = |way: &Way| Arc::new(Route { rest: Some(Arc::clone(&rest)), ..route(way) });
+    let known = split.shares.iter().filter_map(|(upstream, percent)| Some((ways.get(*upstream)?, *percent)));
+    Split::new(split.by.clone(), known.map(|(way, percent)| (share(way), percent)).collect())
+}
+
+/// Where the copies of a route's requests go: nothing is tried a second time for them.
+fn mirror(mirror: &goodgate_config::Mirror, mut route: Route, metrics: &Arc<Metrics>) -> Mirror {
+    route.retry.replay = Replay::None;
+    Mirror {
+        share: mirror.share,
+        body_bytes_max: mirror.body_bytes_max,
+        terms: Arc::new(Terms::new(MirrorMetrics::new(metrics, &route.name))),
+        route: Arc::new(route),
+    }
+}
+
+/// A route by one of its ways, without copies.
+fn route(
+    spec: &RouteSpec,
+    way: &Way,
+    gate: Option<Arc<Gate>>,
+    metrics: RouteMetrics,
+    response_header_bytes_max: usize,
+) -> Route {
+    Route {
+        gate,
+        name: spec.name.clone(),
+        own: OwnAnswer::of(&spec.action),
+        upstream: Arc::clone(&way.upstream),
+        upstream_metrics: Arc::clone(&way.metrics),
+        metrics,
+        backend_tls: Arc::clone(&way.tls),
+        timeout: spec.timeout,
+        retry: spec.retry.clone(),
+        cache: None,
+        body_bytes_max: spec.body_bytes_max,
+        errors: spec.errors.clone(),
+        pass_headers: spec.pass_headers.clone(),
+        rewrite: spec.rewrite.clone(),
+        request_headers: spec.request_headers.clone(),
+        response_headers: spec.response_headers.clone(),
+        access: spec.access.clone(),
+        response_header_bytes_max,
+        split: None,
+        mirror: None,
+        rest: None,
+    }
+}
+
+fn log_policy(log: &goodgate_config::AccessLog) -> LogPolicy {
+    LogPolicy {
+        mask: Mask::new(log.mask.query.clone(), log.mask.cuts_client),
+        format: match log.format {
+            LogFormat::Json => Format::Json,
+            LogFormat::Text => Format::Text,
+        },
+        sample_ok: log.sample_ok,
+    }
+}
