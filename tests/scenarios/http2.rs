@@ -238,3 +238,28 @@ async fn requests_over_http2_are_mirrored_and_tied_to_backends_like_any_others()
     }
     assert_eq!(backend.bodies(), shadow.bodies());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_is_refreshed_behind_a_client_over_http2() {
+    let fields = "Cache-Control: max-age=1, stale-while-revalidate=60\r\n";
+    let backend = Backend::start(page(fields, "news")).await;
+    let (gateway, authority) =
+        start(&backend, "routes: [{ upstream: app, cache: { mode: standard, use_stale: [updating] } }]\n")
+            .await;
+    let client = connect(&gateway, &authority).await;
+    let get = || async {
+        let request = Request::get("https://site.test/news").body(()).unwrap();
+        ask(&client, request, b"").await.unwrap()
+    };
+    assert_eq!(get().await.status(), StatusCode::OK);
+    eventually("it is refreshed", || async {
+        assert_eq!(get().await.body(), b"news");
+        backend.requests() > 1
+    })
+    .await;
+    eventually("the copy is young again", || async {
+        get().await.headers().get("age").is_some_and(|age| age == "0")
+    })
+    .await;
+    assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, 0.0);
+}

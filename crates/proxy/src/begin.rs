@@ -26,7 +26,12 @@ use crate::{copies, forward, head, http2, own, split, ties, trace};
 pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -> Result<()> {
     let snapshot = live.snapshot();
     let malformed = if session.is_http2() {
-        http2::to_http1(session.req_header_mut(), &snapshot.limits)?.err()
+        let malformed = http2::to_http1(session.req_header_mut(), &snapshot.limits)?.err();
+        if session.as_downstream_mut().is_body_done() {
+            // Pingora makes subrequests of the head as it would be written, and cannot read one of HTTP/2.
+            session.req_header_mut().set_version(Version::HTTP_11);
+        }
+        malformed
     } else {
         None
     };
@@ -60,7 +65,7 @@ fn of_copy(
 ) -> Result<()> {
     // What has no normal form was refused before there was a copy.
     let _ = normalise(request)?;
-    ignore_upgrade(request);
+    ignore_upgrade(request, context.version(request));
     let has_tls = context.speaker().is_some_and(|client| client.has_tls);
     forward::settle_forwarded(request, has_tls, context.is_trusted)?;
     for upstream in [&original.upstream, &route.upstream] {
@@ -79,7 +84,7 @@ pub(crate) fn of_request(
     context: &mut Context,
 ) -> Result<Option<Refused>> {
     let target = normalise(request)?;
-    ignore_upgrade(request);
+    ignore_upgrade(request, context.version(request));
     if let Some(client) = &context.client {
         let (ip, is_trusted) =
             forward::client_ip(client.address.ip(), &request.headers, &snapshot.trusted_proxies);
@@ -160,12 +165,12 @@ fn to_origin_form(request: &mut RequestHeader) -> Result<()> {
 
 /// A wish to switch protocols that is not passed on, or that `Connection` does not repeat: the request is served
 /// as any other. Pingora looks at `Upgrade` alone.
-fn ignore_upgrade(request: &mut RequestHeader) {
+fn ignore_upgrade(request: &mut RequestHeader, version: Version) {
     if !request.headers.contains_key(header::UPGRADE) {
         return;
     }
     let mut asked = request.headers.get_all(header::UPGRADE).iter();
-    let switches = request.version == Version::HTTP_11
+    let switches = version == Version::HTTP_11
         && asked.next().is_some_and(|protocols| head::may_switch(protocols.as_bytes()))
         && asked.next().is_none()
         && has_option(&request.headers, b"upgrade");

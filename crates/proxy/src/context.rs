@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use goodgate_failure::Cause;
 use goodgate_telemetry::{By, CacheResult, Origin, TraceContext};
 use goodgate_upstream::BackendId;
-use http::HeaderValue;
+use http::{HeaderValue, Version};
+use pingora_http::RequestHeader;
 
 use crate::answer::ErrorAnswer;
 use crate::attempt::Attempting;
@@ -51,6 +52,8 @@ pub(crate) struct Context {
     pub(crate) is_trusted: bool,
     /// Whether the client speaks https, with us or with a trusted proxy.
     pub(crate) is_https: bool,
+    /// Whether the request came over HTTP/2: to Pingora it may look like one of HTTP/1.1 by now.
+    pub(crate) is_http2: bool,
     /// Nobody looks at the request once more and begins anew.
     pub(crate) is_for_good: bool,
     pub(crate) started: Instant,
@@ -130,6 +133,7 @@ impl Context {
             client_ip: None,
             is_trusted: false,
             is_https: false,
+            is_http2: false,
             is_for_good: false,
             started: now,
             started_at: SystemTime::now(),
@@ -147,6 +151,11 @@ impl Context {
             is_tunnel: false,
             idle_limit: None,
         }
+    }
+
+    /// The version that the client speaks.
+    pub(crate) fn version(&self, request: &RequestHeader) -> Version {
+        if self.is_http2 { Version::HTTP_2 } else { request.version }
     }
 
     /// The scheme that the client speaks.

@@ -203,7 +203,7 @@ fn record<'a>(mask: &Mask, ended: &Ended<'a>, context: &'a Context, now: Instant
         host: forward::asked_host(request).map(String::from_utf8_lossy).unwrap_or_default(),
         path: request.uri.path().into(),
         query: request.uri.query().map(|query| mask.query(query)),
-        version: version(request.version),
+        version: version(context.version(request)),
         route: route.map_or("none", |route| &route.name).into(),
         upstream: route.map_or("none", |route| &route.upstream.spec().name).into(),
         status: ended.status,

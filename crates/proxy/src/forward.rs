@@ -40,7 +40,7 @@ pub(crate) fn request(
         trace::pass_on(request, trace, context.attempting.log.len().saturating_sub(1))?;
     }
     request.insert_header("X-Request-Id", context.request_id.value())?;
-    trail.leave(request, original.version)?;
+    trail.leave(request, context.version(original))?;
     rules::to_backend(request, original, context, route)
 }
 

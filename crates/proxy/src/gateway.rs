@@ -62,6 +62,7 @@ impl ProxyHttp for Gateway {
             context.attempting.hand(parent.downcast_mut::<Option<Lease>>().and_then(Option::take));
         }
         if session.is_http2() {
+            context.is_http2 = true;
             context.client = http2::client();
         }
         mirror::hand(session, context);

@@ -25,7 +25,7 @@ pub(crate) async fn pass_on(
         context.disarm();
         return Err(settled(failed(session, context, Cause::HttpProtocolError)));
     }
-    let is_understood = session.req_header().version == Version::HTTP_11;
+    let is_understood = context.version(session.req_header()) == Version::HTTP_11;
     if is_understood
         && session.cache.enabled()
         && response.status != StatusCode::CONTINUE

@@ -5,7 +5,7 @@
 //! that anybody writes are of one length, so the right one is put in its place when the head passes the client's
 //! stream. Over HTTP/2, where the head is not ours to see, it stays the time of sending.
 
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, header};
 use memchr::memmem;
 use parking_lot::Mutex;
 use pingora_core::protocols::http::date::get_cached_date;
@@ -26,7 +26,7 @@ pub(crate) fn keep(session: &mut Session, response: &ResponseHeader) {
     let Some(date) = response.headers.get(header::DATE) else {
         return;
     };
-    if session.req_header().version == Version::HTTP_2 || *date == get_cached_date() {
+    if session.is_http2() || *date == get_cached_date() {
         return;
     }
     let client = session.as_downstream_mut();
