@@ -207,7 +207,7 @@ async fn a_disk_that_takes_no_writes_holds_nobody_up() {
     assert!(gateway.metric("goodgate_cache_disk_dropped_writes_total").await >= 50.0);
     disk.thaw().unwrap();
     works_within(&gateway, Duration::from_secs(5)).await;
-    assert!(gateway.errors().contains("the disk cache goes on"));
+    eventually("it is told", || async { gateway.errors().contains("the disk cache goes on") }).await;
     let held = gateway.metric("goodgate_cache_objects{tier=\"disk\"}").await;
     slowest(&gateway, 300..350).await;
     until_written(&gateway, held + 50.0).await;
