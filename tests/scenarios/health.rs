@@ -1,5 +1,6 @@
 //! Who is in rotation: probes, ejections by live traffic, weights and backups.
 
+use crate::harness::backend::page;
 use crate::harness::gateway::sum;
 use crate::harness::{Act, Answer, Backend, Connection, Gateway, Load, backends, eventually};
 use crate::site;
@@ -317,4 +318,21 @@ async fn a_check_that_passes_brings_the_trial_of_a_backend_forward_that_could_no
         gateway.state(dead.address).await == "up"
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_answers_a_probe_with_somebody_elses_page_is_out() {
+    let [a, b] = backends([Act::Answer(200), Act::Answer(200)]).await;
+    let large = format!("{}shop is up{}", "x".repeat(50_000), "y".repeat(50_000));
+    a.set_on("/health", page("", &large));
+    b.set_on("/health", page("", "welcome to nginx"));
+    let check = HTTP_CHECK.replace("path: /health", "path: /health, expect_body: 'shop is up'");
+    let gateway = Gateway::start(&site(&[&a, &b], &check, "")).await;
+    becomes(&gateway, &b, "down").await;
+    assert_eq!(gateway.state(a.address).await, "up");
+    assert!(gateway.metric("goodgate_health_checks_total{result=\"http_protocol_error\"}").await >= 3.0);
+    a.set_on("/health", page("", &format!("{}shop is up", "x".repeat(100_000))));
+    b.set_on("/health", page("", "the shop is up and running"));
+    becomes(&gateway, &b, "up").await;
+    becomes(&gateway, &a, "down").await;
 }

@@ -97,7 +97,7 @@ pub(crate) const HEALTH_CHECK: Keys = Keys {
 };
 
 pub(crate) const PROBE_HTTP: Keys =
-    Keys { built: &["path", "host", "expect_status"], later: &["expect_body"] };
+    Keys { built: &["path", "host", "expect_status", "expect_body"], later: &[] };
 
 pub(crate) const PROBE_TCP: Keys = Keys { built: &[], later: &[] };
 

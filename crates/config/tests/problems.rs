@@ -631,7 +631,7 @@ fn a_health_check_asks_exactly_one_thing() {
   a: { backends: ['a:1'], health_check: { http: { path: health, expect_status: [99, 2xx, '299-200'] }, port: 0 } }
   b: { backends: ['b:1'], health_check: { http: { path: / }, tcp: {} } }
   c: { backends: ['c:1'], health_check: { interval: 5s } }
-  d: { backends: ['d:1'], health_check: { http: { expect_body: ok } } }
+  d: { backends: ['d:1'], health_check: { http: { expect_body: '' } } }
   e: { backends: ['e:1'], health_check: { tcp: { path: / }, interval: 1ms } }
 routes: [{ upstream: a }]
 ";
@@ -643,7 +643,7 @@ c.yaml:2:110: upstreams.a.health_check.port: found 0; allowed: a whole number fr
 c.yaml:3:27: upstreams.b.health_check: found `http` and `tcp`; allowed: one of them
 c.yaml:4:27: upstreams.c.health_check: one of `http` and `tcp` is missing, like `http: { path: /health }`
 c.yaml:5:43: upstreams.d.health_check.http: `path` is missing
-c.yaml:5:51: upstreams.d.health_check.http.expect_body: not supported by this build yet
+c.yaml:5:64: upstreams.d.health_check.http.expect_body: found ""; allowed: text that is not empty
 c.yaml:6:50: upstreams.e.health_check.tcp.path: unknown key; allowed: none
 c.yaml:6:71: upstreams.e.health_check.interval: found "1ms"; allowed: 10ms to 1h"#;
     assert_eq!(told(text), problems);

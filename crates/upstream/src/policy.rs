@@ -197,6 +197,8 @@ pub enum ProbeKind {
         host: Option<String>,
         /// Statuses that pass.
         expect_status: Vec<RangeInclusive<u16>>,
+        /// What the beginning of the body must contain.
+        expect_body: Option<String>,
     },
 }
 

@@ -45,11 +45,17 @@ impl Check {
         let (mut session, _) = self.connector.0.get_http_session(&self.peer()?).await?;
         match &self.policy.kind {
             ProbeKind::Tcp => Ok(()),
-            ProbeKind::Http { path, host, expect_status } => {
+            ProbeKind::Http { path, host, expect_status, expect_body } => {
                 let host = host.as_deref().unwrap_or(self.backend.host());
                 let status = self.ask(&mut session, path, host).await?;
                 let is_good = expect_status.iter().any(|range| range.contains(&status));
-                if is_good { Ok(()) } else { Error::e_explain(ErrorType::HTTPStatus(status), "health check") }
+                if !is_good {
+                    return Error::e_explain(ErrorType::HTTPStatus(status), "health check");
+                }
+                match expect_body {
+                    Some(text) => contains(&mut session, text.as_bytes()).await,
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -102,6 +108,24 @@ impl Check {
     }
 }
 
+/// So much of a body is looked at.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Whether the beginning of the body contains the text. Whoever answers without it is not the service that is meant.
+async fn contains(session: &mut HttpSession, text: &[u8]) -> Result<()> {
+    let mut body = Vec::new();
+    while body.len() < BODY_BYTES_MAX {
+        let Some(piece) = session.read_body_ref().await? else { break };
+        body.extend_from_slice(piece);
+        if memchr::memmem::find(&body, text).is_some() {
+            return Ok(());
+        }
+    }
+    Error::e_explain(ErrorType::Custom(WRONG_BODY), "the body of the health check lacks the expected text")
+}
+
+const WRONG_BODY: &str = "WrongBody";
+
 /// Why a probe failed.
 #[expect(clippy::wildcard_enum_match_arm, reason = "a probe that failed otherwise ended without an answer")]
 pub(crate) fn cause(error: &Error) -> Cause {
@@ -120,7 +144,7 @@ pub(crate) fn cause(error: &Error) -> Cause {
         ErrorType::HTTPStatus(status) => {
             ReceivedStatus::from_code(*status).map_or(Cause::HttpProtocolError, Cause::Received)
         }
-        ErrorType::InvalidHTTPHeader => Cause::HttpProtocolError,
+        ErrorType::InvalidHTTPHeader | ErrorType::Custom(WRONG_BODY) => Cause::HttpProtocolError,
         _ => Cause::ConnectionTerminated,
     }
 }

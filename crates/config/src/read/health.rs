@@ -8,7 +8,7 @@ use goodgate_upstream::{ProbeKind, ProbePolicy};
 
 use super::TIMEOUT;
 use crate::address::parse_host_header;
-use crate::kind::{duration, integer, text_as, wrong};
+use crate::kind::{duration, integer, text, text_as, wrong};
 use crate::quantity::parse_statuses;
 use crate::tree::{Kind, Node};
 use crate::view::{Map, View};
@@ -60,9 +60,11 @@ fn http(view: &View<'_>) -> Option<ProbeKind> {
     let map = view.map(&keys::PROBE_HTTP)?;
     let host = map.read("host", text_as(parse_host_header));
     let expect_status = map.get("expect_status").map(|view| statuses(&view));
+    let expect_body = map.read("expect_body", text);
     let path = map.required("path")?.read(text_as(path))?;
     let (first, last) = defaults::EXPECT_STATUS;
-    Some(ProbeKind::Http { path, host, expect_status: expect_status.unwrap_or_else(|| vec![first..=last]) })
+    let expect_status = expect_status.unwrap_or_else(|| vec![first..=last]);
+    Some(ProbeKind::Http { path, host, expect_status, expect_body })
 }
 
 fn path(text: &str) -> Result<String, String> {
