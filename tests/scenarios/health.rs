@@ -1,5 +1,7 @@
 //! Who is in rotation: probes, ejections by live traffic, weights and backups.
 
+use std::time::{Duration, Instant};
+
 use crate::harness::backend::page;
 use crate::harness::gateway::sum;
 use crate::harness::{Act, Answer, Backend, Connection, Gateway, Load, backends, eventually};
@@ -335,4 +337,34 @@ async fn who_answers_a_probe_with_somebody_elses_page_is_out() {
     b.set_on("/health", page("", "the shop is up and running"));
     becomes(&gateway, &b, "up").await;
     becomes(&gateway, &a, "down").await;
+}
+
+/// The schedule alone would take a minute and a half to find out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_fails_has_the_backend_probed_at_once() {
+    let mut two = backends([Act::Answer(200), Act::Answer(200)]).await;
+    let check = HTTP_CHECK.replace("interval: 200ms", "interval: 30s");
+    let gateway = Gateway::start(&site(&[&two[0], &two[1]], &format!("    max_fails: 0\n{check}"), "")).await;
+    eventually("both are probed", || async { two.iter().all(|backend| backend.requests() > 0) }).await;
+    two[0].kill();
+    let killed = Instant::now();
+    while gateway.state(two[0].address).await != "down" {
+        assert_eq!(gateway.get("/").await.status, 200);
+        assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+    }
+    let asked = two[0].requests();
+    two[0].revive().await;
+    becomes(&gateway, &two[0], "up").await;
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    assert!(two[0].requests() >= asked + 2, "rise is 2");
+    // A failure that the probes do not share changes nothing, however often it comes.
+    two[0].set_on("/bad", Act::Close);
+    let checks = || async { gateway.metric("goodgate_health_checks_total{result=\"ok\"}").await };
+    let before = checks().await;
+    eventually("it is looked into, once in a second", || async {
+        gateway.get("/bad").await;
+        checks().await >= before + 2.0
+    })
+    .await;
+    assert_eq!(gateway.state(two[0].address).await, "up");
 }

@@ -174,3 +174,17 @@ async fn a_reload_keeps_the_addresses_while_dns_is_silent() {
         assert_eq!(gateway.get("/").await.status, 200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_fails_has_the_name_looked_up_at_once() {
+    let [a, b] = backends_on_one_port([Act::Answer(200), Act::Answer(200)]).await;
+    let dns = Dns::start(Zone::Addresses(vec![ip(&a)], 60)).await;
+    let gateway = Gateway::start(&site(&dns, a.address.port())).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    dns.set(Zone::Addresses(vec![ip(&b)], 60));
+    a.kill();
+    let moved = Instant::now();
+    eventually("requests follow", || async { gateway.get("/").await.status == 200 }).await;
+    assert!(moved.elapsed() < Duration::from_secs(5), "{:?} with a TTL of 60 s", moved.elapsed());
+    assert_eq!(b.requests(), 1);
+}

@@ -98,6 +98,7 @@ impl Lease {
     /// The attempt failed.
     pub fn failed(&mut self, cause: Cause, now: Instant) -> Option<Transition> {
         let is_first = std::mem::replace(&mut self.report, Report::Failed) == Report::Nothing;
+        self.upstream.suspect(self.backend.address, now);
         let change = self.backend.failed(cause, is_first, now);
         self.upstream.changed(change)
     }

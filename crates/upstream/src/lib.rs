@@ -5,6 +5,7 @@
 //! addresses and probe results, `proxy` the outcomes of attempts, each with the time.
 //! Transitions are returned, never logged here.
 
+mod alarm;
 mod average;
 mod backend;
 mod balance;
@@ -20,6 +21,7 @@ mod upstream;
 
 pub use goodgate_failure::Address;
 
+pub use alarm::Alarm;
 pub use backend::{Backend, BackendView, Vitals};
 pub use balance::{Balance, BalanceFactor};
 pub use hash_key::{HashOn, hash_of};

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use goodgate_failure::{Budget, Cause};
 use parking_lot::Mutex;
 
+use crate::alarm::Alarm;
 use crate::rotation::{Roster, Rotation};
 use crate::{Address, Backend, BackendAddress, BackendSpec, BackendView, Health, Transition, UpstreamSpec};
 use seating::Seating;
@@ -29,6 +30,9 @@ pub struct Upstream {
     budget: Arc<Budget>,
     /// Requests under way on all backends, those that have left included.
     in_flight: Arc<AtomicU64>,
+    /// Failures for the probes to look into, and for the lookups of names.
+    probe_alarm: Alarm,
+    name_alarm: Alarm,
 }
 
 /// One entry of the configuration with what it stands for now.
@@ -74,6 +78,8 @@ impl Upstream {
             cursor: AtomicU64::new(0),
             retry_cursor: AtomicU64::new(0),
             in_flight,
+            probe_alarm: Alarm::default(),
+            name_alarm: Alarm::default(),
         };
         upstream.rotate(Members::Changed);
         Arc::new(upstream)
@@ -195,6 +201,26 @@ impl Upstream {
             self.rotate(Members::Same);
         }
         self.changed(backend.transition(change, failure))
+    }
+
+    /// A request has failed there: it is looked at now, and not when its turn comes.
+    pub(crate) fn suspect(&self, address: Address, now: Instant) {
+        if self.spec.probe.is_some() {
+            self.probe_alarm.raise(address, now);
+        }
+        if self.spec.backends.iter().any(|entry| matches!(entry.address, BackendAddress::Name { .. })) {
+            self.name_alarm.raise(address, now);
+        }
+    }
+
+    /// Backends for the probes to look at.
+    pub fn probe_alarm(&self) -> &Alarm {
+        &self.probe_alarm
+    }
+
+    /// Backends whose names are to be looked up.
+    pub fn name_alarm(&self) -> &Alarm {
+        &self.name_alarm
     }
 
     /// All backends as they are now.

@@ -11,7 +11,7 @@ use log::{info, warn};
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::discovery::ServiceDiscovery;
 
-use crate::resolver::{NameDiscovery, Resolver};
+use crate::resolver::{HOLDS_MIN, NameDiscovery, Resolver};
 
 /// The names of one upstream, each with the time of its next lookup.
 pub(crate) struct Names {
@@ -23,6 +23,7 @@ pub(crate) struct Names {
 struct Name {
     discovery: NameDiscovery,
     due: Instant,
+    looked_up: Option<Instant>,
     failing: bool,
     /// The last addresses are used on although lookups fail.
     kept: bool,
@@ -42,7 +43,7 @@ impl Names {
                 let discovery = NameDiscovery::new(self.resolver.clone(), host, *port);
                 self.due.insert(
                     address.clone(),
-                    Name { discovery, due: Instant::now(), failing: false, kept: false },
+                    Name { discovery, due: Instant::now(), looked_up: None, failing: false, kept: false },
                 );
             }
         }
@@ -57,9 +58,21 @@ impl Names {
     }
 }
 
+impl Names {
+    /// Requests have failed: addresses may have changed before their time was up. Who was asked within the last second
+    /// is not asked again.
+    pub(crate) fn hurry(&mut self) {
+        let now = Instant::now();
+        let is_old =
+            |name: &&mut Name| name.looked_up.is_none_or(|at| now.saturating_duration_since(at) >= HOLDS_MIN);
+        self.due.values_mut().filter(is_old).for_each(|name| name.due = now);
+    }
+}
+
 impl Name {
     async fn look_up(&mut self, address: &BackendAddress, upstream: &Upstream, metrics: &UpstreamMetrics) {
         let found = self.discovery.discover().await;
+        self.looked_up = Some(Instant::now());
         let last = self.discovery.last();
         self.kept = match found {
             Ok((backends, _)) => {

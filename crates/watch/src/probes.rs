@@ -43,7 +43,7 @@ impl Probes {
         let now = Instant::now();
         let is_due = |backend: &Arc<Backend>| self.due.get(&backend.address).is_none_or(|due| *due <= now);
         let due: Vec<Arc<Backend>> = backends.into_iter().filter(is_due).collect();
-        self.probe(upstream, &policy, &due).await;
+        self.run(upstream, &policy, &due, 1).await;
         for view in &upstream.views() {
             let probed = due.iter().any(|probed| probed.address == view.address);
             if probed || !self.due.contains_key(&view.address) {
@@ -54,7 +54,23 @@ impl Probes {
         self.due.values().min().copied().unwrap_or(now + policy.interval)
     }
 
-    async fn probe(&self, upstream: &Arc<Upstream>, policy: &ProbePolicy, due: &[Arc<Backend>]) {
+    /// Looks at backends that have just failed: each is probed again and again until it passes, or is down.
+    pub(crate) async fn verify(&mut self, upstream: &Arc<Upstream>, suspects: &[Address]) {
+        let Some(policy) = upstream.spec().probe.clone() else { return };
+        let suspects: Vec<Arc<Backend>> = upstream
+            .backends()
+            .into_iter()
+            .filter(|backend| suspects.contains(&backend.address) && backend.view().state != State::Down)
+            .collect();
+        self.run(upstream, &policy, &suspects, policy.fall.get()).await;
+        let now = Instant::now();
+        for backend in &suspects {
+            self.due.insert(backend.address, now + jittered(policy.interval_down));
+        }
+    }
+
+    /// Probes each of them until it passes, but no more often than this.
+    async fn run(&self, upstream: &Arc<Upstream>, policy: &ProbePolicy, due: &[Arc<Backend>], times: u32) {
         let mut running = JoinSet::new();
         for backend in due {
             if running.len() >= IN_FLIGHT_MAX {
@@ -68,10 +84,17 @@ impl Probes {
             };
             let (upstream, metrics) = (Arc::clone(upstream), Arc::clone(&self.metrics));
             running.spawn(async move {
-                let failure = one(&check).await;
-                metrics.checked(failure);
-                let change = upstream.probed(check.backend.address, failure, Instant::now());
-                backend_changed(&upstream.spec().name, &metrics, change);
+                let started = Instant::now();
+                for _ in 0..times {
+                    let failure = one(&check).await;
+                    metrics.checked(failure);
+                    let change = upstream.probed(check.backend.address, failure, Instant::now());
+                    backend_changed(&upstream.spec().name, &metrics, change);
+                    // One that hangs must not keep the others from their turn.
+                    if failure.is_none() || started.elapsed() >= check.policy.timeout {
+                        break;
+                    }
+                }
             });
         }
         while running.join_next().await.is_some() {}

@@ -1,11 +1,12 @@
 //! The tasks that watch: three for each upstream name, as long as the name is configured.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goodgate_telemetry::{Metrics, UpstreamMetrics};
-use goodgate_upstream::Upstream;
+use goodgate_upstream::{Address, Alarm, Upstream};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
@@ -86,17 +87,24 @@ impl Watcher {
         let (look_up, show) = (current.clone(), current.clone());
         let resolving = tokio::spawn(async move {
             while let Some(upstream) = look_up() {
-                rest_until(names.round(&upstream).await).await;
+                let due = names.round(&upstream).await;
+                if !rest_until(due, upstream.name_alarm()).await.is_empty() {
+                    names.hurry();
+                }
             }
         });
         let probing = tokio::spawn(async move {
             while let Some(upstream) = current() {
-                rest_until(probes.round(&upstream).await).await;
+                let due = probes.round(&upstream).await;
+                let suspects = rest_until(due, upstream.probe_alarm()).await;
+                if !suspects.is_empty() {
+                    probes.verify(&upstream, &suspects).await;
+                }
             }
         });
         let looking = tokio::spawn(async move {
             while let Some(upstream) = show() {
-                rest_until(certificates.round(&upstream).await).await;
+                rest(certificates.round(&upstream).await).await;
             }
         });
         [resolving, probing, looking]
@@ -107,7 +115,15 @@ impl Watcher {
     }
 }
 
-async fn rest_until(due: Instant) {
+/// Rests until then, or until requests have failed: at which backends.
+async fn rest_until(due: Instant, alarm: &Alarm) -> Vec<Address> {
+    tokio::select! {
+        () = rest(due) => Vec::new(),
+        suspects = poll_fn(|context| alarm.poll_suspects(context)) => suspects,
+    }
+}
+
+async fn rest(due: Instant) {
     let rest = due.saturating_duration_since(Instant::now()).min(LOOK_AGAIN);
     tokio::time::sleep(rest.max(Duration::from_millis(5))).await;
 }
