@@ -199,7 +199,7 @@ impl Kept {
 
     /// Ceases to be fresh just before `now`.
     pub(crate) fn expire(&mut self, now: SystemTime) {
-        self.facts.fresh_until = nanos(now).saturating_sub(1_000_000);
+        self.facts.fresh_until = nanos(now).saturating_sub(MILLISECOND);
     }
 
     fn is(&self, flag: u16) -> bool {
@@ -289,6 +289,9 @@ fn flags(meta: &CacheMeta, info: &CopyInfo) -> u16 {
     .filter_map(|(flag, is_set)| is_set.then_some(flag))
     .sum()
 }
+
+/// In nanoseconds.
+const MILLISECOND: u64 = 1_000_000;
 
 /// Nanoseconds since 1970; what lies outside of 64 bits becomes the nearest that does not.
 fn nanos(time: SystemTime) -> u64 {

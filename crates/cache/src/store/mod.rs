@@ -30,7 +30,7 @@ mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::{HeaderMap, header};
 use parking_lot::RwLock;
@@ -39,7 +39,7 @@ use pingora_cache::key::HashBinary;
 use pingora_http::ResponseHeader;
 
 use crate::disk::DiskUsage;
-use crate::kept::text_len;
+use crate::kept::{Kept, text_len};
 use crate::purge::{self, Generation, PurgeMode, PurgeScope, Purges};
 use crate::{Key, StoreSpec, vary};
 use budget::Budget;
@@ -200,16 +200,16 @@ impl Store {
     /// Gives a copy the header and times of a newer answer that has confirmed it; `false` if it is there no more.
     pub fn renew_copy(&self, key: &Key, copy: &StoredCopy, mut meta: CacheMeta) -> bool {
         copy.mark(&mut meta);
-        self.renew(key.into(), meta)
+        self.renew(key.into(), copy.0.id, Kept::of(&meta::without_age(meta)))
     }
 
     /// Makes one copy stale and leaves it for the case of failure.
     pub fn expire_copy(&self, key: &Key, copy: &StoredCopy) {
         let now = SystemTime::now();
         self.tier.expire(key.bytes(), now);
-        let Ok(mut expired) = copy.0.meta() else { return };
-        expired.expire_at(now.checked_sub(Duration::from_millis(1)).unwrap_or(now));
-        if self.renew(key.into(), expired)
+        let mut expired = copy.0.kept.clone();
+        expired.expire(now);
+        if self.renew(key.into(), copy.0.id, expired)
             && let Some(family) = self.shard(&key.bin()).read().family(key.into())
         {
             family.slots().iter().filter(|slot| copy.is(&slot.object)).for_each(|slot| slot.object.outlive());

@@ -59,9 +59,14 @@ impl Object {
         copy
     }
 
+    /// What it weighs besides its body.
+    pub(super) fn base(&self) -> u64 {
+        u64::from(self.base)
+    }
+
     /// What is reserved for it.
     pub(crate) fn weight(&self) -> u64 {
-        u64::from(self.base) + self.body.weight()
+        self.base() + self.body.weight()
     }
 
     /// Its meta data as Pingora wants it.
@@ -170,9 +175,8 @@ impl StoredCopy {
         self.0.body.len()
     }
 
-    /// Gives meta data the identity and the variance of this copy.
+    /// Gives meta data the variance of this copy.
     pub(super) fn mark(&self, meta: &mut CacheMeta) {
-        meta.extensions_mut().insert(self.0.id);
         match self.0.kept.variance() {
             Some(variance) => meta.set_variance(variance),
             None => meta.remove_variance(),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::HeaderMap;
-use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
 use super::family::{Family, Placement, Slot, Slots};
@@ -230,15 +229,15 @@ impl Shard {
     pub(super) fn update_meta(
         &mut self,
         key: KeyRef<'_>,
-        meta: &CacheMeta,
+        id: CopyId,
+        kept: Kept,
         weight: impl FnOnce(&Object) -> u64,
     ) -> Option<Arc<Object>> {
-        let id = meta.extensions().get::<CopyId>().copied();
         let family = self.families.get_mut(&key.bin).filter(|family| family.key.as_ref() == key.bytes)?;
-        let is_the_one = |slot: &&mut Slot| slot.object.kept.is_standard() && Some(slot.object.id) == id;
+        let is_the_one = |slot: &&mut Slot| slot.object.kept.is_standard() && slot.object.id == id;
         let slot = family.slots_mut().iter_mut().find(is_the_one)?;
         let weight = weight(&slot.object);
-        exchange(slot, &mut self.sieve, Kept::of(meta), weight);
+        exchange(slot, &mut self.sieve, kept, weight);
         Some(slot.object.clone())
     }
 

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use super::Store;
 use super::fill::Fill;
 use super::hit::{BodyReader, Hit};
-use super::meta;
+use super::meta::{self, CopyId};
 use super::object::Object;
 use super::shard::{KeyRef, Removed, Shard};
 use super::tier::Newness;
 use super::writer::{FillWriter, base_weight};
 use crate::Key;
-use crate::kept::text_len;
+use crate::kept::Kept;
 
 impl Store {
     /// Files a finished fill.
@@ -62,19 +62,17 @@ impl Store {
         self.shard(bin).read().key_under(bin)
     }
 
-    /// Gives the copy that the meta data belongs to this one; `false` if it is there no more.
-    pub(super) fn renew(&self, key: KeyRef<'_>, meta: CacheMeta) -> bool {
-        let kept = meta::without_age(meta);
-        let base = base_weight(key.bytes, text_len(kept.response_header()));
+    /// Gives the copy with this identity other meta data; `false` if it is there no more.
+    pub(super) fn renew(&self, key: KeyRef<'_>, id: CopyId, kept: Kept) -> bool {
+        let base = base_weight(key.bytes, kept.head().len() as u64);
         if !self.reserve(base) {
             return false;
         }
         let mut replaced = None;
         let mut shard = self.shard(&key.bin).write();
-        let updated = shard.update_meta(key, &kept, |object| {
-            let former = base_weight(key.bytes, object.kept.head().len() as u64);
-            replaced = Some(former);
-            object.weight() - former + base
+        let updated = shard.update_meta(key, id, kept, |object| {
+            replaced = Some(object.base());
+            base + object.body.weight()
         });
         if let Some(updated) = &updated {
             self.tier.keep(&shard, key, updated, Newness::Times);
@@ -201,7 +199,10 @@ impl Storage for Store {
         meta: &CacheMeta,
         _trace: &SpanHandle,
     ) -> Result<bool> {
-        Ok(self.renew(key_ref(key), meta::duplicate(meta)))
+        let Some(id) = meta.extensions().get::<CopyId>().copied() else {
+            return Ok(false);
+        };
+        Ok(self.renew(key_ref(key), id, Kept::of(&meta::without_age(meta::duplicate(meta)))))
     }
 
     fn support_streaming_partial_write(&self) -> bool {

@@ -660,3 +660,26 @@ fn the_bookkeeping_of_a_copy_is_small() {
     let family = size_of::<super::family::Family>();
     assert!(object <= 160 && family <= 56, "{object} {family}");
 }
+
+/// The reason of a status is longer than what was reserved for it before the head was written down.
+#[test]
+fn a_copy_without_a_body_is_confirmed_and_the_sums_are_kept() {
+    let (store, key) = (store(), key("/moved"));
+    let fields: Fields<'_> = &[("cache-control", "max-age=60"), ("content-length", "0")];
+    for status in [200, 203, 301, 308, 410] {
+        let meta = || match admit(&policy(), &request(&[]), &response(status, fields), SystemTime::now()) {
+            Admission::Store(meta) => meta,
+            other @ (Admission::KeepLastGood(_) | Admission::Refuse(_)) => panic!("{other:?}"),
+        };
+        store.write(&key, &HeaderMap::new(), meta()).finish();
+        for _ in 0..2 {
+            let copy = store.find(&key, &HeaderMap::new()).unwrap();
+            assert!(store.renew_copy(&key, &copy, meta()), "{status}");
+        }
+        let copy = store.find(&key, &HeaderMap::new()).unwrap();
+        store.expire_copy(&key, &copy);
+        assert!(!store.find(&key, &HeaderMap::new()).unwrap().standing().is_fresh(SystemTime::now()));
+        store.purge(&key);
+        assert_eq!((store.usage().objects, store.usage().bytes), (0, 0), "{status}");
+    }
+}
