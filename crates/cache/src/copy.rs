@@ -74,6 +74,31 @@ pub struct CopyInfo {
     pub stale_window: Option<Duration>,
 }
 
+const LAST_GOOD: u8 = 1;
+const FOR_EVERYONE: u8 = 2;
+/// What stands against a stale copy, and where it is written down.
+const FORBIDS: [(u8, Forbids); 3] =
+    [(4, Forbids::MUST_REVALIDATE), (8, Forbids::NO_CACHE), (16, Forbids::ERROR)];
+
+/// How many [`bits`] there are.
+pub(crate) const INFO_BITS: u32 = 5;
+
+/// All of a [`CopyInfo`] but its times, from its [`bits`].
+pub(crate) fn of_bits(bits: u8) -> (CopyKind, Audience, Forbids) {
+    let kind = if bits & LAST_GOOD == 0 { CopyKind::Standard } else { CopyKind::LastGood };
+    let audience = if bits & FOR_EVERYONE == 0 { Audience::Anonymous } else { Audience::Everyone };
+    let set = FORBIDS.into_iter().filter(|(bit, _)| bits & bit != 0);
+    (kind, audience, set.fold(Forbids::NOTHING, |all, (_, one)| all.and(one)))
+}
+
+/// All of a [`CopyInfo`] but its times as it is written down: on disk it must mean the same in the next process.
+pub(crate) fn bits(kind: CopyKind, audience: Audience, forbids: Forbids) -> u8 {
+    let kind = if kind == CopyKind::LastGood { LAST_GOOD } else { 0 };
+    let audience = if audience == Audience::Everyone { FOR_EVERYONE } else { 0 };
+    let set = FORBIDS.into_iter().filter(|(_, one)| forbids.has(*one));
+    kind | audience | set.map(|(bit, _)| bit).sum::<u8>()
+}
+
 /// By what a copy is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {

@@ -13,21 +13,18 @@ use pingora_cache::key::HashBinary;
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::ResponseHeader;
 
+use crate::copy;
 use crate::fields::{Fields, Header};
 use crate::purge::{self, Mark};
 use crate::vary::VaryBy;
 use crate::{Audience, CopyInfo, CopyKind, Forbids, Generation, Standing};
 
-const LAST_GOOD: u16 = 1;
-const FOR_EVERYONE: u16 = 2;
-const MUST_REVALIDATE: u16 = 4;
-const VARIES: u16 = 8;
-const HAS_WINDOW: u16 = 16;
-const HTTP_10: u16 = 32;
-const NO_CACHE: u16 = 64;
-const IS_ERROR: u16 = 128;
-const HAS_LENGTH: u16 = 256;
-const HAS_DATE: u16 = 512;
+// The flags: above those bits that say why it is kept, and for whom.
+const VARIES: u16 = 1 << copy::INFO_BITS;
+const HAS_WINDOW: u16 = VARIES << 1;
+const HTTP_10: u16 = VARIES << 2;
+const HAS_LENGTH: u16 = VARIES << 3;
+const HAS_DATE: u16 = VARIES << 4;
 
 /// The meta data of one copy.
 #[derive(Clone, Debug)]
@@ -150,24 +147,19 @@ impl Kept {
     }
 
     pub(crate) fn info(&self) -> CopyInfo {
+        let (kind, audience, forbids) = self.bits();
         CopyInfo {
-            kind: if self.is(LAST_GOOD) { CopyKind::LastGood } else { CopyKind::Standard },
-            audience: if self.is(FOR_EVERYONE) { Audience::Everyone } else { Audience::Anonymous },
-            forbids: self.forbids(),
+            kind,
+            audience,
+            forbids,
             stored: time(self.facts.stored),
             stale_window: self.is(HAS_WINDOW).then(|| Duration::from_secs(u64::from(self.facts.window))),
         }
     }
 
-    fn forbids(&self) -> Forbids {
-        [
-            (MUST_REVALIDATE, Forbids::MUST_REVALIDATE),
-            (NO_CACHE, Forbids::NO_CACHE),
-            (IS_ERROR, Forbids::ERROR),
-        ]
-        .into_iter()
-        .filter_map(|(flag, one)| self.is(flag).then_some(one))
-        .fold(Forbids::NOTHING, Forbids::and)
+    fn bits(&self) -> (CopyKind, Audience, Forbids) {
+        let [bits, _] = self.facts.flags.to_le_bytes();
+        copy::of_bits(bits)
     }
 
     /// For which request it is among several.
@@ -186,7 +178,7 @@ impl Kept {
     }
 
     pub(crate) fn is_standard(&self) -> bool {
-        !self.is(LAST_GOOD)
+        self.bits().0 == CopyKind::Standard
     }
 
     pub(crate) fn has_length(&self) -> bool {
@@ -274,11 +266,6 @@ fn is_field(line: &[u8]) -> bool {
 fn flags(meta: &CacheMeta, info: &CopyInfo) -> u16 {
     let headers = meta.headers();
     [
-        (LAST_GOOD, info.kind == CopyKind::LastGood),
-        (FOR_EVERYONE, info.audience == Audience::Everyone),
-        (MUST_REVALIDATE, info.forbids.has(Forbids::MUST_REVALIDATE)),
-        (NO_CACHE, info.forbids.has(Forbids::NO_CACHE)),
-        (IS_ERROR, info.forbids.has(Forbids::ERROR)),
         (VARIES, meta.variance().is_some()),
         (HAS_WINDOW, info.stale_window.is_some()),
         (HTTP_10, meta.response_header().version == Version::HTTP_10),
@@ -287,7 +274,8 @@ fn flags(meta: &CacheMeta, info: &CopyInfo) -> u16 {
     ]
     .into_iter()
     .filter_map(|(flag, is_set)| is_set.then_some(flag))
-    .sum()
+    .sum::<u16>()
+        | u16::from(copy::bits(info.kind, info.audience, info.forbids))
 }
 
 /// In nanoseconds.

@@ -6,13 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use super::bytes::Take;
 use super::key::whole_seconds;
+use crate::copy;
 use crate::{Audience, CopyInfo, CopyKind, Forbids, Standing};
 
-const LAST_GOOD: u8 = 1;
-const FOR_EVERYONE: u8 = 2;
-const MUST_REVALIDATE: u8 = 4;
-const NO_CACHE: u8 = 8;
-const IS_ERROR: u8 = 16;
 /// In place of a `stale-if-error`.
 const NO_WINDOW: u32 = u32::MAX;
 
@@ -67,17 +63,7 @@ impl Terms {
 
     /// The flags of an entry.
     pub(super) fn flags(self) -> u8 {
-        let (kind, audience, forbids) = (self.kind, self.audience, self.forbids);
-        [
-            (LAST_GOOD, kind == CopyKind::LastGood),
-            (FOR_EVERYONE, audience == Audience::Everyone),
-            (MUST_REVALIDATE, forbids.has(Forbids::MUST_REVALIDATE)),
-            (NO_CACHE, forbids.has(Forbids::NO_CACHE)),
-            (IS_ERROR, forbids.has(Forbids::ERROR)),
-        ]
-        .into_iter()
-        .filter_map(|(flag, is_set)| is_set.then_some(flag))
-        .sum()
+        copy::bits(self.kind, self.audience, self.forbids)
     }
 
     /// The spans of an entry, behind its numbers.
@@ -88,20 +74,7 @@ impl Terms {
 
     /// Reads both again.
     pub(super) fn read(flags: u8, take: &mut Take<'_>) -> Option<Self> {
-        let forbids = [
-            (MUST_REVALIDATE, Forbids::MUST_REVALIDATE),
-            (NO_CACHE, Forbids::NO_CACHE),
-            (IS_ERROR, Forbids::ERROR),
-        ]
-        .into_iter()
-        .filter_map(|(flag, one)| (flags & flag != 0).then_some(one))
-        .fold(Forbids::NOTHING, Forbids::and);
-        Some(Self {
-            kind: if flags & LAST_GOOD == 0 { CopyKind::Standard } else { CopyKind::LastGood },
-            audience: if flags & FOR_EVERYONE == 0 { Audience::Anonymous } else { Audience::Everyone },
-            forbids,
-            fresh_for: take.u32()?,
-            stale_window: NO_WINDOW - take.u32()?,
-        })
+        let (kind, audience, forbids) = copy::of_bits(flags);
+        Some(Self { kind, audience, forbids, fresh_for: take.u32()?, stale_window: NO_WINDOW - take.u32()? })
     }
 }
