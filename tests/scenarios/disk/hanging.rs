@@ -153,6 +153,8 @@ async fn becomes_degraded(gateway: &Gateway, line: &str) {
     let degraded = "goodgate_cache_disk_state{state=\"degraded\"}";
     eventually("the disk is out of use", || async { gateway.metric(degraded).await == 1.0 }).await;
     assert!(gateway.metric("goodgate_cache_disk_errors_total").await >= 1.0);
+    // The state is there a moment before its line.
+    eventually("it is told", || async { gateway.errors().contains(line) }).await;
     assert_eq!(gateway.errors().matches(line).count(), 1, "{}", gateway.errors());
 }
 
