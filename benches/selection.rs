@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use goodgate_failure::{Cause, Word, Words};
 use goodgate_upstream::{
-    BackendAddress, BackendSpec, Balance, BalanceFactor, EjectionPolicy, HashOn, HostHeader, ProbeKind,
-    ProbePolicy, Ties, Timeouts, TlsPolicy, Upstream, UpstreamSpec, Wish,
+    BackendAddress, BackendSpec, Balance, BalanceFactor, EjectionPolicy, ProbeKind, ProbePolicy, Probed,
+    Ties, Timeouts, Upstream, UpstreamSpec, Wish,
 };
 
 const FIRST: Wish = Wish { is_retry: false, may_be_trial: true };
@@ -44,29 +44,21 @@ fn spec(balance: Balance, backends: u16) -> UpstreamSpec {
         ejection: EjectionPolicy {
             max_fails: 3,
             fail_timeout: second,
+            fail_timeout_max: second,
             fail_on: Words::of(&[Word::Error]),
             min_fail_share: 0.2,
         },
     };
-    UpstreamSpec {
-        name: "bench".into(),
-        balance,
-        hash_on: HashOn::Uri,
-        sticky: None,
-        slow_start: Duration::ZERO,
-        host: HostHeader::Client,
-        backends: (1..=backends).map(entry).collect(),
-        probe: None,
-        tls: TlsPolicy { ca: None, verify: true, client: None },
-        timeouts: Timeouts {
-            connect: second,
-            first_byte: second,
-            read: second,
-            write: second,
-            idle: second,
-            tunnel: second,
-        },
-    }
+    let timeouts = Timeouts {
+        connect: second,
+        first_byte: second,
+        read: second,
+        write: second,
+        idle: second,
+        tunnel: second,
+    };
+    let backends = (1..=backends).map(entry).collect();
+    UpstreamSpec { balance, backends, ..UpstreamSpec::plain("bench", timeouts) }
 }
 
 fn upstream(balance: Balance, backends: u16) -> Arc<Upstream> {
@@ -89,7 +81,7 @@ fn selection(criterion: &mut Criterion) {
             bencher.iter(|| {
                 request += 1;
                 if let Some(mut lease) = select(request) {
-                    lease.answered(Duration::from_millis(request % 16), now);
+                    lease.answered(Duration::from_millis(request % 16), 200, now);
                     black_box(lease.succeeded(now));
                 }
             });
@@ -119,6 +111,7 @@ fn changes(criterion: &mut Criterion) {
             timeout: Duration::from_secs(1),
             rise: NonZeroU32::MIN,
             fall: NonZeroU32::MIN,
+            starts_checking: false,
         };
         let probed = UpstreamSpec { probe: Some(probe), ..spec(balance, backends) };
         let upstream = Upstream::new(probed, None, Instant::now());
@@ -127,7 +120,8 @@ fn changes(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("down_or_up", name), |bencher| {
             bencher.iter(|| {
                 is_down = !is_down;
-                upstream.probed(address, is_down.then_some(Cause::ConnectionRefused), Instant::now())
+                let found = if is_down { Probed::Failed(Cause::ConnectionRefused) } else { Probed::Passed };
+                upstream.probed(address, found, Instant::now())
             });
         });
     }

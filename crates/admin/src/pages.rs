@@ -207,7 +207,7 @@ fn row<'a>(upstream: &'a str, backend: &Backend) -> BackendRow<'a> {
         backend: view.written.to_string(),
         address: view.address.to_string(),
         state: view.state.name(),
-        cause: view.cause.map(goodgate_failure::Cause::name),
+        cause: view.why.map(goodgate_upstream::Why::name),
         weight: view.weight,
         backup: view.backup,
         in_flight: view.in_flight,

@@ -68,6 +68,18 @@ pub const FAIL_TIMEOUT: Duration = Duration::from_secs(10);
 pub const FAIL_ON: &[Word] = &[Word::Error, Word::Timeout, Word::InvalidHeader];
 /// `upstreams.*.min_fail_share`, in percent.
 pub const MIN_FAIL_SHARE_PERCENT: u8 = 20;
+/// `upstreams.*.max_ejected`, in percent.
+pub const MAX_EJECTED_PERCENT: u8 = 50;
+/// `upstreams.*.fail_open`.
+pub const FAIL_OPEN: bool = true;
+/// `upstreams.*.outliers.interval`.
+pub const OUTLIER_INTERVAL: Duration = Duration::from_secs(10);
+/// `upstreams.*.outliers.min_requests`.
+pub const OUTLIER_REQUESTS_MIN: u32 = 20;
+/// `upstreams.*.outliers.success_rate`, in percent.
+pub const OUTLIER_SUCCESS_PERCENT: u8 = 80;
+/// `upstreams.*.outliers.first_byte`.
+pub const OUTLIER_FIRST_BYTE: u32 = 3;
 /// `routes[].mirror.share`, in percent.
 pub const MIRROR_SHARE_PERCENT: u8 = 100;
 /// `routes[].mirror.max_body_bytes`.

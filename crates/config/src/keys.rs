@@ -73,8 +73,13 @@ pub(crate) const UPSTREAM: Keys = Keys {
         "host",
         "max_fails",
         "fail_timeout",
+        "fail_timeout_max",
         "fail_on",
         "min_fail_share",
+        "max_ejected",
+        "outliers",
+        "fail_open",
+        "drain_header",
         "backends",
         "health_check",
         "timeouts",
@@ -82,6 +87,9 @@ pub(crate) const UPSTREAM: Keys = Keys {
     ],
     later: &["breaker", "http"],
 };
+
+pub(crate) const OUTLIERS: Keys =
+    Keys { built: &["interval", "min_requests", "success_rate", "first_byte"], later: &[] };
 
 pub(crate) const STICKY: Keys = Keys { built: &["cookie", "ttl", "key_file"], later: &[] };
 
@@ -92,12 +100,12 @@ pub(crate) const BACKEND: Keys =
     Keys { built: &["address", "weight", "max_conns", "max_fails", "fail_timeout", "backup"], later: &[] };
 
 pub(crate) const HEALTH_CHECK: Keys = Keys {
-    built: &["http", "tcp", "port", "interval", "interval_down", "timeout", "rise", "fall"],
+    built: &["http", "tcp", "port", "interval", "interval_down", "timeout", "rise", "fall", "initial"],
     later: &[],
 };
 
 pub(crate) const PROBE_HTTP: Keys =
-    Keys { built: &["path", "host", "expect_status", "expect_body"], later: &[] };
+    Keys { built: &["path", "host", "expect_status", "expect_body", "drain_on_404"], later: &[] };
 
 pub(crate) const PROBE_TCP: Keys = Keys { built: &[], later: &[] };
 
@@ -197,7 +205,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 42] = [
+pub(crate) const ALL: [(&str, &Keys); 43] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -209,6 +217,7 @@ pub(crate) const ALL: [(&str, &Keys); 42] = [
     ("defaults", &DEFAULTS),
     ("upstreams.*", &UPSTREAM),
     ("upstreams.*.sticky", &STICKY),
+    ("upstreams.*.outliers", &OUTLIERS),
     ("upstreams.*.backends[]", &BACKEND),
     ("upstreams.*.health_check", &HEALTH_CHECK),
     ("upstreams.*.health_check.http", &PROBE_HTTP),
@@ -342,6 +351,21 @@ mod tests {
         ]
     }
 
+    fn defaults_of_health() -> Vec<(&'static str, String)> {
+        use crate::defaults::*;
+        use crate::quantity::show_duration as time;
+        vec![
+            ("upstreams.*.max_ejected", format!("{MAX_EJECTED_PERCENT}%")),
+            ("upstreams.*.fail_open", FAIL_OPEN.to_string()),
+            ("upstreams.*.outliers.interval", time(OUTLIER_INTERVAL)),
+            ("upstreams.*.outliers.min_requests", OUTLIER_REQUESTS_MIN.to_string()),
+            ("upstreams.*.outliers.success_rate", format!("{OUTLIER_SUCCESS_PERCENT}%")),
+            ("upstreams.*.outliers.first_byte", OUTLIER_FIRST_BYTE.to_string()),
+            ("upstreams.*.health_check.initial", "up".to_owned()),
+            ("upstreams.*.health_check.http.drain_on_404", "false".to_owned()),
+        ]
+    }
+
     fn defaults_of_routes() -> Vec<(&'static str, String)> {
         use crate::defaults::*;
         use crate::quantity::{show_duration as time, show_size as size};
@@ -394,7 +418,8 @@ mod tests {
     #[test]
     fn the_reference_shows_the_defaults_that_are_used() {
         let text = shipped("docs/configuration.md");
-        for (path, default) in defaults().into_iter().chain(defaults_of_routes()) {
+        for (path, default) in defaults().into_iter().chain(defaults_of_health()).chain(defaults_of_routes())
+        {
             let row = format!("| `{path}` | `{default}` |");
             assert!(text.contains(&row), "{row} is not in docs/configuration.md");
         }

@@ -112,6 +112,17 @@ pub(crate) fn percent(node: &Node) -> Result<u8, String> {
     read.ok_or_else(|| wrong(node, "a percentage from `0%` to `100%`"))
 }
 
+/// Any number, if it is one.
+#[expect(clippy::cast_precision_loss, reason = "nobody writes integers beyond 2^52 for what is a factor")]
+pub(crate) fn number(node: &Node) -> Option<f64> {
+    match &node.kind {
+        Kind::Float(number) => Some(*number),
+        Kind::Int(number) => Some(*number as f64),
+        Kind::Text(text) if node.written.is_some() => text.parse().ok(),
+        Kind::Text(_) | Kind::Null | Kind::Bool(_) | Kind::List(_) | Kind::Map(_) => None,
+    }
+}
+
 /// A number from 0 to 1.
 pub(crate) fn fraction(node: &Node) -> Result<f64, String> {
     let read = match &node.kind {

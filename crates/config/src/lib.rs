@@ -52,6 +52,14 @@ pub use template::{FieldValue, Template, Variable};
 pub use token::Token;
 pub use users::{PasswordHash, Users};
 
+/// A backend that is added at run time, from its address as in a configuration. The error says what is allowed.
+pub fn added_backend(
+    address: &str,
+    upstream: &goodgate_upstream::AddedBackend,
+) -> Result<goodgate_upstream::BackendSpec, String> {
+    read::added(address, upstream)
+}
+
 use problem::{Mark, Report};
 
 /// The largest configuration file, in bytes. A longer one is refused before it is read as YAML.

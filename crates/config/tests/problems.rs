@@ -12,6 +12,11 @@ fn told(text: &str) -> String {
         .map_or_else(|problems| problems.to_string(), |_| "nothing".to_owned())
 }
 
+/// The keys of an upstream, as a problem lists them.
+const UPSTREAM: &str = "balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, \
+    fail_timeout_max, fail_on, min_fail_share, max_ejected, outliers, fail_open, drain_header, backends, \
+    health_check, timeouts, tls";
+
 #[test]
 fn upstreams_and_routes_are_needed() {
     let text = "server: {}
@@ -31,9 +36,11 @@ fn an_unknown_key_names_the_nearest() {
     backends: ['10.0.0.1:80']
 routes: [{ upstream: app }]
 ";
-    let problems = "c.yaml:3:5: upstreams.app.max_fail: unknown key, did you mean `max_fails`?
+    let problems = format!(
+        "c.yaml:3:5: upstreams.app.max_fail: unknown key, did you mean `max_fails`?
 c.yaml:4:5: upstreams.app.fail-timeout: unknown key, did you mean `fail_timeout`?
-c.yaml:5:5: upstreams.app.colour: unknown key; allowed: balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls";
+c.yaml:5:5: upstreams.app.colour: unknown key; allowed: {UPSTREAM}"
+    );
     assert_eq!(told(text), problems);
 }
 
@@ -912,11 +919,13 @@ upstreams:
   c: { <<: [*check, 3], backends: ['c:1'] }
 routes: [{ upstream: a }]
 ";
-    let problems = r#"c.yaml:1:19: upstreams.c.tcp: unknown key; allowed: balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
-c.yaml:1:28: upstreams.c.rise: unknown key; allowed: balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, fail_on, min_fail_share, backends, health_check, timeouts, tls
+    let problems = format!(
+        r#"c.yaml:1:19: upstreams.c.tcp: unknown key; allowed: {UPSTREAM}
+c.yaml:1:28: upstreams.c.rise: unknown key; allowed: {UPSTREAM}
 c.yaml:1:34: upstreams.a.health_check.rise: found 0; allowed: a whole number from 1 to 1000
 c.yaml:4:61: upstreams.b.health_check.fall: found 0; allowed: a whole number from 1 to 1000
-c.yaml:5:21: upstreams.c."<<": found 3; allowed: a map or a list of maps"#;
+c.yaml:5:21: upstreams.c."<<": found 3; allowed: a map or a list of maps"#
+    );
     assert_eq!(told(text), problems);
 }
 

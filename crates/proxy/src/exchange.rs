@@ -35,7 +35,7 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
     };
     let cause = if route.upstream.is_full() {
         Cause::ConnectionLimitReached
-    } else if route.upstream.has_untried(|_| false) {
+    } else if route.upstream.has_untried(|_| false, Instant::now()) {
         let is_answered =
             copies::answer_late(session, context).await? || copies::answer_waited(session, context).await?;
         return Ok(!is_answered);
@@ -230,6 +230,11 @@ pub(crate) async fn response_header(
     }
     context.attempting.answered(&route, response.status.as_u16(), now);
     note_idle_hint(context, response, now);
+    if let Some(field) = &route.upstream.spec().drain_header
+        && response.remove_header(field).is_some()
+    {
+        context.attempting.announced(&route, now);
+    }
     if let Some(status) = ReceivedStatus::from_code(response.status.as_u16()) {
         judge_status(session, context, &route, Cause::Received(status), now)?;
     } else {

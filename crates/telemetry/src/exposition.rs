@@ -60,6 +60,7 @@ impl Metrics {
 
     fn write_backends(&self, upstreams: &[Arc<Upstream>]) {
         self.backends.in_rotation.reset();
+        self.fail_open.now.reset();
         self.backends.state.reset();
         self.backends.in_flight.reset();
         self.certificates.backend_expiry.reset();
@@ -68,6 +69,8 @@ impl Metrics {
             let name = upstream.spec().name.as_str();
             let in_rotation = i64::try_from(upstream.in_rotation()).unwrap_or(i64::MAX);
             self.backends.in_rotation.with_label_values(&[name]).set(in_rotation);
+            let is_failing_open = upstream.failing_open_since().is_some();
+            self.fail_open.now.with_label_values(&[name]).set(i64::from(is_failing_open));
             for view in upstream.views() {
                 self.write_backend(name, &view);
             }

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use goodgate_failure::{Cause, Refusal};
+use goodgate_upstream::{Probed, Why};
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use crate::survival::Survival;
@@ -282,7 +283,11 @@ pub struct UpstreamMetrics {
     retries: IntCounter,
     refusals: Vec<IntCounter>,
     ejections: Vec<IntCounter>,
+    ejections_success_rate: IntCounter,
+    ejections_first_byte: IntCounter,
+    fail_open_attempts: IntCounter,
     checks_ok: IntCounter,
+    checks_draining: IntCounter,
     checks_failed: Vec<IntCounter>,
     aborts_waiting: IntCounter,
     aborts_response: IntCounter,
@@ -301,6 +306,7 @@ impl UpstreamMetrics {
         let by_cause = |family: &prometheus::IntCounterVec| {
             Cause::ALL.iter().map(|cause| family.with_label_values(&[upstream, cause.name()])).collect()
         };
+        let ejections = |why: Why| metrics.backends.ejections.with_label_values(&[upstream, why.name()]);
         let refusal =
             |reason: &Refusal| metrics.backends.retries_refused.with_label_values(&[upstream, reason.name()]);
         let aborts = |phase: &str| metrics.requests.client_aborts.with_label_values(&[upstream, phase]);
@@ -310,6 +316,10 @@ impl UpstreamMetrics {
             retries: metrics.backends.retries.with_label_values(&[upstream]),
             refusals: Refusal::ALL.iter().map(refusal).collect(),
             ejections: by_cause(&metrics.backends.ejections),
+            ejections_success_rate: ejections(Why::SuccessRate),
+            ejections_first_byte: ejections(Why::FirstByte),
+            fail_open_attempts: metrics.fail_open.attempts.with_label_values(&[upstream]),
+            checks_draining: metrics.backends.health_checks.with_label_values(&[upstream, "draining"]),
             checks_ok: metrics.backends.health_checks.with_label_values(&[upstream, "ok"]),
             checks_failed: by_cause(&metrics.backends.health_checks),
             aborts_waiting: aborts("waiting"),
@@ -340,15 +350,26 @@ impl UpstreamMetrics {
     }
 
     /// Counts an ejection.
-    pub fn ejected(&self, cause: Cause) {
-        increment(&self.ejections, cause.index());
+    pub fn ejected(&self, why: Why) {
+        match why {
+            Why::Failure(cause) => increment(&self.ejections, cause.index()),
+            Why::SuccessRate => self.ejections_success_rate.inc(),
+            Why::FirstByte => self.ejections_first_byte.inc(),
+            Why::Announced => {}
+        }
+    }
+
+    /// Counts a try at a backend out of rotation for want of others.
+    pub fn failed_open(&self) {
+        self.fail_open_attempts.inc();
     }
 
     /// Counts an active health check.
-    pub fn checked(&self, failure: Option<Cause>) {
-        match failure {
-            None => self.checks_ok.inc(),
-            Some(cause) => increment(&self.checks_failed, cause.index()),
+    pub fn checked(&self, found: Probed) {
+        match found {
+            Probed::Passed => self.checks_ok.inc(),
+            Probed::Announced => self.checks_draining.inc(),
+            Probed::Failed(cause) => increment(&self.checks_failed, cause.index()),
         }
     }
 

@@ -31,7 +31,7 @@ mod traces;
 pub use access_log::{AccessLog, Format, LogPolicy, Target};
 pub use entrance::{Handshake, ListenerMetrics, TurnedAway};
 pub use error_log::ErrorLog;
-pub use events::backend_changed;
+pub use events::{backend_changed, failed_open, fails_open};
 pub use expiry::ExpiryNotices;
 pub use handles::{By, CacheResult, Origin, RouteMetrics, UpstreamMetrics};
 pub use mask::Mask;

@@ -31,6 +31,7 @@ pub struct Metrics {
     pub(crate) refused: RefusedCounters,
     pub(crate) requests: RequestFamilies,
     pub(crate) backends: BackendFamilies,
+    pub(crate) fail_open: FailOpenFamilies,
     pub(crate) dns: DnsFamilies,
     pub(crate) caches: CacheFamilies,
     pub(crate) config: ConfigFamilies,
@@ -62,6 +63,7 @@ impl Metrics {
             )?),
             requests: RequestFamilies::declare(&to)?,
             backends: BackendFamilies::declare(&to)?,
+            fail_open: FailOpenFamilies::declare(&to)?,
             dns: DnsFamilies::declare(&to)?,
             caches: CacheFamilies::declare(&to)?,
             config: ConfigFamilies::declare(&to)?,
@@ -267,6 +269,30 @@ impl BackendFamilies {
                 "goodgate_ejections_total",
                 "Backends taken out of rotation by live traffic",
                 &["upstream", "cause"],
+            )?,
+        })
+    }
+}
+
+/// Requests sent to backends out of rotation for want of others.
+#[derive(Debug)]
+pub(crate) struct FailOpenFamilies {
+    pub(crate) attempts: IntCounterVec,
+    pub(crate) now: IntGaugeVec,
+}
+
+impl FailOpenFamilies {
+    fn declare(to: &Declare<'_>) -> Declared<Self> {
+        Ok(Self {
+            attempts: to.counters(
+                "goodgate_fail_open_attempts_total",
+                "Tries at backends out of rotation for want of others",
+                &["upstream"],
+            )?,
+            now: to.gauges(
+                "goodgate_upstream_failing_open",
+                "1 while requests go to backends out of rotation for want of others",
+                &["upstream"],
             )?,
         })
     }

@@ -1,44 +1,96 @@
 //! What is believed of one backend, as a state machine of pure functions.
 //!
 //! Live failures eject for `fail_timeout`; then one trial decides. Probes take a backend down and put it
-//! back on their own; while they say down, live traffic has no say. Each function takes the old state and
-//! gives the new one, so that no event can leave half of a state behind.
+//! back on their own; while they say down, live traffic has no say. A backend may ask for a rest itself. Each
+//! function takes the old state and gives the new one, so that no event can leave half of a state behind.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use goodgate_failure::{Blame, Cause};
 
 use crate::{EjectionPolicy, ProbePolicy};
 
-/// The state of one backend.
+/// How often an ejection can double.
+const STRIKES_MAX: u32 = 20;
+
+/// What is believed of one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
+pub struct Health {
+    condition: Condition,
+    since: Instant,
+    /// Failed probes in a row.
+    probe_failures: u32,
+    /// Ejections, less those that were forgiven since.
+    strikes: u32,
+}
+
+/// A state with what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
     /// In rotation.
-    Up {
-        /// Failed probes in a row.
-        probe_failures: u32,
-    },
+    Up,
+    /// Not known yet: the first probe decides.
+    Checking,
     /// Live traffic took it out of rotation; a trial is due from `until`.
     Ejected {
         /// When a trial may go out.
         until: Instant,
         /// What ejected it.
-        cause: Cause,
-        /// Failed probes in a row.
-        probe_failures: u32,
+        why: Why,
     },
     /// One request is under way to find out whether it is back.
     Trial {
-        /// What ejected it.
-        cause: Cause,
-        /// Failed probes in a row.
-        probe_failures: u32,
+        /// What took it out.
+        why: Why,
     },
     /// Probes took it out of rotation.
     Down {
         /// Passed probes in a row.
         passes: u32,
+        /// What the last failed probe found.
+        cause: Cause,
     },
+    /// It has asked for no new requests. If an answer said so, a trial is due from `until`; if a probe did, the next
+    /// one decides.
+    Draining {
+        /// When a trial may go out.
+        until: Option<Instant>,
+    },
+}
+
+/// What took a backend out of rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Attempts failed.
+    Failure(Cause),
+    /// Fewer of its answers are good than of the others of its upstream.
+    SuccessRate,
+    /// Its answers take longer than those of the others.
+    FirstByte,
+    /// It said so itself.
+    Announced,
+}
+
+impl Why {
+    /// The word for metrics, logs and the admin side.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Failure(cause) => cause.name(),
+            Self::SuccessRate => "success_rate_outlier",
+            Self::FirstByte => "first_byte_outlier",
+            Self::Announced => "announced",
+        }
+    }
+
+    /// Whether the backend answers, only not as it should: so only a share of an upstream may be out for it.
+    pub const fn is_soft(self) -> bool {
+        matches!(self, Self::Failure(Cause::Received(_)) | Self::SuccessRate | Self::FirstByte)
+    }
+
+    /// Whether it could not be reached.
+    pub fn is_unreachable(self) -> bool {
+        matches!(self, Self::Failure(cause) if cause.blame() == Blame::BackendUnreachable)
+    }
 }
 
 /// The name of a state, for metrics, logs and the admin side. One at a time per backend.
@@ -46,25 +98,35 @@ pub enum Health {
 pub enum State {
     /// In rotation.
     Up,
+    /// Not known yet.
+    Checking,
     /// Taken out by probes.
     Down,
     /// Taken out by live traffic.
     Ejected,
     /// Being tried after an ejection.
     Trial,
+    /// No new requests, by its own wish or an operator's order.
+    Draining,
+    /// Taken out by an operator.
+    Disabled,
 }
 
 impl State {
     /// Every state, in the order of the documentation.
-    pub const ALL: [Self; 4] = [Self::Up, Self::Down, Self::Ejected, Self::Trial];
+    pub const ALL: [Self; 7] =
+        [Self::Up, Self::Checking, Self::Down, Self::Ejected, Self::Trial, Self::Draining, Self::Disabled];
 
     /// The word for metrics and logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Up => "up",
+            Self::Checking => "checking",
             Self::Down => "down",
             Self::Ejected => "ejected",
             Self::Trial => "trial",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
         }
     }
 }
@@ -78,185 +140,200 @@ pub struct Transition {
     pub from: State,
     /// What it is now.
     pub to: State,
-    /// Why, if a failure did it.
-    pub cause: Option<Cause>,
+    /// Why, if something speaks against it.
+    pub why: Option<Why>,
     /// How many backends of the upstream are in rotation now.
     pub in_rotation: usize,
+    /// For how long requests were sent to backends out of rotation for want of others, if that has ended now.
+    pub failed_open_for: Option<Duration>,
 }
 
 impl Health {
-    /// How a backend starts: in rotation, since nothing speaks against it.
-    pub const NEW: Self = Self::Up { probe_failures: 0 };
+    /// In rotation, since nothing speaks against it.
+    pub const fn up(now: Instant) -> Self {
+        Self { condition: Condition::Up, since: now, probe_failures: 0, strikes: 0 }
+    }
+
+    /// Out of rotation until a probe has passed.
+    pub const fn checking(now: Instant) -> Self {
+        Self { condition: Condition::Checking, ..Self::up(now) }
+    }
+
+    /// The state with what belongs to it.
+    pub const fn condition(self) -> Condition {
+        self.condition
+    }
+
+    /// Since when it has been in this state.
+    pub const fn since(self) -> Instant {
+        self.since
+    }
 
     /// The name of the state.
     pub const fn state(self) -> State {
-        match self {
-            Self::Up { .. } => State::Up,
-            Self::Ejected { .. } => State::Ejected,
-            Self::Trial { .. } => State::Trial,
-            Self::Down { .. } => State::Down,
+        match self.condition {
+            Condition::Up => State::Up,
+            Condition::Checking => State::Checking,
+            Condition::Ejected { .. } => State::Ejected,
+            Condition::Trial { .. } => State::Trial,
+            Condition::Down { .. } => State::Down,
+            Condition::Draining { .. } => State::Draining,
         }
     }
 
-    /// A live attempt failed, and enough of them have to eject.
+    /// What speaks against it.
+    pub const fn why(self) -> Option<Why> {
+        match self.condition {
+            Condition::Up | Condition::Checking => None,
+            Condition::Ejected { why, .. } | Condition::Trial { why } => Some(why),
+            Condition::Down { cause, .. } => Some(Why::Failure(cause)),
+            Condition::Draining { .. } => Some(Why::Announced),
+        }
+    }
+
+    /// When a trial may go out, if that is what it waits for.
+    pub const fn trial_due(self) -> Option<Instant> {
+        match self.condition {
+            Condition::Ejected { until, .. } | Condition::Draining { until: Some(until) } => Some(until),
+            Condition::Up
+            | Condition::Checking
+            | Condition::Trial { .. }
+            | Condition::Down { .. }
+            | Condition::Draining { until: None } => None,
+        }
+    }
+
+    fn turned(self, condition: Condition, now: Instant) -> Self {
+        let next = Self { condition, ..self };
+        Self { since: if next.state() == self.state() { self.since } else { now }, ..next }
+    }
+
+    /// Live traffic speaks against it, and enough to eject it.
     #[must_use]
-    pub fn ejected(self, cause: Cause, policy: &EjectionPolicy, now: Instant) -> Self {
-        match self {
-            Self::Up { probe_failures } | Self::Trial { probe_failures, .. } => {
-                Self::Ejected { until: now + policy.fail_timeout, cause, probe_failures }
+    pub fn ejected(self, why: Why, policy: &EjectionPolicy, now: Instant) -> Self {
+        match self.condition {
+            Condition::Up | Condition::Trial { .. } | Condition::Draining { .. } => {
+                let strikes = (self.strikes_left(policy, now) + 1).min(STRIKES_MAX);
+                let doubled = policy.fail_timeout.saturating_mul(1 << (strikes - 1));
+                let length = doubled.min(policy.fail_timeout_max).max(policy.fail_timeout);
+                let ejected = Condition::Ejected { until: now + length, why };
+                Self { strikes, ..self.turned(ejected, now) }
             }
-            Self::Ejected { .. } | Self::Down { .. } => self,
+            Condition::Checking | Condition::Ejected { .. } | Condition::Down { .. } => self,
+        }
+    }
+
+    /// One ejection is forgiven for each `fail_timeout` in rotation.
+    fn strikes_left(self, policy: &EjectionPolicy, now: Instant) -> u32 {
+        if self.state() != State::Up {
+            return self.strikes;
+        }
+        let good = now.saturating_duration_since(self.since).as_micros();
+        let forgiven = good / policy.fail_timeout.as_micros().max(1);
+        self.strikes.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
+    }
+
+    /// An answer says that the backend wants no new requests for now.
+    #[must_use]
+    pub fn announced(self, policy: &EjectionPolicy, now: Instant) -> Self {
+        match self.condition {
+            Condition::Up
+            | Condition::Trial { .. }
+            | Condition::Ejected { .. }
+            | Condition::Draining { until: Some(_) } => {
+                self.turned(Condition::Draining { until: Some(now + policy.fail_timeout) }, now)
+            }
+            Condition::Checking | Condition::Down { .. } | Condition::Draining { until: None } => self,
         }
     }
 
     /// The trial, or an attempt made although the backend was out of rotation, went well.
     #[must_use]
-    pub fn proven(self) -> Self {
-        match self {
-            Self::Ejected { .. } | Self::Trial { .. } => Self::NEW,
-            Self::Up { .. } | Self::Down { .. } => self,
+    pub fn proven(self, now: Instant) -> Self {
+        match self.condition {
+            Condition::Ejected { .. } | Condition::Trial { .. } => {
+                Self { probe_failures: 0, ..self.turned(Condition::Up, now) }
+            }
+            Condition::Up | Condition::Checking | Condition::Down { .. } | Condition::Draining { .. } => self,
         }
     }
 
     /// Claims the trial if one is due.
     #[must_use]
     pub fn trial(self, now: Instant) -> Option<Self> {
-        match self {
-            Self::Ejected { until, cause, probe_failures } if until <= now => {
-                Some(Self::Trial { cause, probe_failures })
-            }
-            Self::Up { .. } | Self::Ejected { .. } | Self::Trial { .. } | Self::Down { .. } => None,
-        }
+        let why = self.why()?;
+        self.trial_due().filter(|due| *due <= now).map(|_| self.turned(Condition::Trial { why }, now))
     }
 
     /// The trial ended without telling anything: the client left, or we stopped. The next one is due now.
     #[must_use]
     pub fn trial_abandoned(self, now: Instant) -> Self {
-        match self {
-            Self::Trial { cause, probe_failures } => Self::Ejected { until: now, cause, probe_failures },
-            Self::Up { .. } | Self::Ejected { .. } | Self::Down { .. } => self,
+        match self.condition {
+            Condition::Trial { why: Why::Announced } => {
+                self.turned(Condition::Draining { until: Some(now) }, now)
+            }
+            Condition::Trial { why } => self.turned(Condition::Ejected { until: now, why }, now),
+            Condition::Up
+            | Condition::Checking
+            | Condition::Ejected { .. }
+            | Condition::Down { .. }
+            | Condition::Draining { .. } => self,
         }
     }
 
-    /// A probe passed. If the backend was ejected because it could not be reached, it can be now, and the
-    /// trial is due; what it did wrong over a standing connection a health page does not excuse.
+    /// A connection to it stands again. If it was ejected because there was none, the trial is due.
+    #[must_use]
+    pub fn reachable(self, now: Instant) -> Self {
+        match self.condition {
+            Condition::Ejected { until, why } if why.is_unreachable() => {
+                self.turned(Condition::Ejected { until: until.min(now), why }, now)
+            }
+            Condition::Up
+            | Condition::Checking
+            | Condition::Ejected { .. }
+            | Condition::Trial { .. }
+            | Condition::Down { .. }
+            | Condition::Draining { .. } => self,
+        }
+    }
+
+    /// A probe passed. What the backend did wrong over a standing connection a health page does not excuse.
     #[must_use]
     pub fn probe_passed(self, policy: &ProbePolicy, now: Instant) -> Self {
-        match self {
-            Self::Down { passes } if passes + 1 >= policy.rise.get() => Self::NEW,
-            Self::Down { passes } => Self::Down { passes: passes + 1 },
-            Self::Up { .. } => Self::NEW,
-            Self::Ejected { until, cause, .. } => {
-                let until = if cause.blame() == Blame::BackendUnreachable { until.min(now) } else { until };
-                Self::Ejected { until, cause, probe_failures: 0 }
+        let this = Self { probe_failures: 0, ..self };
+        match self.condition {
+            Condition::Down { passes, cause } if passes + 1 < policy.rise.get() => {
+                this.turned(Condition::Down { passes: passes + 1, cause }, now)
             }
-            Self::Trial { cause, .. } => Self::Trial { cause, probe_failures: 0 },
+            Condition::Down { .. } | Condition::Checking | Condition::Draining { until: None } => {
+                this.turned(Condition::Up, now)
+            }
+            Condition::Ejected { .. } => this.reachable(now),
+            Condition::Up | Condition::Trial { .. } | Condition::Draining { until: Some(_) } => this,
         }
+    }
+
+    /// A probe was told that the backend wants no new requests.
+    #[must_use]
+    pub fn probe_announced(self, now: Instant) -> Self {
+        let this = Self { probe_failures: 0, ..self };
+        this.turned(Condition::Draining { until: None }, now)
     }
 
     /// A probe failed.
     #[must_use]
-    pub fn probe_failed(self, policy: &ProbePolicy) -> Self {
-        let failures = match self {
-            Self::Down { .. } => return Self::Down { passes: 0 },
-            Self::Up { probe_failures }
-            | Self::Ejected { probe_failures, .. }
-            | Self::Trial { probe_failures, .. } => probe_failures + 1,
-        };
-        if failures >= policy.fall.get() {
-            return Self::Down { passes: 0 };
+    pub fn probe_failed(self, cause: Cause, policy: &ProbePolicy, now: Instant) -> Self {
+        let failures = self.probe_failures + 1;
+        let is_known = self.condition != Condition::Checking;
+        if matches!(self.condition, Condition::Down { .. }) || failures >= policy.fall.get() || !is_known {
+            let this = Self { probe_failures: 0, ..self };
+            return this.turned(Condition::Down { passes: 0, cause }, now);
         }
-        match self {
-            Self::Up { .. } => Self::Up { probe_failures: failures },
-            Self::Ejected { until, cause, .. } => Self::Ejected { until, cause, probe_failures: failures },
-            Self::Trial { cause, .. } => Self::Trial { cause, probe_failures: failures },
-            Self::Down { .. } => self,
-        }
+        Self { probe_failures: failures, ..self }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ProbeKind;
-    use goodgate_failure::{Word, Words};
-    use std::num::NonZeroU32;
-    use std::time::Duration;
-
-    fn ejection() -> EjectionPolicy {
-        EjectionPolicy {
-            max_fails: 3,
-            fail_timeout: Duration::from_secs(10),
-            fail_on: Words::of(&[Word::Error]),
-            min_fail_share: 0.0,
-        }
-    }
-
-    fn probe() -> ProbePolicy {
-        ProbePolicy {
-            kind: ProbeKind::Tcp,
-            port: None,
-            interval: Duration::from_secs(5),
-            interval_down: Duration::from_secs(1),
-            timeout: Duration::from_secs(2),
-            rise: NonZeroU32::new(2).unwrap(),
-            fall: NonZeroU32::new(3).unwrap(),
-        }
-    }
-
-    #[test]
-    fn an_ejection_ends_in_one_trial_that_decides() {
-        let now = Instant::now();
-        let ejected = Health::NEW.ejected(Cause::ConnectionRefused, &ejection(), now);
-        assert_eq!(ejected.trial(now + Duration::from_secs(9)), None);
-        let later = now + Duration::from_secs(10);
-        let trial = ejected.trial(later).unwrap();
-        assert_eq!(trial.trial(later), None, "one trial at a time");
-        assert_eq!(trial.proven(), Health::NEW);
-        let again = trial.ejected(Cause::ConnectionRefused, &ejection(), later);
-        assert_eq!(again.trial(later + Duration::from_secs(9)), None);
-        assert!(again.trial(later + Duration::from_secs(10)).is_some());
-    }
-
-    #[test]
-    fn a_trial_that_told_nothing_is_due_again_at_once() {
-        let now = Instant::now();
-        let trial = Health::NEW.ejected(Cause::ConnectionRefused, &ejection(), now);
-        let trial = trial.trial(now + Duration::from_secs(10)).unwrap().trial_abandoned(now);
-        assert!(trial.trial(now).is_some());
-    }
-
-    #[test]
-    fn probes_take_out_after_fall_and_put_back_after_rise() {
-        let policy = probe();
-        let two = Health::NEW.probe_failed(&policy).probe_failed(&policy);
-        assert_eq!(two.state(), State::Up);
-        let now = Instant::now();
-        assert_eq!(two.probe_passed(&policy, now), Health::NEW, "a pass in between starts the count anew");
-        let down = two.probe_failed(&policy);
-        assert_eq!(down.state(), State::Down);
-        assert_eq!(down.proven().state(), State::Down, "live traffic has no say while probes say down");
-        let once = down.probe_passed(&policy, now);
-        assert_eq!(once.state(), State::Down);
-        assert_eq!(once.probe_failed(&policy).probe_passed(&policy, now).state(), State::Down);
-        assert_eq!(once.probe_passed(&policy, now), Health::NEW);
-    }
-
-    #[test]
-    fn probes_can_take_down_what_live_traffic_ejected() {
-        let policy = probe();
-        let ejected = Health::NEW.ejected(Cause::ConnectionRefused, &ejection(), Instant::now());
-        let down = ejected.probe_failed(&policy).probe_failed(&policy).probe_failed(&policy);
-        assert_eq!(down.state(), State::Down);
-    }
-
-    #[test]
-    fn a_pass_brings_the_trial_forward_only_for_what_could_not_be_reached() {
-        let (policy, now) = (probe(), Instant::now());
-        let refused = Health::NEW.ejected(Cause::ConnectionRefused, &ejection(), now);
-        assert!(refused.trial(now).is_none());
-        assert!(refused.probe_passed(&policy, now).trial(now).is_some());
-        let broken = Health::NEW.ejected(Cause::HttpProtocolError, &ejection(), now);
-        assert!(broken.probe_passed(&policy, now).trial(now).is_none());
-    }
-}
+mod model;
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_failure::Cause;
+use goodgate_failure::{Blame, Cause};
 
-use crate::{Backend, Balance, Transition, Upstream};
+use crate::{Backend, Balance, Transition, Upstream, Why};
 
 /// Why this backend was picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Lease {
     report: Report,
     /// The backend has done its part.
     is_done: bool,
+    /// It has been counted for the comparison with other backends.
+    is_tallied: bool,
 }
 
 /// What has been said of the attempt so far; the last word counts.
@@ -42,7 +44,7 @@ impl Lease {
     /// The backend's count has this attempt in it already.
     pub(crate) fn new(upstream: Arc<Upstream>, backend: Arc<Backend>, how: How) -> Self {
         backend.vitals.tell();
-        Self { upstream, backend, how, report: Report::Nothing, is_done: false }
+        Self { upstream, backend, how, report: Report::Nothing, is_done: false, is_tallied: false }
     }
 
     /// The backend.
@@ -61,21 +63,29 @@ impl Lease {
     }
 
     /// A response header has arrived, good or not, this long after the attempt began.
-    pub fn answered(&self, after: Duration, now: Instant) {
-        if self.minds_time() {
-            self.backend.vitals.answered(after, now);
+    pub fn answered(&mut self, after: Duration, status: u16, now: Instant) {
+        let (spec, vitals) = (self.upstream.spec(), &self.backend.vitals);
+        vitals.seen.answered(after, vitals.since_birth(now));
+        if spec.balance == Balance::LeastTime {
+            vitals.average_answer(after, now);
         }
+        if spec.outliers.is_some() {
+            self.is_tallied = true;
+            vitals.seen.tally(status < 500, Some(after));
+        }
+    }
+
+    /// The backend says that it wants no new requests.
+    pub fn announced(&mut self, now: Instant) -> Option<Transition> {
+        let change = self.backend.announced(now);
+        self.upstream.changed(change)
     }
 
     /// The attempt has failed this long after it began.
     pub fn failed_after(&self, after: Duration, now: Instant) {
-        if self.minds_time() {
-            self.backend.vitals.failed_after(after, now);
+        if self.upstream.spec().balance == Balance::LeastTime {
+            self.backend.vitals.average_failure(after, now);
         }
-    }
-
-    fn minds_time(&self) -> bool {
-        self.upstream.spec().balance == Balance::LeastTime
     }
 
     /// The backend has sent all that it had to. Whoever has got the last byte and asks again finds room there.
@@ -98,8 +108,18 @@ impl Lease {
     /// The attempt failed.
     pub fn failed(&mut self, cause: Cause, now: Instant) -> Option<Transition> {
         let is_first = std::mem::replace(&mut self.report, Report::Failed) == Report::Nothing;
+        let speaks_against = cause.blame() != Blame::Nobody;
+        if speaks_against && self.upstream.spec().outliers.is_some() && !self.is_tallied {
+            self.is_tallied = true;
+            self.backend.vitals.seen.tally(false, None);
+        }
         self.upstream.suspect(self.backend.address, now);
-        let change = self.backend.failed(cause, is_first, now);
+        if Why::Failure(cause).is_soft() {
+            return self
+                .upstream
+                .eject_softly(|has_room| self.backend.failed(cause, is_first, has_room, now));
+        }
+        let change = self.backend.failed(cause, is_first, || true, now);
         self.upstream.changed(change)
     }
 

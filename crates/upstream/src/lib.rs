@@ -13,24 +13,31 @@ mod hash_key;
 mod health;
 mod idle;
 mod lease;
+mod orders;
+mod outliers;
 mod policy;
 mod rotation;
+mod seen;
 mod slow_start;
 mod sticky;
 mod upstream;
+mod vitals;
 
 pub use goodgate_failure::Address;
 
 pub use alarm::Alarm;
-pub use backend::{Backend, BackendView, Vitals};
+pub use backend::{Backend, BackendView};
 pub use balance::{Balance, BalanceFactor};
 pub use hash_key::{HashOn, hash_of};
-pub use health::{Health, State, Transition};
+pub use health::{Condition, Health, State, Transition, Why};
 pub use idle::IdleCloseView;
 pub use lease::{How, Lease};
+pub use orders::{Changed, Mode, NotOrdered, Order, Orders};
+pub use outliers::OutlierPolicy;
 pub use policy::{
-    BackendAddress, BackendSpec, CaBundle, ClientIdentity, EjectionPolicy, HostHeader, ProbeKind,
-    ProbePolicy, Timeouts, TlsPolicy, UpstreamSpec,
+    AddedBackend, BackendAddress, BackendSpec, CaBundle, ClientIdentity, EjectionPolicy, HostHeader,
+    ProbeKind, ProbePolicy, Timeouts, TlsPolicy, UpstreamSpec,
 };
 pub use sticky::{BackendId, StickyKey, StickyPolicy};
-pub use upstream::{Ties, Upstream, Wish};
+pub use upstream::{Probed, Ties, Upstream, Wish};
+pub use vitals::Vitals;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goodgate_failure::Words;
+use http::HeaderName;
 
-use crate::{Balance, HashOn, StickyPolicy};
+use crate::{Balance, HashOn, OutlierPolicy, StickyPolicy};
 
 /// One upstream as configured.
 #[derive(Clone, Debug)]
@@ -33,6 +34,57 @@ pub struct UpstreamSpec {
     pub timeouts: Timeouts,
     /// How backends that are spoken to over TLS prove who they are.
     pub tls: TlsPolicy,
+    /// Whether a backend out of rotation is tried when no other is left.
+    pub fail_open: bool,
+    /// The largest share (0.0 to 1.0) of the backends that may be ejected although they answer; one always may.
+    pub soft_ejections_max: f64,
+    /// Who is ejected for answering worse than the others; none: nobody.
+    pub outliers: Option<OutlierPolicy>,
+    /// A field of answers by which a backend says that it wants no new requests.
+    pub drain_header: Option<HeaderName>,
+    /// What a backend that is added at run time has from the configuration.
+    pub added: AddedBackend,
+}
+
+impl UpstreamSpec {
+    /// An upstream without backends, that never ejects one and does nothing beyond sharing out.
+    pub fn plain(name: &str, timeouts: Timeouts) -> Self {
+        let ejection = EjectionPolicy {
+            max_fails: 0,
+            fail_timeout: Duration::from_secs(10),
+            fail_timeout_max: Duration::from_secs(10),
+            fail_on: Words::of(&[]),
+            min_fail_share: 0.0,
+        };
+        Self {
+            name: name.to_owned(),
+            balance: Balance::RoundRobin,
+            hash_on: HashOn::Uri,
+            sticky: None,
+            slow_start: Duration::ZERO,
+            host: HostHeader::Client,
+            backends: Vec::new(),
+            probe: None,
+            timeouts,
+            tls: TlsPolicy { ca: None, verify: true, client: None },
+            fail_open: true,
+            soft_ejections_max: 0.5,
+            outliers: None,
+            drain_header: None,
+            added: AddedBackend { ejection, has_tls: false, tls_name: None },
+        }
+    }
+}
+
+/// What a backend that is added at run time has from the configuration of its upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddedBackend {
+    /// When live failures eject it.
+    pub ejection: EjectionPolicy,
+    /// Whether it is spoken to over TLS where its address does not say.
+    pub has_tls: bool,
+    /// The name that is proven instead of its own.
+    pub tls_name: Option<String>,
 }
 
 /// TLS to backends.
@@ -156,8 +208,10 @@ pub enum HostHeader {
 pub struct EjectionPolicy {
     /// Failures within `fail_timeout` that eject; 0 never ejects.
     pub max_fails: u32,
-    /// The window that failures are counted in, and the length of the ejection.
+    /// The window that failures are counted in, and the length of the first ejection.
     pub fail_timeout: Duration,
+    /// Each further ejection is twice as long as the one before, up to this.
+    pub fail_timeout_max: Duration,
     /// Which failures count.
     pub fail_on: Words,
     /// Failures after the connection stood count only if they are at least this share (0.0 to 1.0) of the
@@ -182,6 +236,8 @@ pub struct ProbePolicy {
     pub rise: NonZeroU32,
     /// Failures in a row that take it out.
     pub fall: NonZeroU32,
+    /// Whether a new backend stays out of rotation until its first probe has passed.
+    pub starts_checking: bool,
 }
 
 /// What a probe asks.
@@ -199,6 +255,8 @@ pub enum ProbeKind {
         expect_status: Vec<RangeInclusive<u16>>,
         /// What the beginning of the body must contain.
         expect_body: Option<String>,
+        /// Whether a 404 says that the backend wants no new requests.
+        drains_on_404: bool,
     },
 }
 

@@ -7,22 +7,51 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::backend::Place;
 use crate::balance::{Ask, Choice, Ranking, Ring, Seats, Tier, Weighted};
-use crate::{Address, Backend, BackendId, Balance, Health, State, Vitals, hash_of};
+use crate::vitals::Place;
+use crate::{Address, Backend, BackendId, Balance, Health, Mode, State, Vitals, Why, hash_of};
 
 /// The ways of choosing among the backends in rotation.
 #[derive(Default)]
 pub(crate) struct Rotation {
     pub(crate) roster: Arc<Roster>,
-    /// Whether the backend of each seat was in rotation when this was made.
-    up: Vec<bool>,
+    /// How the backend of each seat stood when this was made.
+    stands: Vec<Stand>,
     primary: Option<Box<dyn Choice>>,
     backup: Option<Box<dyn Choice>>,
     /// How many backends take turns.
     pub(crate) taking_turns: usize,
-    /// When the first trial is due, if a backend is ejected.
+    /// How many backends are ejected although they answer.
+    pub(crate) softly_out: usize,
+    /// When the first trial is due, if a backend waits for one.
     pub(crate) trial_due: Option<Instant>,
+}
+
+/// How a backend stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    /// In rotation.
+    Up,
+    /// Out of rotation.
+    Out,
+    /// Out of rotation but for clients that are tied to it.
+    Leaving,
+    /// The same by an operator's order: it is never tried for want of others.
+    SentAway,
+    /// Not to be used at all.
+    Barred,
+}
+
+impl Stand {
+    fn of(backend: &Backend, health: Health) -> Self {
+        match (backend.mode, health.state()) {
+            (Mode::Disable, _) => Self::Barred,
+            (Mode::Drain, _) => Self::SentAway,
+            (Mode::Serve, State::Up) => Self::Up,
+            (Mode::Serve, State::Draining) => Self::Leaving,
+            (Mode::Serve, _) => Self::Out,
+        }
+    }
 }
 
 /// What depends on who the members are, and not on their health.
@@ -92,14 +121,16 @@ impl Rotation {
         let [primary, backup] = &mut tiers;
         for (number, seat) in (0_u32..).zip(&roster.seats) {
             let health = seat.vitals.health();
-            if let Health::Ejected { until, .. } = health {
-                rotation.trial_due = Some(rotation.trial_due.map_or(until, |due| due.min(until)));
+            let stand = Stand::of(&seat.backend, health);
+            if let (Mode::Serve, Some(due)) = (seat.backend.mode, health.trial_due()) {
+                rotation.trial_due = Some(rotation.trial_due.map_or(due, |other| other.min(due)));
             }
-            let is_up = health.state() == State::Up;
-            if is_up {
+            let is_ejected = matches!(health.state(), State::Ejected | State::Trial);
+            rotation.softly_out += usize::from(is_ejected && health.why().is_some_and(Why::is_soft));
+            if stand == Stand::Up {
                 if seat.backend.backup { &mut *backup } else { &mut *primary }.push((number, seat.weight));
             }
-            rotation.up.push(is_up);
+            rotation.stands.push(stand);
         }
         rotation.taking_turns = primary.len() + backup.len();
         if balance != Balance::LeastConn {
@@ -151,21 +182,47 @@ impl Rotation {
         self.roster.seats.iter().map(|seat| &seat.backend)
     }
 
-    /// Those out of rotation.
+    fn stand(&self, seat: u32) -> Stand {
+        let stand = usize::try_from(seat).ok().and_then(|seat| self.stands.get(seat));
+        stand.copied().unwrap_or(Stand::Barred)
+    }
+
+    fn with_stands(&self) -> impl Iterator<Item = (&Seat, Stand)> {
+        self.roster.seats.iter().zip(self.stands.iter().copied())
+    }
+
+    /// Those out of rotation that no operator has sent away.
     pub(crate) fn out(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        self.roster.seats.iter().zip(&self.up).filter(|(_, is_up)| !**is_up).map(|(seat, _)| &seat.backend)
+        let is_out = |stand| matches!(stand, Stand::Out | Stand::Leaving);
+        self.with_stands().filter(move |(_, stand)| is_out(*stand)).map(|(seat, _)| &seat.backend)
     }
 
     fn in_rotation(&self) -> impl Iterator<Item = &Seat> {
-        self.roster.seats.iter().zip(&self.up).filter(|(_, is_up)| **is_up).map(|(seat, _)| seat)
+        self.with_stands().filter(|(_, stand)| *stand == Stand::Up).map(|(seat, _)| seat)
+    }
+
+    /// Those that a request may go to, if need be out of rotation.
+    pub(crate) fn usable(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        let is_usable = |stand| !matches!(stand, Stand::SentAway | Stand::Barred);
+        self.with_stands().filter(move |(_, stand)| is_usable(*stand)).map(|(seat, _)| &seat.backend)
     }
 
     fn is_up(&self, seat: u32) -> bool {
-        usize::try_from(seat).ok().and_then(|seat| self.up.get(seat)).is_some_and(|is_up| *is_up)
+        self.stand(seat) == Stand::Up
+    }
+
+    /// Whether a client that is tied to it may go on.
+    fn is_open_to_tied(&self, seat: u32) -> bool {
+        matches!(self.stand(seat), Stand::Up | Stand::Leaving | Stand::SentAway)
     }
 
     pub(crate) fn at(&self, address: Address) -> Option<&Arc<Backend>> {
         self.backend(*self.roster.by_address.get(&address)?)
+    }
+
+    /// Whether the backend at this address is in rotation.
+    pub(crate) fn is_in(&self, address: Address) -> bool {
+        self.roster.by_address.get(&address).is_some_and(|seat| self.is_up(*seat))
     }
 
     pub(crate) fn seat_of(&self, id: BackendId) -> Option<u32> {
@@ -206,10 +263,12 @@ impl Hall<'_> {
         !self.slow_start.is_zero() && self.rotation.in_rotation().any(is_starting)
     }
 
-    /// Takes a seat though it may be starting slowly, if it is open.
+    /// Takes a seat for a client that is tied to it, though it may be starting slowly or want no new requests.
     pub(crate) fn sit(&self, seat: u32) -> bool {
         let place = self.rotation.seat(seat);
-        self.is_open(seat) && place.is_some_and(|seat| seat.vitals.try_start(seat.in_flight_max))
+        self.rotation.is_open_to_tied(seat)
+            && place
+                .is_some_and(|seat| !(self.tried)(seat.address) && seat.vitals.try_start(seat.in_flight_max))
     }
 }
 

@@ -1,10 +1,13 @@
 //! A named set of backends under one policy: membership, and what probes and DNS report.
 
+mod control;
 mod seating;
 mod selection;
+mod verdicts;
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -13,15 +16,19 @@ use parking_lot::Mutex;
 
 use crate::alarm::Alarm;
 use crate::rotation::{Roster, Rotation};
-use crate::{Address, Backend, BackendAddress, BackendSpec, BackendView, Health, Transition, UpstreamSpec};
+use crate::seen::Tallied;
+use crate::{Address, Backend, BackendAddress, BackendSpec, BackendView, Orders, UpstreamSpec};
 use seating::Seating;
 pub use selection::{Ties, Wish};
+pub use verdicts::Probed;
 
 /// An upstream of one configuration. Its backends' vitals and its budget come from the one before.
 #[derive(Debug)]
 pub struct Upstream {
     spec: UpstreamSpec,
     members: Mutex<Vec<Member>>,
+    /// Whether one of them is a name.
+    has_names: AtomicBool,
     rotation: ArcSwap<Rotation>,
     cursor: AtomicU64,
     /// Retries take turns of their own: if they used up those of first attempts, two backends of which one
@@ -33,6 +40,14 @@ pub struct Upstream {
     /// Failures for the probes to look into, and for the lookups of names.
     probe_alarm: Alarm,
     name_alarm: Alarm,
+    /// What operators have ordered; it holds for the upstream of the next configuration, too.
+    orders: Arc<Mutex<Orders>>,
+    /// Since when requests are sent to backends out of rotation for want of others.
+    failing_open: Arc<Mutex<Option<Instant>>>,
+    /// One ejection at a time of those of which only so many are allowed.
+    ejecting: Mutex<()>,
+    /// What was seen of each address when outliers were last looked for.
+    compared: Mutex<HashMap<Address, Tallied>>,
 }
 
 /// One entry of the configuration with what it stands for now.
@@ -48,41 +63,59 @@ impl Upstream {
     /// Builds the upstream; backends whose address `previous` knows keep what was seen of them, and names
     /// that it had resolved keep their addresses until the next lookup.
     pub fn new(spec: UpstreamSpec, previous: Option<&Self>, now: Instant) -> Arc<Self> {
-        let in_flight = previous.map(|old| Arc::clone(&old.in_flight)).unwrap_or_default();
-        let known = previous.map(Self::backends).unwrap_or_default();
-        let seating = Seating::new(&spec, &known, &in_flight, now);
-        let members = spec
-            .backends
-            .iter()
-            .map(|entry| {
-                let addresses = match &entry.address {
-                    BackendAddress::Ip(address) => vec![Address::Ip(*address)],
-                    BackendAddress::Unix(path) => vec![Address::unix(path)],
-                    BackendAddress::Name { .. } => {
-                        previous.map(|old| old.addresses_of(&entry.address)).unwrap_or_default()
-                    }
-                };
-                let backends = seating.seats(entry, &addresses);
-                // Until the resolver has said something, it has not answered in time.
-                let known_cause = || previous.and_then(|old| old.why_unresolved(&entry.address));
-                let unresolved = backends.is_empty().then(|| known_cause().unwrap_or(Cause::DnsTimeout));
-                Member { spec: entry.clone(), backends, unresolved }
-            })
-            .collect();
-        drop(seating);
+        let shared = |of: fn(&Self) -> &Arc<AtomicU64>| previous.map(|old| Arc::clone(of(old)));
+        let orders = previous.map(|old| Arc::clone(&old.orders)).unwrap_or_default();
+        orders.lock().fit(&spec.backends);
         let upstream = Self {
             budget: previous.map_or_else(|| Arc::new(Budget::new(now)), |old| Arc::clone(&old.budget)),
             spec,
-            members: Mutex::new(members),
+            members: Mutex::default(),
+            has_names: AtomicBool::new(false),
             rotation: ArcSwap::from_pointee(Rotation::default()),
             cursor: AtomicU64::new(0),
             retry_cursor: AtomicU64::new(0),
-            in_flight,
+            in_flight: shared(|old| &old.in_flight).unwrap_or_default(),
             probe_alarm: Alarm::default(),
             name_alarm: Alarm::default(),
+            orders,
+            failing_open: previous.map(|old| Arc::clone(&old.failing_open)).unwrap_or_default(),
+            ejecting: Mutex::default(),
+            compared: Mutex::default(),
         };
+        let known = previous.map(Self::backends).unwrap_or_default();
+        let of_name = |name: &BackendAddress| {
+            let members = previous.map(|old| old.members.lock());
+            members.and_then(|members| {
+                members.iter().find(|member| member.spec.address == *name).map(Member::known)
+            })
+        };
+        *upstream.members.lock() = upstream.seat(&upstream.orders.lock(), &known, of_name, now);
         upstream.rotate(Members::Changed);
         Arc::new(upstream)
+    }
+
+    /// The members by configuration and orders. `known` are backends whose vitals are kept, and `of_name` tells the
+    /// addresses that a name had, or why it had none.
+    fn seat(
+        &self,
+        orders: &Orders,
+        known: &[Arc<Backend>],
+        of_name: impl Fn(&BackendAddress) -> Option<Known>,
+        now: Instant,
+    ) -> Vec<Member> {
+        let seating = Seating::new(&self.spec, known, &self.in_flight, orders, now);
+        let member = |entry: &BackendSpec| {
+            let (addresses, unresolved) = match &entry.address {
+                BackendAddress::Ip(address) => (vec![Address::Ip(*address)], None),
+                BackendAddress::Unix(path) => (vec![Address::unix(path)], None),
+                BackendAddress::Name { .. } => of_name(&entry.address).unwrap_or_default(),
+            };
+            let backends = seating.seats(entry, &addresses);
+            // Until the resolver has said something, it has not answered in time.
+            let unresolved = backends.is_empty().then(|| unresolved.unwrap_or(Cause::DnsTimeout));
+            Member { spec: entry.clone(), backends, unresolved }
+        };
+        orders.entries(&self.spec.backends).map(member).collect()
     }
 
     /// What it is told to be.
@@ -95,9 +128,16 @@ impl Upstream {
         &self.budget
     }
 
-    /// Whether a backend that `tried` does not rule out could be had, in rotation or not.
-    pub fn has_untried(&self, tried: impl Fn(Address) -> bool) -> bool {
-        self.rotation.load().backends().any(|backend| !tried(backend.address))
+    /// Whether a backend that `tried` does not rule out could be had: in rotation, for a trial, or, if that is
+    /// allowed, for want of others.
+    pub fn has_untried(&self, tried: impl Fn(Address) -> bool, now: Instant) -> bool {
+        let rotation = self.rotation.load();
+        let may_have = |backend: &&Arc<Backend>| {
+            self.spec.fail_open
+                || rotation.is_in(backend.address)
+                || backend.trial_due().is_some_and(|due| due <= now)
+        };
+        rotation.usable().filter(|backend| !tried(backend.address)).any(|backend| may_have(&backend))
     }
 
     /// Whether every backend in rotation has as much under way as it may.
@@ -143,8 +183,8 @@ impl Upstream {
 
     /// The names that `watch` must look up.
     pub fn names(&self) -> Vec<BackendAddress> {
-        let is_name = |entry: &&BackendSpec| matches!(entry.address, BackendAddress::Name { .. });
-        self.spec.backends.iter().filter(is_name).map(|entry| entry.address.clone()).collect()
+        let members = self.members.lock();
+        members.iter().filter(|member| member.is_name()).map(|member| member.spec.address.clone()).collect()
     }
 
     /// Whether a name has no address.
@@ -156,7 +196,8 @@ impl Upstream {
     /// way on those that leave finish undisturbed. Whether anything changed.
     pub fn resolved(&self, name: &BackendAddress, addresses: &[Address], now: Instant) -> bool {
         let known = self.backends();
-        let seating = Seating::new(&self.spec, &known, &self.in_flight, now);
+        let orders = self.orders.lock();
+        let seating = Seating::new(&self.spec, &known, &self.in_flight, &orders, now);
         let mut changed = false;
         for member in self.members.lock().iter_mut().filter(|member| member.spec.address == *name) {
             let same = member.backends.len() == addresses.len()
@@ -167,6 +208,7 @@ impl Upstream {
             }
             member.unresolved = None;
         }
+        drop(orders);
         if changed {
             self.rotate(Members::Changed);
         }
@@ -186,43 +228,6 @@ impl Upstream {
         kept
     }
 
-    /// A probe of `address` passed or failed.
-    pub fn probed(&self, address: Address, failure: Option<Cause>, now: Instant) -> Option<Transition> {
-        let policy = self.spec.probe.as_ref()?;
-        let backend = Arc::clone(self.rotation.load().at(address)?);
-        let step = |health: Health| match failure {
-            None => health.probe_passed(policy, now),
-            Some(_) => health.probe_failed(policy),
-        };
-        let before = backend.vitals.health();
-        let change = backend.vitals.step(step, now);
-        let is_trial_moved = matches!(before, Health::Ejected { .. }) && backend.vitals.health() != before;
-        if change.is_none() && is_trial_moved {
-            self.rotate(Members::Same);
-        }
-        self.changed(backend.transition(change, failure))
-    }
-
-    /// A request has failed there: it is looked at now, and not when its turn comes.
-    pub(crate) fn suspect(&self, address: Address, now: Instant) {
-        if self.spec.probe.is_some() {
-            self.probe_alarm.raise(address, now);
-        }
-        if self.spec.backends.iter().any(|entry| matches!(entry.address, BackendAddress::Name { .. })) {
-            self.name_alarm.raise(address, now);
-        }
-    }
-
-    /// Backends for the probes to look at.
-    pub fn probe_alarm(&self) -> &Alarm {
-        &self.probe_alarm
-    }
-
-    /// Backends whose names are to be looked up.
-    pub fn name_alarm(&self) -> &Alarm {
-        &self.name_alarm
-    }
-
     /// All backends as they are now.
     pub fn backends(&self) -> Vec<Arc<Backend>> {
         self.rotation.load().backends().map(Arc::clone).collect()
@@ -233,35 +238,30 @@ impl Upstream {
         self.rotation.load().backends().map(|backend| backend.view()).collect()
     }
 
-    /// Passes a transition on, with the rotation made anew.
-    pub(crate) fn changed(&self, change: Option<Transition>) -> Option<Transition> {
-        let change = change?;
-        self.rotate(Members::Same);
-        Some(Transition { in_rotation: self.rotation.load().taking_turns, ..change })
-    }
-
-    fn why_unresolved(&self, name: &BackendAddress) -> Option<Cause> {
-        self.members.lock().iter().find(|member| member.spec.address == *name)?.unresolved
-    }
-
-    fn addresses_of(&self, name: &BackendAddress) -> Vec<Address> {
-        let members = self.members.lock();
-        let member = members.iter().find(|member| member.spec.address == *name);
-        member
-            .map(|member| member.backends.iter().map(|backend| backend.address).collect())
-            .unwrap_or_default()
-    }
-
     /// Makes the rotation anew from the members and their health. The lock orders concurrent makers, so
     /// that the last one has seen every change.
     fn rotate(&self, change: Members) {
         let members = self.members.lock();
+        self.has_names.store(members.iter().any(Member::is_name), Ordering::Relaxed);
         let backends = members.iter().flat_map(|member| &member.backends).map(Arc::clone);
         let roster = match change {
             Members::Changed => Arc::new(Roster::new(self.spec.balance, backends)),
             Members::Same => Arc::clone(&self.rotation.load().roster),
         };
         self.rotation.store(Arc::new(Rotation::new(self.spec.balance, &roster)));
+    }
+}
+
+/// What was known of a name: its addresses, and why it had none.
+type Known = (Vec<Address>, Option<Cause>);
+
+impl Member {
+    fn known(&self) -> Known {
+        (self.backends.iter().map(|backend| backend.address).collect(), self.unresolved)
+    }
+
+    fn is_name(&self) -> bool {
+        matches!(self.spec.address, BackendAddress::Name { .. })
     }
 }
 

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use goodgate_failure::{Cause, ReceivedStatus};
-use goodgate_upstream::{Address, Backend, ProbeKind, ProbePolicy, TlsPolicy};
+use goodgate_upstream::{Address, Backend, ProbeKind, ProbePolicy, Probed, TlsPolicy};
+use http::HeaderName;
 use pingora_core::connectors::http::v1::Connector;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -36,26 +37,34 @@ pub(crate) struct Check {
     pub(crate) connector: ProbeConnector,
     pub(crate) policy: ProbePolicy,
     pub(crate) tls: TlsPolicy,
+    /// A field of answers that says that the backend wants no new requests.
+    pub(crate) drain_header: Option<HeaderName>,
     pub(crate) backend: Arc<Backend>,
 }
 
 impl Check {
     /// A new connection, and for HTTP one request on it. Nothing is kept.
-    pub(crate) async fn probe(&self) -> Result<()> {
+    pub(crate) async fn probe(&self) -> Result<Probed> {
         let (mut session, _) = self.connector.0.get_http_session(&self.peer()?).await?;
         match &self.policy.kind {
-            ProbeKind::Tcp => Ok(()),
-            ProbeKind::Http { path, host, expect_status, expect_body } => {
+            ProbeKind::Tcp => Ok(Probed::Passed),
+            ProbeKind::Http { path, host, expect_status, expect_body, drains_on_404 } => {
                 let host = host.as_deref().unwrap_or(self.backend.host());
                 let status = self.ask(&mut session, path, host).await?;
+                let drains = self.drain_header.as_ref().is_some_and(|name| {
+                    session.resp_header().is_some_and(|response| response.headers.contains_key(name))
+                });
+                if drains || (*drains_on_404 && status == 404) {
+                    return Ok(Probed::Announced);
+                }
                 let is_good = expect_status.iter().any(|range| range.contains(&status));
                 if !is_good {
                     return Error::e_explain(ErrorType::HTTPStatus(status), "health check");
                 }
-                match expect_body {
-                    Some(text) => contains(&mut session, text.as_bytes()).await,
-                    None => Ok(()),
+                if let Some(text) = expect_body {
+                    contains(&mut session, text.as_bytes()).await?;
                 }
+                Ok(Probed::Passed)
             }
         }
     }

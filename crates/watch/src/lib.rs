@@ -9,6 +9,7 @@ mod check;
 mod names;
 mod probes;
 mod resolver;
+mod revival;
 mod watcher;
 
 pub use resolver::Resolver;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use goodgate_failure::Cause;
 use goodgate_telemetry::{UpstreamMetrics, backend_changed};
-use goodgate_upstream::{Address, Backend, ProbePolicy, State, Upstream};
+use goodgate_upstream::{Address, Backend, ProbePolicy, Probed, State, Upstream};
 use tokio::task::JoinSet;
 
 use crate::check::{Check, ProbeConnector, cause};
@@ -38,7 +38,8 @@ impl Probes {
             self.due.clear();
             self.policy = Some(policy.clone());
         }
-        let backends = upstream.backends();
+        let mut backends = upstream.backends();
+        backends.retain(|backend| backend.is_probed());
         self.due.retain(|address, _| backends.iter().any(|backend| backend.address == *address));
         let now = Instant::now();
         let is_due = |backend: &Arc<Backend>| self.due.get(&backend.address).is_none_or(|due| *due <= now);
@@ -47,7 +48,7 @@ impl Probes {
         for view in &upstream.views() {
             let probed = due.iter().any(|probed| probed.address == view.address);
             if probed || !self.due.contains_key(&view.address) {
-                let interval = if view.state == State::Down { policy.interval_down } else { policy.interval };
+                let interval = if is_out(view.state) { policy.interval_down } else { policy.interval };
                 self.due.insert(view.address, now + jittered(interval));
             }
         }
@@ -80,18 +81,19 @@ impl Probes {
                 connector: self.connector.clone(),
                 policy: policy.clone(),
                 tls: upstream.spec().tls.clone(),
+                drain_header: upstream.spec().drain_header.clone(),
                 backend: Arc::clone(backend),
             };
             let (upstream, metrics) = (Arc::clone(upstream), Arc::clone(&self.metrics));
             running.spawn(async move {
                 let started = Instant::now();
                 for _ in 0..times {
-                    let failure = one(&check).await;
-                    metrics.checked(failure);
-                    let change = upstream.probed(check.backend.address, failure, Instant::now());
+                    let found = one(&check).await;
+                    metrics.checked(found);
+                    let change = upstream.probed(check.backend.address, found, Instant::now());
                     backend_changed(&upstream.spec().name, &metrics, change);
                     // One that hangs must not keep the others from their turn.
-                    if failure.is_none() || started.elapsed() >= check.policy.timeout {
+                    if found.failure().is_none() || started.elapsed() >= check.policy.timeout {
                         break;
                     }
                 }
@@ -101,13 +103,18 @@ impl Probes {
     }
 }
 
-/// One probe; why it failed, if it did.
-async fn one(check: &Check) -> Option<Cause> {
+/// One probe.
+async fn one(check: &Check) -> Probed {
     match tokio::time::timeout(check.policy.timeout, check.probe()).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(cause(&error)),
-        Err(_) => Some(Cause::HttpResponseTimeout),
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => Probed::Failed(cause(&error)),
+        Err(_) => Probed::Failed(Cause::HttpResponseTimeout),
     }
+}
+
+/// Whether it is asked more often, to be back soon.
+fn is_out(state: State) -> bool {
+    matches!(state, State::Down | State::Checking | State::Draining)
 }
 
 /// A tenth more or less, so that many gateways do not probe in step.

@@ -1,11 +1,11 @@
-//! The tasks that watch: three for each upstream name, as long as the name is configured.
+//! The tasks that watch: four for each upstream name, as long as the name is configured.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_telemetry::{Metrics, UpstreamMetrics};
+use goodgate_telemetry::{Metrics, UpstreamMetrics, backend_changed};
 use goodgate_upstream::{Address, Alarm, Upstream};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -15,6 +15,7 @@ use crate::check::ProbeConnector;
 use crate::names::Names;
 use crate::probes::Probes;
 use crate::resolver::Resolver;
+use crate::revival::Revival;
 
 /// How often at least a task looks whether its upstream has become another one.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -26,7 +27,7 @@ pub struct Watcher {
     connector: ProbeConnector,
     metrics: Arc<Metrics>,
     upstreams: Arc<Mutex<Vec<Arc<Upstream>>>>,
-    tasks: Mutex<HashMap<String, [JoinHandle<()>; 3]>>,
+    tasks: Mutex<HashMap<String, [JoinHandle<()>; 4]>>,
 }
 
 impl Watcher {
@@ -75,7 +76,7 @@ impl Watcher {
         }
     }
 
-    fn start(&self, name: &str, upstream: &Upstream) -> [JoinHandle<()>; 3] {
+    fn start(&self, name: &str, upstream: &Upstream) -> [JoinHandle<()>; 4] {
         let current = {
             let upstreams = Arc::clone(&self.upstreams);
             let name = name.to_owned();
@@ -84,7 +85,7 @@ impl Watcher {
         let mut names = Names::new(self.resolver.clone(), self.series(upstream));
         let mut probes = Probes::new(self.connector.clone(), self.series(upstream));
         let mut certificates = Certificates::default();
-        let (look_up, show) = (current.clone(), current.clone());
+        let (look_up, show, probe) = (current.clone(), current.clone(), current.clone());
         let resolving = tokio::spawn(async move {
             while let Some(upstream) = look_up() {
                 let due = names.round(&upstream).await;
@@ -94,7 +95,7 @@ impl Watcher {
             }
         });
         let probing = tokio::spawn(async move {
-            while let Some(upstream) = current() {
+            while let Some(upstream) = probe() {
                 let due = probes.round(&upstream).await;
                 let suspects = rest_until(due, upstream.probe_alarm()).await;
                 if !suspects.is_empty() {
@@ -107,7 +108,35 @@ impl Watcher {
                 rest(certificates.round(&upstream).await).await;
             }
         });
-        [resolving, probing, looking]
+        [resolving, probing, looking, self.judge(current, upstream)]
+    }
+
+    /// Tries who could not be reached, and compares backends with each other.
+    fn judge(
+        &self,
+        current: impl Fn() -> Option<Arc<Upstream>> + Send + 'static,
+        upstream: &Upstream,
+    ) -> JoinHandle<()> {
+        let metrics = self.series(upstream);
+        let mut revival = Revival::new(self.connector.clone(), Arc::clone(&metrics));
+        tokio::spawn(async move {
+            let mut compared = Instant::now();
+            let mut revived = compared;
+            while let Some(upstream) = current() {
+                let now = Instant::now();
+                if revived <= now {
+                    revived = revival.round(&upstream);
+                }
+                let compare = upstream.spec().outliers.map(|policy| compared + policy.interval);
+                if compare.is_some_and(|due| due <= now) {
+                    compared = now;
+                    for change in upstream.compare(now) {
+                        backend_changed(&upstream.spec().name, &metrics, Some(change));
+                    }
+                }
+                rest(compare.unwrap_or(revived).min(revived)).await;
+            }
+        })
     }
 
     fn series(&self, upstream: &Upstream) -> Arc<UpstreamMetrics> {

@@ -254,10 +254,12 @@ impl Case<'_> {
 /// What the backend is if it is not in rotation.
 fn why_out(backend: &MeasuredBackend, upstream: &MeasuredUpstream) -> Option<String> {
     let (address, state) = (backend.view.address, backend.view.state);
-    let cause = backend.view.cause.map_or(String::new(), |cause| format!(" for {}", cause.name()));
+    let cause = backend.view.why.map_or(String::new(), |why| format!(" for {}", why.name()));
     match state {
         State::Up => None,
         State::Down if upstream.has_probe => Some(format!("{address} is down by its health check")),
+        State::Checking => Some(format!("{address} has not passed a health check yet")),
+        State::Draining | State::Disabled => Some(format!("{address} is {}", state.name())),
         State::Down | State::Ejected | State::Trial => Some(format!("{address} is {}{cause}", state.name())),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use goodgate_failure::{Allowance, Attempt, Cause, ConnectionAge, Phase, ReceivedStatus, Refusal};
 use goodgate_telemetry::{AccessRecord, By, CacheResult, Origin, Quantile, Spread};
-use goodgate_upstream::{BackendView, IdleCloseView, State, Timeouts};
+use goodgate_upstream::{BackendView, IdleCloseView, State, Timeouts, Why};
 
 use super::measured::{Files, Measured, MeasuredBackend, MeasuredUpstream};
 use super::*;
@@ -41,13 +41,13 @@ fn attempt(host: u8, phase: Phase, cause: Cause) -> Attempt {
 }
 
 fn backend(host: u8, state: State, ok: u64, failed: u64) -> MeasuredBackend {
-    let cause = (state == State::Ejected).then_some(Cause::ConnectionRefused);
+    let why = (state == State::Ejected).then_some(Why::Failure(Cause::ConnectionRefused));
     let written = address(host).to_string().into();
     let view = BackendView {
         address: address(host),
         written,
         state,
-        cause,
+        why,
         weight: 1,
         backup: false,
         in_flight: 4,

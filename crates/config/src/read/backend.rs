@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 
-use goodgate_upstream::{BackendAddress, BackendSpec, EjectionPolicy};
+use goodgate_upstream::{AddedBackend, BackendAddress, BackendSpec, EjectionPolicy};
 
 use super::TIMEOUT;
+use super::ejection::MAX_FAILS_MAX;
 use super::tls::Tls;
-use super::upstream::MAX_FAILS_MAX;
 use crate::address::{BACKEND_FORMS as FORMS, parse_backend};
 use crate::kind::{boolean, duration, integer, text, wrong};
 use crate::tree::{Kind, Node};
@@ -59,6 +59,7 @@ fn long<'a>(item: &View<'a>, ejection: &EjectionPolicy, tls: &Tls) -> Option<(Vi
     let ejection = EjectionPolicy {
         max_fails: max_fails.unwrap_or(ejection.max_fails),
         fail_timeout: fail_timeout.unwrap_or(ejection.fail_timeout),
+        fail_timeout_max: ejection.fail_timeout_max.max(fail_timeout.unwrap_or_default()),
         ..*ejection
     };
     let weight = weight.and_then(NonZeroU16::new).unwrap_or(plain.weight);
@@ -66,17 +67,29 @@ fn long<'a>(item: &View<'a>, ejection: &EjectionPolicy, tls: &Tls) -> Option<(Vi
     Some((view, BackendSpec { weight, backup: backup.unwrap_or_default(), in_flight_max, ejection, ..plain }))
 }
 
-fn plain(
+/// A backend that is added at run time to an upstream of which it takes over the rest. The error says what is
+/// allowed.
+pub(crate) fn added(text: &str, upstream: &AddedBackend) -> Result<BackendSpec, String> {
+    let AddedBackend { ejection, has_tls, tls_name } = upstream;
+    Ok(with(parse_backend(text)?, ejection, *has_tls, tls_name.as_ref()))
+}
+
+fn plain(address: (BackendAddress, Option<bool>), ejection: &EjectionPolicy, tls: &Tls) -> BackendSpec {
+    with(address, ejection, tls.is_given, tls.sni.as_ref())
+}
+
+fn with(
     (address, scheme): (BackendAddress, Option<bool>),
     ejection: &EjectionPolicy,
-    tls: &Tls,
+    has_tls: bool,
+    tls_name: Option<&String>,
 ) -> BackendSpec {
     let own_name = match &address {
         BackendAddress::Ip(address) => address.ip().to_string(),
         BackendAddress::Name { host, .. } => host.clone(),
         BackendAddress::Unix(_) => "localhost".to_owned(),
     };
-    let tls_name = scheme.unwrap_or(tls.is_given).then(|| tls.sni.clone().unwrap_or(own_name));
+    let tls_name = scheme.unwrap_or(has_tls).then(|| tls_name.cloned().unwrap_or(own_name));
     let weight = NonZeroU16::new(defaults::WEIGHT).unwrap_or(NonZeroU16::MIN);
     let in_flight_max = defaults::MAX_CONNS;
     BackendSpec { address, weight, backup: false, in_flight_max, ejection: *ejection, tls_name }

@@ -8,7 +8,7 @@ use goodgate_upstream::{ProbeKind, ProbePolicy};
 
 use super::TIMEOUT;
 use crate::address::parse_host_header;
-use crate::kind::{duration, integer, text, text_as, wrong};
+use crate::kind::{boolean, duration, integer, one_of, text, text_as, wrong};
 use crate::quantity::parse_statuses;
 use crate::tree::{Kind, Node};
 use crate::view::{Map, View};
@@ -34,6 +34,9 @@ pub(super) fn probe(view: &View<'_>) -> Option<ProbePolicy> {
         timeout: map.read("timeout", duration(TIMEOUT)).unwrap_or(defaults::PROBE_TIMEOUT),
         rise: in_a_row("rise", defaults::RISE),
         fall: in_a_row("fall", defaults::FALL),
+        starts_checking: map
+            .read("initial", one_of(&[("up", false), ("checking", true)]))
+            .unwrap_or_default(),
     };
     Some(ProbePolicy { kind: kind(&map)?, ..policy })
 }
@@ -61,10 +64,11 @@ fn http(view: &View<'_>) -> Option<ProbeKind> {
     let host = map.read("host", text_as(parse_host_header));
     let expect_status = map.get("expect_status").map(|view| statuses(&view));
     let expect_body = map.read("expect_body", text);
+    let drains_on_404 = map.read("drain_on_404", boolean).unwrap_or_default();
     let path = map.required("path")?.read(text_as(path))?;
     let (first, last) = defaults::EXPECT_STATUS;
     let expect_status = expect_status.unwrap_or_else(|| vec![first..=last]);
-    Some(ProbeKind::Http { path, host, expect_status, expect_body })
+    Some(ProbeKind::Http { path, host, expect_status, expect_body, drains_on_404 })
 }
 
 fn path(text: &str) -> Result<String, String> {

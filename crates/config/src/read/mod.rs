@@ -9,6 +9,7 @@ mod action;
 mod backend;
 mod balance;
 mod cache;
+mod ejection;
 mod errors;
 mod headers;
 mod health;
@@ -20,6 +21,8 @@ mod server;
 mod split;
 mod tls;
 mod upstream;
+
+pub(crate) use backend::added;
 
 use std::ops::RangeInclusive;
 use std::path::Path;

@@ -3,20 +3,18 @@
 use std::path::Path;
 use std::time::Duration;
 
-use goodgate_failure::Words;
-use goodgate_upstream::{EjectionPolicy, HostHeader, Timeouts, UpstreamSpec};
+use goodgate_upstream::{AddedBackend, HostHeader, Timeouts, UpstreamSpec};
+use http::HeaderName;
 
 use super::balance::{self, Balancing};
 use super::tls::{self, Tls};
-use super::{TIMEOUT, backend, check_name, health};
+use super::{TIMEOUT, backend, check_name, ejection, health};
 use crate::address::parse_host_header;
-use crate::kind::{duration, failure_word, integer, percent, text, wrong};
+use crate::kind::{boolean, duration, text, text_as, wrong};
 use crate::tree::{Kind, Node};
 use crate::view::{Map, View};
 use crate::{defaults, keys};
 
-/// More failures than this in a window cannot be counted one by one.
-pub(super) const MAX_FAILS_MAX: u32 = 10_000;
 /// A quiet tunnel may be meant, for days even.
 const TUNNEL_MAX: Duration = Duration::from_hours(7 * 24);
 
@@ -50,14 +48,14 @@ fn upstream(name: &str, view: &View<'_>, folder: &Path) -> Option<UpstreamSpec> 
         (map, backends)
     };
     let (mut spec, tls) = policies(name, &map, folder);
-    spec.backends = backend::backends(&backends?, &ejection(&map), &tls);
+    spec.backends = backend::backends(&backends?, &spec.added.ejection, &tls);
     Some(spec)
 }
 
 /// Everything but the backends.
 pub(super) fn policies(name: &str, map: &Map<'_>, folder: &Path) -> (UpstreamSpec, Tls) {
-    ejection(map);
     let tls = tls::tls(map, folder);
+    let ejection = ejection::ejection(map);
     let Balancing { balance, hash_on, sticky, slow_start } = balance::balancing(map, folder);
     let spec = UpstreamSpec {
         name: name.to_owned(),
@@ -70,6 +68,11 @@ pub(super) fn policies(name: &str, map: &Map<'_>, folder: &Path) -> (UpstreamSpe
         probe: map.get("health_check").and_then(|view| health::probe(&view.over(None))),
         timeouts: timeouts(map),
         tls: tls.policy.clone(),
+        fail_open: map.read("fail_open", boolean).unwrap_or(defaults::FAIL_OPEN),
+        soft_ejections_max: ejection::soft_ejections_max(map),
+        outliers: ejection::outliers(map),
+        drain_header: map.read("drain_header", text_as(header_name)),
+        added: AddedBackend { ejection, has_tls: tls.is_given, tls_name: tls.sni.clone() },
     };
     (spec, tls)
 }
@@ -84,15 +87,8 @@ fn host(node: &Node) -> Result<HostHeader, String> {
     }
 }
 
-fn ejection(map: &Map<'_>) -> EjectionPolicy {
-    let share = map.read("min_fail_share", percent).unwrap_or(defaults::MIN_FAIL_SHARE_PERCENT);
-    let fail_on = map.get("fail_on").and_then(|view| view.list_of(failure_word));
-    EjectionPolicy {
-        max_fails: map.read("max_fails", integer(0..=MAX_FAILS_MAX)).unwrap_or(defaults::MAX_FAILS),
-        fail_timeout: map.read("fail_timeout", duration(TIMEOUT)).unwrap_or(defaults::FAIL_TIMEOUT),
-        fail_on: fail_on.map_or(Words::of(defaults::FAIL_ON), Words::from_iter),
-        min_fail_share: f64::from(share) / 100.0,
-    }
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| "a header's name, like `x-drain`".to_owned())
 }
 
 fn timeouts(map: &Map<'_>) -> Timeouts {

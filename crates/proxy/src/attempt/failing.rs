@@ -122,7 +122,7 @@ impl Attempting {
         };
         let is_tried = |address| self.log.iter().any(|attempt| attempt.backend == address);
         let is_left = |address| !is_tried(address) || self.may_ask_again(address, now);
-        let has_left = |route: &Route| route.upstream.has_untried(|address| !is_left(address));
+        let has_left = |route: &Route| route.upstream.has_untried(|address| !is_left(address), now);
         if !has_left(route) && !route.rest.as_deref().is_some_and(has_left) {
             return Err(Refusal::NoBackendLeft);
         }

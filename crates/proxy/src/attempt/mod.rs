@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goodgate_failure::{Address, Attempt, Attempts, Cause, ConnectionAge, Phase};
-use goodgate_telemetry::backend_changed;
+use goodgate_telemetry::{backend_changed, fails_open};
 use goodgate_upstream::{Backend, How, Lease, Ties, Upstream, Wish};
 use http::{Method, StatusCode};
 use pingora_proxy::Session;
@@ -145,6 +145,16 @@ impl Attempting {
         let wish = Wish { is_retry: !log.is_empty(), may_be_trial: route.retry.replay.allows(method) };
         let lease = self.handed.take().or_else(|| route.upstream.select_tied(tried, wish, ties, now));
         let lease = lease.or_else(|| fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
+        self.hold(lease, route, now)
+    }
+
+    fn hold(&mut self, lease: Option<Lease>, route: &Route, now: Instant) -> bool {
+        if lease.as_ref().is_some_and(|lease| lease.how() == How::FailOpen) {
+            route.upstream_metrics.failed_open();
+            if route.upstream.fails_open(now) {
+                fails_open(&route.upstream.spec().name);
+            }
+        }
         self.lease = lease;
         self.lease.is_some()
     }
@@ -156,8 +166,7 @@ impl Attempting {
         let wish = Wish { is_retry: true, may_be_trial: true };
         let lease = route.upstream.select(is_ruled_out, wish, now);
         let lease = lease.or_else(|| route.upstream.select_fail_open(is_ruled_out));
-        self.lease = lease;
-        self.lease.is_some()
+        self.hold(lease, route, now)
     }
 
     fn may_ask_again(&self, address: Address, now: Instant) -> bool {
@@ -255,8 +264,8 @@ impl Attempting {
             attempt.first_byte = Some(after);
             attempt.status = Some(status);
         }
-        if let Some(lease) = &self.lease {
-            lease.answered(after, now);
+        if let Some(lease) = &mut self.lease {
+            lease.answered(after, status, now);
         }
     }
 
@@ -264,6 +273,14 @@ impl Attempting {
     pub(crate) fn succeeded(&mut self, route: &Route, now: Instant) {
         if let Some(lease) = &mut self.lease {
             let change = lease.succeeded(now);
+            backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);
+        }
+    }
+
+    /// The backend says that it wants no new requests.
+    pub(crate) fn announced(&mut self, route: &Route, now: Instant) {
+        if let Some(lease) = &mut self.lease {
+            let change = lease.announced(now);
             backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);
         }
     }

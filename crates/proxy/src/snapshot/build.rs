@@ -2,14 +2,12 @@
 
 use std::cell::LazyCell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use goodgate_config::{Config, LogFormat, RouteSpec, defaults};
 use goodgate_failure::Replay;
 use goodgate_telemetry::{Format, LogPolicy, Mask, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics};
-use goodgate_upstream::{
-    Balance, HashOn, HostHeader, StickyKey, Timeouts, TlsPolicy, Upstream, UpstreamSpec,
-};
+use goodgate_upstream::{StickyKey, Timeouts, Upstream, UpstreamSpec};
 
 use super::Snapshot;
 use crate::gate::{Gate, Verifier};
@@ -41,25 +39,15 @@ impl Way {
 
 /// The upstream of routes that answer themselves: it has no backend.
 fn nowhere() -> UpstreamSpec {
-    UpstreamSpec {
-        name: "none".to_owned(),
-        balance: Balance::RoundRobin,
-        hash_on: HashOn::Uri,
-        sticky: None,
-        slow_start: Duration::ZERO,
-        host: HostHeader::Client,
-        backends: Vec::new(),
-        probe: None,
-        timeouts: Timeouts {
-            connect: defaults::CONNECT_TIMEOUT,
-            first_byte: defaults::FIRST_BYTE_TIMEOUT,
-            read: defaults::READ_TIMEOUT,
-            write: defaults::WRITE_TIMEOUT,
-            idle: defaults::IDLE_TIMEOUT,
-            tunnel: defaults::TUNNEL_TIMEOUT,
-        },
-        tls: TlsPolicy { ca: None, client: None, verify: defaults::TLS_VERIFY },
-    }
+    let timeouts = Timeouts {
+        connect: defaults::CONNECT_TIMEOUT,
+        first_byte: defaults::FIRST_BYTE_TIMEOUT,
+        read: defaults::READ_TIMEOUT,
+        write: defaults::WRITE_TIMEOUT,
+        idle: defaults::IDLE_TIMEOUT,
+        tunnel: defaults::TUNNEL_TIMEOUT,
+    };
+    UpstreamSpec::plain("none", timeouts)
 }
 
 pub(super) fn build(

@@ -81,13 +81,14 @@ impl Upstream {
     }
 
     /// When [`Upstream::select`] has nothing: the untried backend that failed the longest ago, whatever
-    /// its state (fail open). None, if there are backends that answer, and they are full.
+    /// its state (fail open), but for those that an operator has sent away. None, if that is not allowed, or there are
+    /// backends that answer, and they are full.
     pub fn select_fail_open(self: &Arc<Self>, tried: impl Fn(Address) -> bool) -> Option<Lease> {
         let rotation = self.rotation.load();
-        if rotation.is_full(&tried) {
+        if !self.spec.fail_open || rotation.is_full(&tried) {
             return None;
         }
-        let untried = rotation.backends().filter(|backend| !tried(backend.address));
+        let untried = rotation.usable().filter(|backend| !tried(backend.address));
         let backend = untried
             .filter(|backend| !backend.is_full())
             .min_by_key(|backend| (backend.backup, backend.vitals.last_failure()))?;

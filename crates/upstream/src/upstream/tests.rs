@@ -10,10 +10,7 @@ use std::time::Duration;
 use goodgate_failure::{Word, Words};
 
 use super::*;
-use crate::{
-    Balance, EjectionPolicy, HashOn, HostHeader, How, Lease, ProbeKind, ProbePolicy, State, Timeouts,
-    TlsPolicy,
-};
+use crate::{Balance, EjectionPolicy, How, Lease, ProbeKind, ProbePolicy, State, Timeouts, Transition};
 
 const TEN: Duration = Duration::from_secs(10);
 const FIRST: Wish = Wish { is_retry: false, may_be_trial: true };
@@ -33,36 +30,31 @@ fn entry(port: u16) -> BackendSpec {
         backup: false,
         in_flight_max: 0,
         tls_name: None,
-        ejection: EjectionPolicy {
-            max_fails: 2,
-            fail_timeout: TEN,
-            fail_on: Words::of(&[Word::Error, Word::Timeout]),
-            min_fail_share: 0.2,
-        },
+        ejection: ejection(),
+    }
+}
+
+fn ejection() -> EjectionPolicy {
+    EjectionPolicy {
+        max_fails: 2,
+        fail_timeout: TEN,
+        fail_timeout_max: TEN,
+        fail_on: Words::of(&[Word::Error, Word::Timeout]),
+        min_fail_share: 0.2,
     }
 }
 
 fn spec(backends: Vec<BackendSpec>) -> UpstreamSpec {
     let second = Duration::from_secs(1);
-    UpstreamSpec {
-        name: "web".into(),
-        balance: Balance::RoundRobin,
-        hash_on: HashOn::Uri,
-        sticky: None,
-        slow_start: Duration::ZERO,
-        host: HostHeader::Client,
-        backends,
-        probe: None,
-        tls: TlsPolicy { ca: None, verify: true, client: None },
-        timeouts: Timeouts {
-            connect: second,
-            first_byte: second,
-            read: second,
-            write: second,
-            idle: second,
-            tunnel: second,
-        },
-    }
+    let timeouts = Timeouts {
+        connect: second,
+        first_byte: second,
+        read: second,
+        write: second,
+        idle: second,
+        tunnel: second,
+    };
+    UpstreamSpec { backends, ..UpstreamSpec::plain("web", timeouts) }
 }
 
 fn pick(upstream: &Arc<Upstream>, now: Instant) -> Option<u16> {
@@ -218,15 +210,19 @@ fn probes_take_a_backend_out_and_put_it_back() {
         timeout: TEN,
         rise: two,
         fall: two,
+        starts_checking: false,
     };
     let watched = UpstreamSpec { probe: Some(probe), ..spec(vec![entry(1), entry(2)]) };
     let upstream = Upstream::new(watched, None, now);
-    let failure = Some(Cause::ConnectionRefused);
-    assert_eq!(upstream.probed(address(1), failure, now), None);
-    assert_eq!(upstream.probed(address(1), failure, now).map(|change| change.to), Some(State::Down));
+    let failure = Cause::ConnectionRefused;
+    assert_eq!(upstream.probed(address(1), Probed::Failed(failure), now), None);
+    assert_eq!(
+        upstream.probed(address(1), Probed::Failed(failure), now).map(|change| change.to),
+        Some(State::Down)
+    );
     assert!((0..10).all(|_| pick(&upstream, now) == Some(2)));
-    assert_eq!(upstream.probed(address(1), None, now), None);
-    assert_eq!(upstream.probed(address(1), None, now).map(|change| change.to), Some(State::Up));
+    assert_eq!(upstream.probed(address(1), Probed::Passed, now), None);
+    assert_eq!(upstream.probed(address(1), Probed::Passed, now).map(|change| change.to), Some(State::Up));
     assert!((0..2).any(|_| pick(&upstream, now) == Some(1)));
 }
 

@@ -123,8 +123,8 @@ fn least_time_prefers_who_answers_sooner_and_leaves_who_fails() {
     let now = Instant::now();
     let upstream = Upstream::new(of(Balance::LeastTime, 1..=2), None, now);
     for (port, millis) in [(1, 10), (2, 40)] {
-        let lease = upstream.select(|other| other != address(port), FIRST, now).unwrap();
-        lease.answered(Duration::from_millis(millis), now);
+        let mut lease = upstream.select(|other| other != address(port), FIRST, now).unwrap();
+        lease.answered(Duration::from_millis(millis), 200, now);
     }
     assert!((0..10).all(|_| pick(&upstream, now) == Some(1)));
     let mut lease = upstream.select(|_| false, FIRST, now).unwrap();
@@ -132,8 +132,8 @@ fn least_time_prefers_who_answers_sooner_and_leaves_who_fails() {
     lease.failed(Cause::HttpResponseTimeout, now);
     drop(lease);
     assert!((0..10).all(|_| pick(&upstream, now) == Some(2)), "it counts as 50 ms");
-    let lease = upstream.select(|other| other != address(2), FIRST, now + TEN).unwrap();
-    lease.answered(Duration::from_millis(40), now + TEN);
+    let mut lease = upstream.select(|other| other != address(2), FIRST, now + TEN).unwrap();
+    lease.answered(Duration::from_millis(40), 200, now + TEN);
     drop(lease);
     assert_eq!(
         pick(&upstream, now + TEN),
