@@ -1,4 +1,4 @@
-//! Handles of one route or upstream, resolved when the configuration is loaded.
+//! Handles of one route, resolved when the configuration is loaded.
 //!
 //! Closed label sets exist at zero from the start; what cannot be listed beforehand (a status that a
 //! backend invents) is resolved at its first use and kept.
@@ -6,9 +6,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use goodgate_failure::{Cause, Refusal};
-use goodgate_upstream::{Probed, Why};
-use prometheus::{Histogram, IntCounter, IntGauge};
+use goodgate_failure::Cause;
+use prometheus::{Histogram, IntCounter};
 
 use crate::survival::Survival;
 use crate::{Fate, Metrics};
@@ -273,142 +272,5 @@ impl RouteMetrics {
             let labels = [self.route.as_str(), &self.upstream, &status, cause.name()];
             self.metrics.requests.gateway_errors.with_label_values(&labels)
         }))
-    }
-}
-
-/// The series of one upstream.
-#[derive(Debug)]
-pub struct UpstreamMetrics {
-    attempt_failures: Vec<IntCounter>,
-    retries: IntCounter,
-    refusals: Vec<IntCounter>,
-    ejections: Vec<IntCounter>,
-    ejections_success_rate: IntCounter,
-    ejections_first_byte: IntCounter,
-    fail_open_attempts: IntCounter,
-    checks_ok: IntCounter,
-    checks_draining: IntCounter,
-    checks_failed: Vec<IntCounter>,
-    aborts_waiting: IntCounter,
-    aborts_response: IntCounter,
-    aborts_request: IntCounter,
-    connect: Histogram,
-    first_byte: Histogram,
-    lookups_ok: IntCounter,
-    lookups_failed: IntCounter,
-    lookups_timeout: IntCounter,
-    dns_stale: IntGauge,
-}
-
-impl UpstreamMetrics {
-    /// Resolves the series of an upstream; they exist at zero from then on.
-    pub fn new(metrics: &Metrics, upstream: &str) -> Self {
-        let by_cause = |family: &prometheus::IntCounterVec| {
-            Cause::ALL.iter().map(|cause| family.with_label_values(&[upstream, cause.name()])).collect()
-        };
-        let ejections = |why: Why| metrics.backends.ejections.with_label_values(&[upstream, why.name()]);
-        let refusal =
-            |reason: &Refusal| metrics.backends.retries_refused.with_label_values(&[upstream, reason.name()]);
-        let aborts = |phase: &str| metrics.requests.client_aborts.with_label_values(&[upstream, phase]);
-        let lookups = |result: &str| metrics.dns.lookups.with_label_values(&[upstream, result]);
-        Self {
-            attempt_failures: by_cause(&metrics.backends.attempt_failures),
-            retries: metrics.backends.retries.with_label_values(&[upstream]),
-            refusals: Refusal::ALL.iter().map(refusal).collect(),
-            ejections: by_cause(&metrics.backends.ejections),
-            ejections_success_rate: ejections(Why::SuccessRate),
-            ejections_first_byte: ejections(Why::FirstByte),
-            fail_open_attempts: metrics.fail_open.attempts.with_label_values(&[upstream]),
-            checks_draining: metrics.backends.health_checks.with_label_values(&[upstream, "draining"]),
-            checks_ok: metrics.backends.health_checks.with_label_values(&[upstream, "ok"]),
-            checks_failed: by_cause(&metrics.backends.health_checks),
-            aborts_waiting: aborts("waiting"),
-            aborts_response: aborts("response"),
-            aborts_request: aborts("request"),
-            connect: metrics.backends.connect.with_label_values(&[upstream]),
-            first_byte: metrics.backends.first_byte.with_label_values(&[upstream]),
-            lookups_ok: lookups("ok"),
-            lookups_failed: lookups("dns_error"),
-            lookups_timeout: lookups("dns_timeout"),
-            dns_stale: metrics.dns.stale.with_label_values(&[upstream]),
-        }
-    }
-
-    /// Counts a failed attempt.
-    pub fn attempt_failed(&self, cause: Cause) {
-        increment(&self.attempt_failures, cause.index());
-    }
-
-    /// Counts an attempt after the first.
-    pub fn retry(&self) {
-        self.retries.inc();
-    }
-
-    /// Counts a retry that was refused.
-    pub fn retry_refused(&self, reason: Refusal) {
-        increment(&self.refusals, reason as usize);
-    }
-
-    /// Counts an ejection.
-    pub fn ejected(&self, why: Why) {
-        match why {
-            Why::Failure(cause) => increment(&self.ejections, cause.index()),
-            Why::SuccessRate => self.ejections_success_rate.inc(),
-            Why::FirstByte => self.ejections_first_byte.inc(),
-            Why::Announced => {}
-        }
-    }
-
-    /// Counts a try at a backend out of rotation for want of others.
-    pub fn failed_open(&self) {
-        self.fail_open_attempts.inc();
-    }
-
-    /// Counts an active health check.
-    pub fn checked(&self, found: Probed) {
-        match found {
-            Probed::Passed => self.checks_ok.inc(),
-            Probed::Announced => self.checks_draining.inc(),
-            Probed::Failed(cause) => increment(&self.checks_failed, cause.index()),
-        }
-    }
-
-    /// Counts a client that left before any response byte (`response_begun` false) or in the middle.
-    pub fn client_aborted(&self, request_complete: bool, response_begun: bool) {
-        match (request_complete, response_begun) {
-            (_, true) => self.aborts_response.inc(),
-            (true, false) => self.aborts_waiting.inc(),
-            (false, false) => self.aborts_request.inc(),
-        }
-    }
-
-    /// Notes how long a new connection took.
-    pub fn connected(&self, after: Duration) {
-        self.connect.observe(after.as_secs_f64());
-    }
-
-    /// Notes how long the response header took.
-    pub fn first_byte(&self, after: Duration) {
-        self.first_byte.observe(after.as_secs_f64());
-    }
-
-    /// Counts a lookup.
-    pub fn looked_up(&self, failure: Option<Cause>) {
-        match failure {
-            None => self.lookups_ok.inc(),
-            Some(Cause::DnsTimeout) => self.lookups_timeout.inc(),
-            Some(_) => self.lookups_failed.inc(),
-        }
-    }
-
-    /// Whether the last addresses of any name are used on because its lookups fail.
-    pub fn dns_stale(&self, is_stale: bool) {
-        self.dns_stale.set(i64::from(is_stale));
-    }
-}
-
-fn increment(counters: &[IntCounter], index: usize) {
-    if let Some(counter) = counters.get(index) {
-        counter.inc();
     }
 }
