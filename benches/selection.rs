@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use goodgate_failure::{Cause, Word, Words};
 use goodgate_upstream::{
-    BackendAddress, BackendSpec, Balance, BalanceFactor, EjectionPolicy, HashOn, HostHeader, ProbeKind,
-    ProbePolicy, Ties, Timeouts, TlsPolicy, Upstream, UpstreamSpec, Wish,
+    BackendAddress, BackendSpec, Balance, BalanceFactor, DnsPolicy, EjectionPolicy, Family, HashOn,
+    HostHeader, ProbeKind, ProbePolicy, Ties, Timeouts, TlsPolicy, Upstream, UpstreamSpec, Wish,
 };
 
 const FIRST: Wish = Wish { is_retry: false, may_be_trial: true };
@@ -56,6 +56,14 @@ fn spec(balance: Balance, backends: u16) -> UpstreamSpec {
         slow_start: Duration::ZERO,
         host: HostHeader::Client,
         backends: (1..=backends).map(entry).collect(),
+        dns: DnsPolicy {
+            servers: Vec::new(),
+            search: None,
+            family: Family::Any,
+            ttl_min: second,
+            ttl_max: second,
+            keep: second,
+        },
         probe: None,
         tls: TlsPolicy { ca: None, verify: true, client: None },
         timeouts: Timeouts {

@@ -7,10 +7,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use goodgate_failure::{Cause, Refusal};
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{Histogram, IntCounter};
 
 use crate::survival::Survival;
-use crate::{Fate, Metrics};
+use crate::{Fate, Metrics, NameMetrics};
 
 /// Who made a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -289,10 +289,7 @@ pub struct UpstreamMetrics {
     aborts_request: IntCounter,
     connect: Histogram,
     first_byte: Histogram,
-    lookups_ok: IntCounter,
-    lookups_failed: IntCounter,
-    lookups_timeout: IntCounter,
-    dns_stale: IntGauge,
+    names: NameMetrics,
 }
 
 impl UpstreamMetrics {
@@ -304,7 +301,6 @@ impl UpstreamMetrics {
         let refusal =
             |reason: &Refusal| metrics.backends.retries_refused.with_label_values(&[upstream, reason.name()]);
         let aborts = |phase: &str| metrics.requests.client_aborts.with_label_values(&[upstream, phase]);
-        let lookups = |result: &str| metrics.dns.lookups.with_label_values(&[upstream, result]);
         Self {
             attempt_failures: by_cause(&metrics.backends.attempt_failures),
             retries: metrics.backends.retries.with_label_values(&[upstream]),
@@ -317,10 +313,7 @@ impl UpstreamMetrics {
             aborts_request: aborts("request"),
             connect: metrics.backends.connect.with_label_values(&[upstream]),
             first_byte: metrics.backends.first_byte.with_label_values(&[upstream]),
-            lookups_ok: lookups("ok"),
-            lookups_failed: lookups("dns_error"),
-            lookups_timeout: lookups("dns_timeout"),
-            dns_stale: metrics.dns.stale.with_label_values(&[upstream]),
+            names: NameMetrics::new(metrics, upstream),
         }
     }
 
@@ -371,18 +364,9 @@ impl UpstreamMetrics {
         self.first_byte.observe(after.as_secs_f64());
     }
 
-    /// Counts a lookup.
-    pub fn looked_up(&self, failure: Option<Cause>) {
-        match failure {
-            None => self.lookups_ok.inc(),
-            Some(Cause::DnsTimeout) => self.lookups_timeout.inc(),
-            Some(_) => self.lookups_failed.inc(),
-        }
-    }
-
-    /// Whether the last addresses of any name are used on because its lookups fail.
-    pub fn dns_stale(&self, is_stale: bool) {
-        self.dns_stale.set(i64::from(is_stale));
+    /// Those of its names.
+    pub fn names(&self) -> &NameMetrics {
+        &self.names
     }
 }
 

@@ -12,7 +12,7 @@ use crate::average::Average;
 use crate::balance::Ranking;
 use crate::idle::IdleClose;
 use crate::slow_start::SlowStart;
-use crate::{Address, BackendId, EjectionPolicy, Health, IdleCloseView, State, Transition};
+use crate::{Address, BackendId, EjectionPolicy, Health, IdleCloseView, State, Transition, domain_of};
 
 /// A backend as one configuration has it. The running state behind it is shared and outlives it.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Backend {
     pub weight: u16,
     /// Used only when no other is in rotation, or all others are full.
     pub backup: bool,
+    /// Those of the lowest rank are asked first, the others when none of them can be had.
+    pub rank: u32,
     /// Requests that it may have under way; zero: any number.
     pub in_flight_max: u32,
     /// What it is called in a cookie that ties clients to it, where there is one.
@@ -58,6 +60,7 @@ pub struct Vitals {
     last_failure: AtomicU64,
     idle_close: IdleClose,
     certificate_expires: Mutex<Option<SystemTime>>,
+    has_left: AtomicBool,
 }
 
 /// A backend's place in a ranking by what is under way.
@@ -112,6 +115,7 @@ impl Vitals {
             last_failure: AtomicU64::new(0),
             idle_close: IdleClose::new(now),
             certificate_expires: Mutex::default(),
+            has_left: AtomicBool::new(false),
         }
     }
 
@@ -232,9 +236,24 @@ impl Vitals {
 }
 
 impl Backend {
-    /// What it is called in a `Host` of its own: the address as written, but a Unix socket has none.
+    /// What it is called in a `Host` of its own: the address as written, but a Unix socket has none, and of a
+    /// service it is the domain.
     pub fn host(&self) -> &str {
-        if self.address.is_unix() { "localhost" } else { &self.written }
+        match self.written.strip_prefix("srv:") {
+            Some(service) => domain_of(service),
+            None if self.address.is_unix() => "localhost",
+            None => &self.written,
+        }
+    }
+
+    /// It is no member of the upstream any more: what is under way finishes, and no connection to it is kept.
+    pub(crate) fn leaves(&self) {
+        self.vitals.has_left.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is no member of the upstream any more.
+    pub fn has_left(&self) -> bool {
+        self.vitals.has_left.load(Ordering::Relaxed)
     }
 
     /// Whether it may have no more under way.

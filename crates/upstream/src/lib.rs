@@ -9,6 +9,7 @@ mod alarm;
 mod average;
 mod backend;
 mod balance;
+mod dns;
 mod hash_key;
 mod health;
 mod idle;
@@ -24,13 +25,14 @@ pub use goodgate_failure::Address;
 pub use alarm::Alarm;
 pub use backend::{Backend, BackendView, Vitals};
 pub use balance::{Balance, BalanceFactor};
+pub use dns::{DnsPolicy, Family, FoundAddress, NameView, Standing, Unresolved};
 pub use hash_key::{HashOn, hash_of};
 pub use health::{Health, State, Transition};
 pub use idle::IdleCloseView;
 pub use lease::{How, Lease};
 pub use policy::{
     BackendAddress, BackendSpec, CaBundle, ClientIdentity, EjectionPolicy, HostHeader, ProbeKind,
-    ProbePolicy, Timeouts, TlsPolicy, UpstreamSpec,
+    ProbePolicy, Timeouts, TlsPolicy, UpstreamSpec, domain_of,
 };
 pub use sticky::{BackendId, StickyKey, StickyPolicy};
 pub use upstream::{Ties, Upstream, Wish};

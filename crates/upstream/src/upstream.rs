@@ -1,5 +1,6 @@
-//! A named set of backends under one policy: membership, and what probes and DNS report.
+//! A named set of backends under one policy: membership, and what probes report.
 
+mod names;
 mod seating;
 mod selection;
 
@@ -13,7 +14,8 @@ use parking_lot::Mutex;
 
 use crate::alarm::Alarm;
 use crate::rotation::{Roster, Rotation};
-use crate::{Address, Backend, BackendAddress, BackendSpec, BackendView, Health, Transition, UpstreamSpec};
+use crate::{Address, Backend, BackendView, Health, Transition, UpstreamSpec};
+use names::Member;
 use seating::Seating;
 pub use selection::{Ties, Wish};
 
@@ -35,15 +37,6 @@ pub struct Upstream {
     name_alarm: Alarm,
 }
 
-/// One entry of the configuration with what it stands for now.
-#[derive(Debug)]
-struct Member {
-    spec: BackendSpec,
-    backends: Vec<Arc<Backend>>,
-    /// Why the name has no addresses, as long as it has none.
-    unresolved: Option<Cause>,
-}
-
 impl Upstream {
     /// Builds the upstream; backends whose address `previous` knows keep what was seen of them, and names
     /// that it had resolved keep their addresses until the next lookup.
@@ -51,24 +44,7 @@ impl Upstream {
         let in_flight = previous.map(|old| Arc::clone(&old.in_flight)).unwrap_or_default();
         let known = previous.map(Self::backends).unwrap_or_default();
         let seating = Seating::new(&spec, &known, &in_flight, now);
-        let members = spec
-            .backends
-            .iter()
-            .map(|entry| {
-                let addresses = match &entry.address {
-                    BackendAddress::Ip(address) => vec![Address::Ip(*address)],
-                    BackendAddress::Unix(path) => vec![Address::unix(path)],
-                    BackendAddress::Name { .. } => {
-                        previous.map(|old| old.addresses_of(&entry.address)).unwrap_or_default()
-                    }
-                };
-                let backends = seating.seats(entry, &addresses);
-                // Until the resolver has said something, it has not answered in time.
-                let known_cause = || previous.and_then(|old| old.why_unresolved(&entry.address));
-                let unresolved = backends.is_empty().then(|| known_cause().unwrap_or(Cause::DnsTimeout));
-                Member { spec: entry.clone(), backends, unresolved }
-            })
-            .collect();
+        let members = spec.backends.iter().map(|entry| Member::new(entry, &seating, previous)).collect();
         drop(seating);
         let upstream = Self {
             budget: previous.map_or_else(|| Arc::new(Budget::new(now)), |old| Arc::clone(&old.budget)),
@@ -105,6 +81,11 @@ impl Upstream {
         self.rotation.load().is_all_full()
     }
 
+    /// Whether there are addresses of IPv4 and of IPv6 among the backends.
+    pub fn has_both_families(&self) -> bool {
+        self.rotation.load().roster.has_both_families
+    }
+
     /// How many backends are in rotation, backups included.
     pub fn in_rotation(&self) -> usize {
         self.rotation.load().taking_turns
@@ -138,52 +119,7 @@ impl Upstream {
             return Cause::ConnectionLimitReached;
         }
         let members = self.members.lock();
-        members.iter().find_map(|member| member.unresolved).unwrap_or(Cause::DestinationUnavailable)
-    }
-
-    /// The names that `watch` must look up.
-    pub fn names(&self) -> Vec<BackendAddress> {
-        let is_name = |entry: &&BackendSpec| matches!(entry.address, BackendAddress::Name { .. });
-        self.spec.backends.iter().filter(is_name).map(|entry| entry.address.clone()).collect()
-    }
-
-    /// Whether a name has no address.
-    pub fn has_unresolved_names(&self) -> bool {
-        self.members.lock().iter().any(|member| member.unresolved.is_some())
-    }
-
-    /// A lookup of `name` gave these addresses. Those that stay keep what was seen of them; requests under
-    /// way on those that leave finish undisturbed. Whether anything changed.
-    pub fn resolved(&self, name: &BackendAddress, addresses: &[Address], now: Instant) -> bool {
-        let known = self.backends();
-        let seating = Seating::new(&self.spec, &known, &self.in_flight, now);
-        let mut changed = false;
-        for member in self.members.lock().iter_mut().filter(|member| member.spec.address == *name) {
-            let same = member.backends.len() == addresses.len()
-                && member.backends.iter().all(|backend| addresses.contains(&backend.address));
-            if !same {
-                member.backends = seating.seats(&member.spec, addresses);
-                changed = true;
-            }
-            member.unresolved = None;
-        }
-        if changed {
-            self.rotate(Members::Changed);
-        }
-        changed
-    }
-
-    /// A lookup of `name` failed: the last addresses stay. Whether there are any.
-    pub fn unresolved(&self, name: &BackendAddress, cause: Cause) -> bool {
-        let mut kept = false;
-        for member in self.members.lock().iter_mut().filter(|member| member.spec.address == *name) {
-            if member.backends.is_empty() {
-                member.unresolved = Some(cause);
-            } else {
-                kept = true;
-            }
-        }
-        kept
+        members.iter().find_map(Member::why_unresolved).unwrap_or(Cause::DestinationUnavailable)
     }
 
     /// A probe of `address` passed or failed.
@@ -208,7 +144,7 @@ impl Upstream {
         if self.spec.probe.is_some() {
             self.probe_alarm.raise(address, now);
         }
-        if self.spec.backends.iter().any(|entry| matches!(entry.address, BackendAddress::Name { .. })) {
+        if self.spec.backends.iter().any(|entry| entry.address.is_name()) {
             self.name_alarm.raise(address, now);
         }
     }
@@ -238,18 +174,6 @@ impl Upstream {
         let change = change?;
         self.rotate(Members::Same);
         Some(Transition { in_rotation: self.rotation.load().taking_turns, ..change })
-    }
-
-    fn why_unresolved(&self, name: &BackendAddress) -> Option<Cause> {
-        self.members.lock().iter().find(|member| member.spec.address == *name)?.unresolved
-    }
-
-    fn addresses_of(&self, name: &BackendAddress) -> Vec<Address> {
-        let members = self.members.lock();
-        let member = members.iter().find(|member| member.spec.address == *name);
-        member
-            .map(|member| member.backends.iter().map(|backend| backend.address).collect())
-            .unwrap_or_default()
     }
 
     /// Makes the rotation anew from the members and their health. The lock orders concurrent makers, so

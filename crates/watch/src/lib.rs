@@ -6,10 +6,11 @@
 
 mod certificates;
 mod check;
+mod discovery;
 mod names;
 mod probes;
 mod resolver;
+mod service;
 mod watcher;
 
-pub use resolver::Resolver;
 pub use watcher::Watcher;

@@ -49,6 +49,7 @@ fn nowhere() -> UpstreamSpec {
         slow_start: Duration::ZERO,
         host: HostHeader::Client,
         backends: Vec::new(),
+        dns: defaults::DNS,
         probe: None,
         timeouts: Timeouts {
             connect: defaults::CONNECT_TIMEOUT,

@@ -1,6 +1,7 @@
 //! Selection, ejection and membership, with time passed in.
 
 mod balancing;
+mod naming;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,8 +12,8 @@ use goodgate_failure::{Word, Words};
 
 use super::*;
 use crate::{
-    Balance, EjectionPolicy, HashOn, HostHeader, How, Lease, ProbeKind, ProbePolicy, State, Timeouts,
-    TlsPolicy,
+    BackendAddress, BackendSpec, Balance, DnsPolicy, EjectionPolicy, Family, HashOn, HostHeader, How, Lease,
+    ProbeKind, ProbePolicy, State, Timeouts, TlsPolicy,
 };
 
 const TEN: Duration = Duration::from_secs(10);
@@ -52,6 +53,14 @@ fn spec(backends: Vec<BackendSpec>) -> UpstreamSpec {
         slow_start: Duration::ZERO,
         host: HostHeader::Client,
         backends,
+        dns: DnsPolicy {
+            servers: Vec::new(),
+            search: None,
+            family: Family::Any,
+            ttl_min: second,
+            ttl_max: second,
+            keep: TEN,
+        },
         probe: None,
         tls: TlsPolicy { ca: None, verify: true, client: None },
         timeouts: Timeouts {
@@ -228,27 +237,6 @@ fn probes_take_a_backend_out_and_put_it_back() {
     assert_eq!(upstream.probed(address(1), None, now), None);
     assert_eq!(upstream.probed(address(1), None, now).map(|change| change.to), Some(State::Up));
     assert!((0..2).any(|_| pick(&upstream, now) == Some(1)));
-}
-
-#[test]
-fn a_name_stands_for_all_its_addresses_and_keeps_the_last_ones() {
-    let now = Instant::now();
-    let name = BackendAddress::Name { host: "web.test".into(), port: 80 };
-    let upstream = Upstream::new(spec(vec![BackendSpec { address: name.clone(), ..entry(1) }]), None, now);
-    assert!(upstream.select(|_| false, FIRST, now).is_none());
-    assert_eq!(upstream.why_none(), Cause::DnsTimeout, "nobody has answered yet");
-    assert!(!upstream.unresolved(&name, Cause::DnsError), "there is nothing to keep");
-    assert_eq!(upstream.why_none(), Cause::DnsError);
-    let reloaded = Upstream::new(upstream.spec().clone(), Some(&upstream), now);
-    assert_eq!(reloaded.why_none(), Cause::DnsError, "a reload does not forget why");
-    assert!(upstream.resolved(&name, &[address(1), address(2)], now));
-    assert!(!upstream.resolved(&name, &[address(2), address(1)], now), "the order is no change");
-    let lease = upstream.select(|other| other != address(1), FIRST, now).unwrap();
-    assert!(upstream.resolved(&name, &[address(2)], now));
-    assert!((0..4).all(|_| pick(&upstream, now) == Some(2)));
-    assert_eq!(lease.backend().address, address(1), "what is under way is left alone");
-    assert!(upstream.unresolved(&name, Cause::DnsError), "the last addresses stay");
-    assert!(pick(&upstream, now).is_some());
 }
 
 #[test]
