@@ -275,7 +275,7 @@ async fn it_tells_of_a_name_that_nobody_knows() {
             "because of dns_error",
             "No attempt: there was no backend to ask.",
             "host not found in upstream",
-            "Of `missing.test:8080`, a name has no address even now, and none was ever known",
+            "Of `missing.test:8080`, a name has no address even now, and none is known",
             "(`getent hosts NAME`)",
         ],
     );

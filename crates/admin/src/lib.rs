@@ -7,6 +7,7 @@
 mod explain;
 mod failures;
 mod listener;
+mod names;
 mod pages;
 mod purge;
 mod query;

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::explain::measured::Measured;
 use crate::explain::{story, unknown};
 use crate::failures::{self, Filter};
+use crate::names::NameRow;
 use crate::purge::Order;
 use crate::query::Query;
 use crate::visitor::Conditions;
@@ -108,6 +109,7 @@ impl Admin {
             "/readyz" if is_read => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
             "/metrics" if is_read => self.metrics(),
             "/api/v1/backends" if is_read => self.backends(),
+            "/api/v1/names" if is_read => self.names(),
             "/api/v1/failures" if is_read => self.failures(uri.query()).unwrap_or_else(|why| refused(&why)),
             "/api/v1/cache/survival" if is_read => json(&self.subject.metrics().survival()),
             PURGE if *method == Method::POST => {
@@ -117,8 +119,8 @@ impl Admin {
             "/api/v1/explain" if is_read => self.explain(uri.query()).unwrap_or_else(|why| refused(&why)),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "404: try /metrics, /livez, /readyz, /api/v1/backends, /api/v1/failures, \
-                 /api/v1/explain?request_id=…, \
+                "404: try /metrics, /livez, /readyz, /api/v1/backends, /api/v1/names, \
+                 /api/v1/failures, /api/v1/explain?request_id=…, \
                  /api/v1/cache/survival, POST /api/v1/cache/purge\n",
             ),
         }
@@ -136,6 +138,15 @@ impl Admin {
                 text(StatusCode::INTERNAL_SERVER_ERROR, &format!("the metrics cannot be written: {error}\n"))
             }
         }
+    }
+
+    fn names(&self) -> Response<Vec<u8>> {
+        let (upstreams, now) = (self.subject.upstreams(), Instant::now());
+        let rows = upstreams.iter().flat_map(|upstream| {
+            let name = &upstream.spec().name;
+            upstream.name_views().into_iter().map(move |view| NameRow::new(name, &view, now))
+        });
+        json(&rows.collect::<Vec<_>>())
     }
 
     fn backends(&self) -> Response<Vec<u8>> {

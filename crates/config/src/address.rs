@@ -35,10 +35,10 @@ pub(crate) fn parse_resolver(text: &str) -> Result<SocketAddr, String> {
 
 /// How a backend's address may be written.
 pub(crate) const BACKEND_FORMS: &str =
-    "`IP:port`, `[IPv6]:port`, `name:port`, `unix:/path`, `http://name` or `https://name`";
+    "`IP:port`, `[IPv6]:port`, `name:port`, `srv:name`, `unix:/path`, `http://name` or `https://name`";
 
-/// A backend: `unix:/path`, `IP:port`, `[IPv6]:port`, `name:port`, or one of them (the port may be missing) behind `http://`
-/// or `https://`. With what its scheme says about TLS, if it has one.
+/// A backend: `unix:/path`, `srv:name`, `IP:port`, `[IPv6]:port`, `name:port`, or one of the last three (the port may be
+/// missing) behind `http://` or `https://`. With what its scheme says about TLS, if it has one.
 pub(crate) fn parse_backend(text: &str) -> Result<(BackendAddress, Option<bool>), String> {
     let wrong = |allowed: &str| allowed.to_owned();
     if let Some((scheme, rest)) = text.split_once("://") {
@@ -54,6 +54,9 @@ pub(crate) fn parse_backend(text: &str) -> Result<(BackendAddress, Option<bool>)
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok((unix(path)?, None));
     }
+    if let Some(name) = text.strip_prefix("srv:") {
+        return Ok((service(name)?, None));
+    }
     Ok((authority(text, None)?, None))
 }
 
@@ -63,10 +66,21 @@ pub(crate) fn parse_collector(text: &str) -> Result<String, String> {
     match authority(rest.strip_suffix('/').unwrap_or(rest), Some(OTLP_PORT)) {
         Ok(BackendAddress::Ip(address)) => Ok(address.to_string()),
         Ok(BackendAddress::Name { host, port }) => Ok(format!("{host}:{port}")),
-        Ok(BackendAddress::Unix(_)) | Err(_) => {
+        Ok(BackendAddress::Service(_) | BackendAddress::Unix(_)) | Err(_) => {
             Err(format!("`http://host:port` without a path, like `http://127.0.0.1:{OTLP_PORT}`"))
         }
     }
+}
+
+/// The records of a service have the ports.
+fn service(name: &str) -> Result<BackendAddress, String> {
+    let name = parse_name(name).map(BackendAddress::Service);
+    name.ok_or_else(|| "`srv:name` without a port, like `srv:_http._tcp.app.internal`".to_owned())
+}
+
+/// A domain that short names are looked up in.
+pub(crate) fn parse_domain(text: &str) -> Result<String, String> {
+    parse_name(text).ok_or_else(|| "a domain, like `app.internal`".to_owned())
 }
 
 fn unix(path: &str) -> Result<BackendAddress, String> {
@@ -182,6 +196,8 @@ mod tests {
             ("http://10.0.0.1", "10.0.0.1:80"),
             ("http://[::1]", "[::1]:80"),
             ("unix:/run/app.sock", "unix:/run/app.sock"),
+            ("srv:_HTTP._tcp.App.Internal.", "srv:_http._tcp.app.internal"),
+            ("srv:web.service.consul", "srv:web.service.consul"),
         ];
         for (text, expected) in good {
             assert_eq!(backend(text).as_deref(), Some(expected), "{text}");
@@ -213,6 +229,11 @@ mod tests {
             "é:80",
             "app:80:80",
             "unix:",
+            "srv:",
+            "srv:app:80",
+            "srv://app",
+            "srv:a..b",
+            "https://srv:app",
             "unix:app.sock",
             "unix:/run/",
             "unix:/run/a\n",

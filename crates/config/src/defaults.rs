@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use goodgate_cache::Mode;
 use goodgate_failure::{Replay, Word};
+use goodgate_upstream::{DnsPolicy, Family};
 use http::StatusCode;
 
 use crate::{LogFormat, Per};
@@ -24,7 +25,7 @@ pub const SHUTDOWN_DELAY: Duration = Duration::ZERO;
 pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(30);
 /// `server.upstream_keepalive`.
 pub const UPSTREAM_KEEPALIVE: usize = 512;
-/// The port of an entry of `server.resolver` that names none.
+/// The port of a name server that is given none.
 pub const RESOLVER_PORT: u16 = 53;
 
 /// `limits.header_timeout`.
@@ -80,6 +81,16 @@ pub const OUTLIER_REQUESTS_MIN: u32 = 20;
 pub const OUTLIER_SUCCESS_PERCENT: u8 = 80;
 /// `upstreams.*.outliers.first_byte`.
 pub const OUTLIER_FIRST_BYTE: u32 = 3;
+/// `upstreams.*.dns`.
+pub const DNS: DnsPolicy = DnsPolicy::DEFAULT;
+/// The words of `upstreams.*.dns.family`.
+pub(crate) const DNS_FAMILIES: [(&str, Family); 5] = [
+    ("any", Family::Any),
+    ("ipv4_first", Family::Ipv4First),
+    ("ipv6_first", Family::Ipv6First),
+    ("ipv4_only", Family::Ipv4Only),
+    ("ipv6_only", Family::Ipv6Only),
+];
 /// `routes[].mirror.share`, in percent.
 pub const MIRROR_SHARE_PERCENT: u8 = 100;
 /// `routes[].mirror.max_body_bytes`.

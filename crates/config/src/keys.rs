@@ -83,6 +83,7 @@ pub(crate) const UPSTREAM: Keys = Keys {
         "backends",
         "health_check",
         "timeouts",
+        "dns",
         "tls",
     ],
     later: &["breaker", "http"],
@@ -90,6 +91,8 @@ pub(crate) const UPSTREAM: Keys = Keys {
 
 pub(crate) const OUTLIERS: Keys =
     Keys { built: &["interval", "min_requests", "success_rate", "first_byte"], later: &[] };
+pub(crate) const DNS: Keys =
+    Keys { built: &["resolver", "search", "family", "ttl_min", "ttl_max", "keep"], later: &[] };
 
 pub(crate) const STICKY: Keys = Keys { built: &["cookie", "ttl", "key_file"], later: &[] };
 
@@ -205,7 +208,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 43] = [
+pub(crate) const ALL: [(&str, &Keys); 44] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -223,6 +226,7 @@ pub(crate) const ALL: [(&str, &Keys); 43] = [
     ("upstreams.*.health_check.http", &PROBE_HTTP),
     ("upstreams.*.health_check.tcp", &PROBE_TCP),
     ("upstreams.*.timeouts", &TIMEOUTS),
+    ("upstreams.*.dns", &DNS),
     ("upstreams.*.tls", &TLS),
     ("caches.*", &STORE),
     ("caches.*.disk", &DISK),
@@ -339,6 +343,10 @@ mod tests {
             ("upstreams.*.timeouts.write", time(WRITE_TIMEOUT)),
             ("upstreams.*.timeouts.idle", time(IDLE_TIMEOUT)),
             ("upstreams.*.timeouts.tunnel", time(TUNNEL_TIMEOUT)),
+            ("upstreams.*.dns.family", family()),
+            ("upstreams.*.dns.ttl_min", time(DNS.ttl_min)),
+            ("upstreams.*.dns.ttl_max", time(DNS.ttl_max)),
+            ("upstreams.*.dns.keep", time(DNS.keep)),
             ("caches.*.memory", size(MEMORY_BYTES)),
             ("caches.*.max_object", size(OBJECT_BYTES_MAX)),
             ("caches.*.last_good_share", format!("{LAST_GOOD_PERCENT}%")),
@@ -408,6 +416,12 @@ mod tests {
             ("routes[].cache.key.cookies", "[]".to_owned()),
             ("routes[].cache.status_header", STATUS_HEADER.to_string()),
         ]
+    }
+
+    fn family() -> String {
+        use crate::defaults::{DNS, DNS_FAMILIES};
+        let known = DNS_FAMILIES.iter().find(|(_, family)| *family == DNS.family);
+        known.unwrap().0.to_owned()
     }
 
     fn words(words: &[goodgate_failure::Word]) -> String {

@@ -51,7 +51,7 @@ pub struct Server {
     pub shutdown_drain: Duration,
     /// Idle backend connections kept per worker, all upstreams together.
     pub upstream_keepalive: usize,
-    /// Name servers; empty: those of `/etc/resolv.conf`.
+    /// Name servers of upstreams that name none; empty: those of `/etc/resolv.conf`.
     pub resolvers: Vec<SocketAddr>,
 }
 

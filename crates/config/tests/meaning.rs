@@ -9,7 +9,7 @@ use goodgate_config::{
     RateLimit, RouteSpec, Tracing, load, parse,
 };
 use goodgate_failure::Word;
-use goodgate_upstream::{BackendAddress, HostHeader, ProbeKind};
+use goodgate_upstream::{BackendAddress, DnsPolicy, Family, HostHeader, ProbeKind};
 
 fn read(text: &str) -> Result<Config, Problems> {
     parse("/etc/goodgate/goodgate.yaml", text, &|name| (name == "PORT").then(|| "8081".to_owned()))
@@ -113,6 +113,49 @@ routes:
     assert_eq!(cache.bypass_headers, ["x-preview"]);
     assert_eq!(config.stores[0].object_bytes_max, 1 << 20);
     assert_eq!(rest.methods, [http::Method::POST]);
+}
+
+#[test]
+fn every_setting_about_names_arrives() {
+    let text = "upstreams:
+  app:
+    dns: { resolver: ['127.0.0.1:5353'], search: [App.Internal.], family: ipv6_first, ttl_min: 2s, ttl_max: 2s, keep: 0 }
+    backends: ['srv:_http._tcp.App.internal', { address: 'srv:other.', backup: true }]
+    tls: {}
+routes: [{ upstream: app }]
+";
+    let config = read(text).unwrap();
+    let app = &config.upstreams[0];
+    let second = Duration::from_secs;
+    let dns = DnsPolicy {
+        servers: vec!["127.0.0.1:5353".parse().unwrap()],
+        search: Some(vec!["app.internal".to_owned()]),
+        family: Family::Ipv6First,
+        ttl_min: second(2),
+        ttl_max: second(2),
+        keep: second(0),
+    };
+    assert_eq!(app.dns, dns);
+    let service = |at: usize| app.backends[at].address.clone();
+    assert_eq!(service(0), BackendAddress::Service("_http._tcp.app.internal".to_owned()));
+    assert_eq!(service(1), BackendAddress::Service("other".to_owned()));
+    assert_eq!(app.backends[0].tls_name.as_deref(), Some("app.internal"), "the records do not choose it");
+}
+
+#[test]
+fn the_name_servers_of_the_process_are_those_of_upstreams_that_name_none() {
+    let text = "server: { resolver: [9.9.9.9] }
+defaults: { upstream: { dns: { keep: 1h } } }
+upstreams: { a: ['a:1'], b: { backends: ['b:1'], dns: { resolver: [127.0.0.1] } } }
+routes: [{ upstream: a }]
+";
+    let config = read(text).unwrap();
+    let shown =
+        |at: usize| config.upstreams[at].dns.servers.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!([shown(0), shown(1)], [["9.9.9.9:53"], ["127.0.0.1:53"]]);
+    assert!(config.upstreams.iter().all(|upstream| upstream.dns.keep == Duration::from_hours(1)));
+    let alone = read("upstreams: { a: ['a:1'] }\nroutes: [{ upstream: a }]\n").unwrap();
+    assert_eq!(alone.upstreams[0].dns, goodgate_config::defaults::DNS);
 }
 
 #[test]

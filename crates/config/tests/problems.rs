@@ -15,7 +15,7 @@ fn told(text: &str) -> String {
 /// The keys of an upstream, as a problem lists them.
 const UPSTREAM: &str = "balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, \
     fail_timeout_max, fail_on, min_fail_share, max_ejected, outliers, fail_open, drain_header, backends, \
-    health_check, timeouts, tls";
+    health_check, timeouts, dns, tls";
 
 #[test]
 fn upstreams_and_routes_are_needed() {
@@ -329,6 +329,27 @@ c.yaml:1:56: server.threads: found 0; allowed: auto, or a whole number from 1 to
 }
 
 #[test]
+fn what_is_wrong_about_names_is_told_with_its_place() {
+    let text = "upstreams:
+  app:
+    backends: [{ address: 'srv:_http._tcp.app', weight: 2 }, 'srv:app:80']
+    dns: { resolver: [], search: ['a b'], family: ipv5, ttl_min: 0, keep: forever, ttl: 1s }
+  web: { backends: ['web:1'], dns: { ttl_min: 10m } }
+routes: [{ upstream: app }]
+";
+    let problems = r#"c.yaml:3:49: upstreams.app.backends[0].weight: not allowed with `srv:`: the service's records have the weights
+c.yaml:3:62: upstreams.app.backends[1]: found "srv:app:80"; allowed: `srv:name` without a port, like `srv:_http._tcp.app.internal`
+c.yaml:4:22: upstreams.app.dns.resolver: found an empty list; leave it out to use `server.resolver`
+c.yaml:4:35: upstreams.app.dns.search[0]: found "a b"; allowed: a domain, like `app.internal`
+c.yaml:4:51: upstreams.app.dns.family: found "ipv5"; allowed: any, ipv4_first, ipv6_first, ipv4_only, ipv6_only
+c.yaml:4:66: upstreams.app.dns.ttl_min: found 0; allowed: 1s to 24h
+c.yaml:4:75: upstreams.app.dns.keep: found "forever"; allowed: a duration, like `500ms`, `30s` or `1h30m`
+c.yaml:4:84: upstreams.app.dns.ttl: unknown key; allowed: resolver, search, family, ttl_min, ttl_max, keep
+c.yaml:5:47: upstreams.web.dns.ttl_min: found "10m"; allowed: `ttl_min` that is not above `ttl_max`, which is 60s unless given"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn trusted_proxies_are_addresses_or_networks() {
     let text = "trusted_proxies: [10.0.0.0/33, proxy, 10.1.2.3/8, '::1']
 upstreams: { app: ['10.0.0.1:80'] }
@@ -405,12 +426,12 @@ routes: [{ upstream: app }]
 ";
     let problems = r#"c.yaml:3:7: upstreams.app[0]: found "10.0.0.1"; allowed: a port behind the address, like `10.0.0.1:8080`
 c.yaml:4:7: upstreams.app[1]: found "app"; allowed: a port behind the name, like `name:8080`
-c.yaml:5:7: upstreams.app[2]: found "10.0.0.300:80"; allowed: `IP:port`, `[IPv6]:port`, `name:port`, `unix:/path`, `http://name` or `https://name`
+c.yaml:5:7: upstreams.app[2]: found "10.0.0.300:80"; allowed: `IP:port`, `[IPv6]:port`, `name:port`, `srv:name`, `unix:/path`, `http://name` or `https://name`
 c.yaml:6:7: upstreams.app[3]: found "http://app/path"; allowed: `http://name:port` without a path
 c.yaml:8:7: upstreams.app[5]: found "unix:run/app.sock"; allowed: `unix:/path`, absolute and at most 107 bytes
 c.yaml:9:7: upstreams.app[6]: found "app:99999"; allowed: a port from 1 to 65535 behind the colon
 c.yaml:10:7: upstreams.app[7]: `address` is missing
-c.yaml:11:7: upstreams.app[8]: found 8080; allowed: `IP:port`, `[IPv6]:port`, `name:port`, `unix:/path`, `http://name` or `https://name`"#;
+c.yaml:11:7: upstreams.app[8]: found 8080; allowed: `IP:port`, `[IPv6]:port`, `name:port`, `srv:name`, `unix:/path`, `http://name` or `https://name`"#;
     assert_eq!(told(text), problems);
 }
 

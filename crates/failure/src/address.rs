@@ -30,6 +30,14 @@ impl Address {
         Self::Unix(path)
     }
 
+    /// Whether it is an address of IPv6 or of IPv4; none: it is neither.
+    pub const fn is_ipv6(self) -> Option<bool> {
+        match self {
+            Self::Ip(address) => Some(address.is_ipv6()),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Whether it is a Unix socket.
     pub const fn is_unix(self) -> bool {
         matches!(self, Self::Unix(_))

@@ -52,7 +52,9 @@ pub(crate) fn demo() -> Result<ExitCode> {
 fn ip(backend: &goodgate_upstream::BackendSpec) -> Option<SocketAddr> {
     match &backend.address {
         goodgate_upstream::BackendAddress::Ip(address) => Some(*address),
-        goodgate_upstream::BackendAddress::Name { .. } | goodgate_upstream::BackendAddress::Unix(_) => None,
+        goodgate_upstream::BackendAddress::Name { .. }
+        | goodgate_upstream::BackendAddress::Service(_)
+        | goodgate_upstream::BackendAddress::Unix(_) => None,
     }
 }
 

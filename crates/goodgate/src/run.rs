@@ -14,7 +14,7 @@ use goodgate_config::{Config, LogTarget, Tracing};
 use goodgate_proxy::{Door, Live, Proxy, RETIRE_EVERY};
 use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, Ring, StoreUsage, Target, Traces};
 use goodgate_upstream::Upstream;
-use goodgate_watch::{Resolver, Watcher};
+use goodgate_watch::Watcher;
 use log::info;
 use pingora::server::configuration::ServerConf;
 use pingora_runtime::Runtime;
@@ -99,8 +99,7 @@ pub(crate) fn start(config: &Config, file: Option<&Path>, ready: &dyn Fn(&Config
     let live = Arc::new(Live::new(config, Arc::clone(&metrics), access_log, traces, now));
     let main = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     main.block_on(async {
-        let resolver = Resolver::new(&config.server.resolvers).context("server.resolver: cannot be used")?;
-        let watcher = Watcher::new(resolver, Arc::clone(&metrics));
+        let watcher = Watcher::new(Arc::clone(&metrics));
         let running = Arc::new(Running { live, watcher, ready: AtomicBool::new(false) });
         serve(config, file, running, listeners, admin, ready).await
     })

@@ -89,7 +89,7 @@ impl KeptConnections {
         Some((kept, ConnectionAge { since_connect, idle: Some(idle) }))
     }
 
-    /// Closes what has lain idle for as long as it may. Who has just been given one of these finds it too old.
+    /// Closes what has lain idle for as long as it may, and what goes to a backend that has left. Who has just been given one of these finds it too old.
     pub(crate) fn retire(&self, now: Instant) {
         let micros = self.micros(now);
         for shard in &self.shards {
@@ -135,7 +135,7 @@ impl Kept {
     fn is_over(&self, micros: u64, now: Instant) -> bool {
         let since = self.idle_since.load(Ordering::Relaxed);
         let idle = Duration::from_micros(micros.saturating_sub(since));
-        since > 0 && idle >= self.backend.idle_limit(self.idle_max, now)
+        since > 0 && (self.backend.has_left() || idle >= self.backend.idle_limit(self.idle_max, now))
     }
 
     /// The connection ends; its socket is still open.

@@ -110,7 +110,13 @@ impl Live {
         for entrance in &self.entrances {
             entrance.change(&snapshot.listeners);
         }
-        self.snapshot.store(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        let old = self.snapshot.swap(Arc::clone(&snapshot));
+        for upstream in &old.upstreams {
+            let name = &upstream.spec().name;
+            let next = snapshot.upstreams.iter().find(|next| next.spec().name == *name);
+            upstream.hand_over(next.map(AsRef::as_ref));
+        }
     }
 
     /// The upstreams in force.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use goodgate_upstream::{BackendView, State, Upstream};
+use goodgate_upstream::{BackendView, Standing, State, Upstream};
 use prometheus::TextEncoder;
 
 use crate::{Metrics, RouteSurvival, StoreUsage};
@@ -25,6 +25,7 @@ impl Metrics {
     ) -> Result<String, prometheus::Error> {
         let _one_at_a_time = self.scrape.lock();
         self.write_backends(upstreams);
+        self.write_names(upstreams, Instant::now());
         self.write_stores(stores);
         self.write_certificates(certificates);
         self.write_survival();
@@ -73,6 +74,20 @@ impl Metrics {
             self.fail_open.now.with_label_values(&[name]).set(i64::from(is_failing_open));
             for view in upstream.views() {
                 self.write_backend(name, &view);
+            }
+        }
+    }
+
+    fn write_names(&self, upstreams: &[Arc<Upstream>], now: Instant) {
+        self.dns.kept_seconds.reset();
+        for upstream in upstreams {
+            let kept = upstream.name_views().into_iter().map(|view| match view.standing {
+                Standing::Kept { since, .. } => now.saturating_duration_since(since).as_secs(),
+                Standing::Known | Standing::Unresolved(_) => 0,
+            });
+            if let Some(longest) = kept.max() {
+                let gauge = self.dns.kept_seconds.with_label_values(&[upstream.spec().name.as_str()]);
+                gauge.set(i64::try_from(longest).unwrap_or(i64::MAX));
             }
         }
     }

@@ -206,7 +206,11 @@ impl RequestFamilies {
 pub(crate) struct DnsFamilies {
     pub(crate) lookups: IntCounterVec,
     pub(crate) stale: IntGaugeVec,
+    pub(crate) kept: IntCounterVec,
+    pub(crate) kept_seconds: IntGaugeVec,
 }
+
+const NAMES: &[&str] = &["upstream"];
 
 impl DnsFamilies {
     fn declare(to: &Declare<'_>) -> Declared<Self> {
@@ -216,11 +220,9 @@ impl DnsFamilies {
                 "Lookups of backend names",
                 &["upstream", "result"],
             )?,
-            stale: to.gauges(
-                "goodgate_dns_stale",
-                "1 while the last good addresses are used because lookups fail",
-                &["upstream"],
-            )?,
+            stale: to.gauges("goodgate_dns_stale", "1 while last addresses are used on", NAMES)?,
+            kept: to.counters("goodgate_dns_kept_total", "Last addresses kept", &["upstream", "event"])?,
+            kept_seconds: to.gauges("goodgate_dns_kept_seconds", "For how long by now", NAMES)?,
         })
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use goodgate_failure::{Cause, Refusal};
 use goodgate_upstream::{Probed, Why};
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{Histogram, IntCounter};
 
-use crate::Metrics;
+use crate::{Metrics, NameMetrics};
 
 /// The series of one upstream.
 #[derive(Debug)]
@@ -26,10 +26,7 @@ pub struct UpstreamMetrics {
     aborts_request: IntCounter,
     connect: Histogram,
     first_byte: Histogram,
-    lookups_ok: IntCounter,
-    lookups_failed: IntCounter,
-    lookups_timeout: IntCounter,
-    dns_stale: IntGauge,
+    names: NameMetrics,
 }
 
 impl UpstreamMetrics {
@@ -42,7 +39,6 @@ impl UpstreamMetrics {
         let refusal =
             |reason: &Refusal| metrics.backends.retries_refused.with_label_values(&[upstream, reason.name()]);
         let aborts = |phase: &str| metrics.requests.client_aborts.with_label_values(&[upstream, phase]);
-        let lookups = |result: &str| metrics.dns.lookups.with_label_values(&[upstream, result]);
         Self {
             attempt_failures: by_cause(&metrics.backends.attempt_failures),
             retries: metrics.backends.retries.with_label_values(&[upstream]),
@@ -59,10 +55,7 @@ impl UpstreamMetrics {
             aborts_request: aborts("request"),
             connect: metrics.backends.connect.with_label_values(&[upstream]),
             first_byte: metrics.backends.first_byte.with_label_values(&[upstream]),
-            lookups_ok: lookups("ok"),
-            lookups_failed: lookups("dns_error"),
-            lookups_timeout: lookups("dns_timeout"),
-            dns_stale: metrics.dns.stale.with_label_values(&[upstream]),
+            names: NameMetrics::new(metrics, upstream),
         }
     }
 
@@ -124,18 +117,9 @@ impl UpstreamMetrics {
         self.first_byte.observe(after.as_secs_f64());
     }
 
-    /// Counts a lookup.
-    pub fn looked_up(&self, failure: Option<Cause>) {
-        match failure {
-            None => self.lookups_ok.inc(),
-            Some(Cause::DnsTimeout) => self.lookups_timeout.inc(),
-            Some(_) => self.lookups_failed.inc(),
-        }
-    }
-
-    /// Whether the last addresses of any name are used on because its lookups fail.
-    pub fn dns_stale(&self, is_stale: bool) {
-        self.dns_stale.set(i64::from(is_stale));
+    /// Those of its names.
+    pub fn names(&self) -> &NameMetrics {
+        &self.names
     }
 }
 

@@ -1,12 +1,15 @@
 //! One address of an upstream: what it is told to be, with what has been seen of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::{Blame, Cause};
 
 use crate::health::{Condition, Why};
-use crate::{Address, BackendId, EjectionPolicy, Health, IdleCloseView, Mode, State, Transition, Vitals};
+use crate::{
+    Address, BackendId, EjectionPolicy, Health, IdleCloseView, Mode, State, Transition, Vitals, domain_of,
+};
 
 /// A backend as one configuration and the orders of operators have it. The running state behind it is shared and
 /// outlives it.
@@ -22,6 +25,8 @@ pub struct Backend {
     pub mode: Mode,
     /// Used only when no other is in rotation, or all others are full.
     pub backup: bool,
+    /// Those of the lowest rank are asked first, the others when none of them can be had.
+    pub rank: u32,
     /// Requests that it may have under way; zero: any number.
     pub in_flight_max: u32,
     /// What it is called in a cookie that ties clients to it, where there is one.
@@ -59,9 +64,24 @@ pub struct BackendView {
 }
 
 impl Backend {
-    /// What it is called in a `Host` of its own: the address as written, but a Unix socket has none.
+    /// What it is called in a `Host` of its own: the address as written, but a Unix socket has none, and of a
+    /// service it is the domain.
     pub fn host(&self) -> &str {
-        if self.address.is_unix() { "localhost" } else { &self.written }
+        match self.written.strip_prefix("srv:") {
+            Some(service) => domain_of(service),
+            None if self.address.is_unix() => "localhost",
+            None => &self.written,
+        }
+    }
+
+    /// It is no member of the upstream any more: what is under way finishes, and no connection to it is kept.
+    pub(crate) fn leaves(&self) {
+        self.vitals.has_left.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is no member of the upstream any more.
+    pub fn has_left(&self) -> bool {
+        self.vitals.has_left.load(Ordering::Relaxed)
     }
 
     /// Whether it may have no more under way.

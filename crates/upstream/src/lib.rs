@@ -9,6 +9,7 @@ mod alarm;
 mod average;
 mod backend;
 mod balance;
+mod dns;
 mod hash_key;
 mod health;
 mod idle;
@@ -28,6 +29,7 @@ pub use goodgate_failure::Address;
 pub use alarm::Alarm;
 pub use backend::{Backend, BackendView};
 pub use balance::{Balance, BalanceFactor};
+pub use dns::{DnsPolicy, Family, FoundAddress, NameView, Standing, Unresolved};
 pub use hash_key::{HashOn, hash_of};
 pub use health::{Condition, Health, State, Transition, Why};
 pub use idle::IdleCloseView;
@@ -36,7 +38,7 @@ pub use orders::{Changed, Mode, NotOrdered, Order, Orders};
 pub use outliers::OutlierPolicy;
 pub use policy::{
     AddedBackend, BackendAddress, BackendSpec, CaBundle, ClientIdentity, EjectionPolicy, HostHeader,
-    ProbeKind, ProbePolicy, Timeouts, TlsPolicy, UpstreamSpec,
+    ProbeKind, ProbePolicy, Timeouts, TlsPolicy, UpstreamSpec, domain_of,
 };
 pub use sticky::{BackendId, StickyKey, StickyPolicy};
 pub use upstream::{Probed, Ties, Upstream, Wish};

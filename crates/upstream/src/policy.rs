@@ -9,7 +9,7 @@ use std::time::Duration;
 use goodgate_failure::Words;
 use http::HeaderName;
 
-use crate::{Balance, HashOn, OutlierPolicy, StickyPolicy};
+use crate::{Address, Balance, DnsPolicy, HashOn, OutlierPolicy, StickyPolicy};
 
 /// One upstream as configured.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct UpstreamSpec {
     pub host: HostHeader,
     /// Its backends as written; a name stands for all its addresses.
     pub backends: Vec<BackendSpec>,
+    /// How names among them are looked up.
+    pub dns: DnsPolicy,
     /// Active health checks; none if absent.
     pub probe: Option<ProbePolicy>,
     /// Its time limits.
@@ -64,6 +66,7 @@ impl UpstreamSpec {
             slow_start: Duration::ZERO,
             host: HostHeader::Client,
             backends: Vec::new(),
+            dns: DnsPolicy::DEFAULT,
             probe: None,
             timeouts,
             tls: TlsPolicy { ca: None, verify: true, client: None },
@@ -178,8 +181,38 @@ pub enum BackendAddress {
         /// The port.
         port: u16,
     },
+    /// A service that the DNS knows (RFC 2782), like `_http._tcp.app.internal`: addresses with ports, shares and an
+    /// order. Lower case, without a trailing dot.
+    Service(String),
     /// The absolute path of a Unix socket.
     Unix(String),
+}
+
+impl BackendAddress {
+    /// Whether it must be looked up.
+    pub const fn is_name(&self) -> bool {
+        matches!(self, Self::Name { .. } | Self::Service(_))
+    }
+
+    /// The address itself, where that is written.
+    pub(crate) fn as_address(&self) -> Option<Address> {
+        match self {
+            Self::Ip(address) => Some(Address::Ip(*address)),
+            Self::Unix(path) => Some(Address::unix(path)),
+            Self::Name { .. } | Self::Service(_) => None,
+        }
+    }
+}
+
+/// The domain that offers a service: its name without the labels that say which one.
+pub fn domain_of(service: &str) -> &str {
+    let mut rest = service;
+    while rest.starts_with('_')
+        && let Some((_, domain)) = rest.split_once('.')
+    {
+        rest = domain;
+    }
+    rest
 }
 
 impl std::fmt::Display for BackendAddress {
@@ -187,6 +220,7 @@ impl std::fmt::Display for BackendAddress {
         match self {
             Self::Ip(address) => address.fmt(f),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Service(name) => write!(f, "srv:{name}"),
             Self::Unix(path) => write!(f, "unix:{path}"),
         }
     }

@@ -1,7 +1,7 @@
 //! Who takes turns now: made anew at each change of health or membership, read without a lock. What only a change
 //! of membership concerns is kept from one to the next.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +17,8 @@ pub(crate) struct Rotation {
     pub(crate) roster: Arc<Roster>,
     /// How the backend of each seat stood when this was made.
     stands: Vec<Stand>,
-    primary: Option<Box<dyn Choice>>,
-    backup: Option<Box<dyn Choice>>,
+    /// One for each rank that has somebody in rotation, the lowest first.
+    tiers: Vec<Box<dyn Choice>>,
     /// How many backends take turns.
     pub(crate) taking_turns: usize,
     /// How many backends are ejected although they answer.
@@ -60,10 +60,12 @@ pub(crate) struct Roster {
     seats: Vec<Seat>,
     /// Whether a backend may be full.
     has_limits: bool,
+    /// Whether there are addresses of IPv4 and of IPv6.
+    pub(crate) has_both_families: bool,
     by_address: HashMap<Address, u32>,
     by_id: HashMap<BackendId, u32>,
-    /// Of primary backends, and of backups.
-    rings: Option<[Arc<Ring>; 2]>,
+    /// Of the backends of each rank, where there are rings.
+    rings: HashMap<u32, Arc<Ring>>,
 }
 
 /// A backend, with what each choice wants to know of it side by side.
@@ -96,29 +98,37 @@ impl Roster {
     pub(crate) fn new(balance: Balance, backends: impl Iterator<Item = Arc<Backend>>) -> Self {
         let seats: Vec<_> = backends.map(Seat::new).collect();
         let numbered = || (0_u32..).zip(seats.iter().map(|seat| &seat.backend));
-        let ring = |is_backup: bool| {
-            let members = numbered().filter(|(_, backend)| backend.backup == is_backup);
-            let named = |(seat, backend): (u32, &Arc<Backend>)| {
-                ((seat, backend.weight), hash_of(backend.address.to_string().as_bytes()))
-            };
-            Arc::new(Ring::new(&members.map(named).collect::<Vec<_>>()))
-        };
+        let has = |is_v6: bool| seats.iter().any(|seat| seat.address.is_ipv6() == Some(is_v6));
         Self {
             by_address: numbered().map(|(seat, backend)| (backend.address, seat)).collect(),
             by_id: numbered().filter_map(|(seat, backend)| Some((backend.id?, seat))).collect(),
-            rings: matches!(balance, Balance::ConsistentHash { .. }).then(|| [ring(false), ring(true)]),
+            rings: match balance {
+                Balance::ConsistentHash { .. } => rings(numbered()),
+                Balance::RoundRobin | Balance::LeastConn | Balance::RandomTwo | Balance::LeastTime => {
+                    HashMap::new()
+                }
+            },
+            has_both_families: has(true) && has(false),
             has_limits: seats.iter().any(|seat| seat.in_flight_max > 0),
             seats,
         }
     }
 }
 
+fn rings<'a>(backends: impl Iterator<Item = (u32, &'a Arc<Backend>)>) -> HashMap<u32, Arc<Ring>> {
+    let mut ranks: HashMap<u32, Vec<(Weighted, u64)>> = HashMap::new();
+    for (seat, backend) in backends {
+        let point = hash_of(backend.address.to_string().as_bytes());
+        ranks.entry(backend.rank).or_default().push(((seat, backend.weight), point));
+    }
+    ranks.into_iter().map(|(rank, members)| (rank, Arc::new(Ring::new(&members)))).collect()
+}
+
 impl Rotation {
     /// The rotation of all members as they are now.
     pub(crate) fn new(balance: Balance, roster: &Arc<Roster>) -> Self {
         let mut rotation = Self { roster: Arc::clone(roster), ..Self::default() };
-        let mut tiers: [Vec<Weighted>; 2] = Default::default();
-        let [primary, backup] = &mut tiers;
+        let mut ranks: BTreeMap<u32, Vec<Weighted>> = BTreeMap::new();
         for (number, seat) in (0_u32..).zip(&roster.seats) {
             let health = seat.vitals.health();
             let stand = Stand::of(&seat.backend, health);
@@ -128,27 +138,23 @@ impl Rotation {
             let is_ejected = matches!(health.state(), State::Ejected | State::Trial);
             rotation.softly_out += usize::from(is_ejected && health.why().is_some_and(Why::is_soft));
             if stand == Stand::Up {
-                if seat.backend.backup { &mut *backup } else { &mut *primary }.push((number, seat.weight));
+                ranks.entry(seat.backend.rank).or_default().push((number, seat.weight));
             }
             rotation.stands.push(stand);
         }
-        rotation.taking_turns = primary.len() + backup.len();
+        rotation.taking_turns = ranks.values().map(Vec::len).sum();
         if balance != Balance::LeastConn {
             roster.seats.iter().for_each(|seat| seat.vitals.set_place(None));
         }
-        let [first, second] = &tiers;
-        rotation.primary = rotation.choice(balance, first, 0);
-        rotation.backup = rotation.choice(balance, second, 1);
+        rotation.tiers =
+            ranks.iter().map(|(rank, members)| rotation.choice(balance, members, *rank)).collect();
         rotation
     }
 
-    fn choice(&self, balance: Balance, members: &[Weighted], tier: usize) -> Option<Box<dyn Choice>> {
-        if members.is_empty() {
-            return None;
-        }
-        let ring = self.roster.rings.as_ref().and_then(|rings| rings.get(tier));
+    fn choice(&self, balance: Balance, members: &[Weighted], rank: u32) -> Box<dyn Choice> {
+        let ring = self.roster.rings.get(&rank);
         let ranking = (balance == Balance::LeastConn).then(|| self.ranking(members));
-        Some(balance.choice(&Tier { members, ring, ranking: ranking.as_ref() }))
+        balance.choice(&Tier { members, ring, ranking: ranking.as_ref() })
     }
 
     /// A ranking that hears of every change from now on, and knows what is under way.
@@ -163,10 +169,9 @@ impl Rotation {
         ranking
     }
 
-    /// Takes a seat: a primary one, else that of a backup.
+    /// Takes a seat of the lowest rank that has one.
     pub(crate) fn choose(&self, turn: impl Fn() -> u64, hash: Option<u64>, hall: &Hall<'_>) -> Option<u32> {
-        let choose = |tier: &Option<Box<dyn Choice>>| tier.as_ref()?.choose(Ask { turn: turn(), hash }, hall);
-        choose(&self.primary).or_else(|| choose(&self.backup))
+        self.tiers.iter().find_map(|tier| tier.choose(Ask { turn: turn(), hash }, hall))
     }
 
     fn seat(&self, seat: u32) -> Option<&Seat> {
@@ -242,7 +247,7 @@ impl Rotation {
 
 impl fmt::Debug for Rotation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rotation").field("primary", &self.primary).finish_non_exhaustive()
+        f.debug_struct("Rotation").field("tiers", &self.tiers).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A named set of backends under one policy: membership, and what probes and DNS report.
 
 mod control;
+mod names;
 mod seating;
 mod selection;
 mod verdicts;
@@ -17,7 +18,10 @@ use parking_lot::Mutex;
 use crate::alarm::Alarm;
 use crate::rotation::{Roster, Rotation};
 use crate::seen::Tallied;
-use crate::{Address, Backend, BackendAddress, BackendSpec, BackendView, Orders, UpstreamSpec};
+use crate::{
+    Address, Backend, BackendAddress, BackendSpec, BackendView, FoundAddress, Orders, Standing, UpstreamSpec,
+};
+use names::Member;
 use seating::Seating;
 pub use selection::{Ties, Wish};
 pub use verdicts::Probed;
@@ -50,15 +54,6 @@ pub struct Upstream {
     compared: Mutex<HashMap<Address, Tallied>>,
 }
 
-/// One entry of the configuration with what it stands for now.
-#[derive(Debug)]
-struct Member {
-    spec: BackendSpec,
-    backends: Vec<Arc<Backend>>,
-    /// Why the name has no addresses, as long as it has none.
-    unresolved: Option<Cause>,
-}
-
 impl Upstream {
     /// Builds the upstream; backends whose address `previous` knows keep what was seen of them, and names
     /// that it had resolved keep their addresses until the next lookup.
@@ -83,38 +78,23 @@ impl Upstream {
             compared: Mutex::default(),
         };
         let known = previous.map(Self::backends).unwrap_or_default();
-        let of_name = |name: &BackendAddress| {
-            let members = previous.map(|old| old.members.lock());
-            members.and_then(|members| {
-                members.iter().find(|member| member.spec.address == *name).map(Member::known)
-            })
-        };
+        let of_name = |name: &BackendAddress| previous?.with_member(name, Member::known);
         *upstream.members.lock() = upstream.seat(&upstream.orders.lock(), &known, of_name, now);
         upstream.rotate(Members::Changed);
         Arc::new(upstream)
     }
 
-    /// The members by configuration and orders. `known` are backends whose vitals are kept, and `of_name` tells the
-    /// addresses that a name had, or why it had none.
+    /// The members by configuration and orders. `known` are backends whose vitals are kept, and `of_name` tells how it
+    /// stood with a name.
     fn seat(
         &self,
         orders: &Orders,
         known: &[Arc<Backend>],
-        of_name: impl Fn(&BackendAddress) -> Option<Known>,
+        of_name: impl Fn(&BackendAddress) -> Option<(Vec<FoundAddress>, Standing)>,
         now: Instant,
     ) -> Vec<Member> {
         let seating = Seating::new(&self.spec, known, &self.in_flight, orders, now);
-        let member = |entry: &BackendSpec| {
-            let (addresses, unresolved) = match &entry.address {
-                BackendAddress::Ip(address) => (vec![Address::Ip(*address)], None),
-                BackendAddress::Unix(path) => (vec![Address::unix(path)], None),
-                BackendAddress::Name { .. } => of_name(&entry.address).unwrap_or_default(),
-            };
-            let backends = seating.seats(entry, &addresses);
-            // Until the resolver has said something, it has not answered in time.
-            let unresolved = backends.is_empty().then(|| unresolved.unwrap_or(Cause::DnsTimeout));
-            Member { spec: entry.clone(), backends, unresolved }
-        };
+        let member = |entry: &BackendSpec| Member::new(entry, &seating, || of_name(&entry.address));
         orders.entries(&self.spec.backends).map(member).collect()
     }
 
@@ -143,6 +123,11 @@ impl Upstream {
     /// Whether every backend in rotation has as much under way as it may.
     pub fn is_full(&self) -> bool {
         self.rotation.load().is_all_full()
+    }
+
+    /// Whether there are addresses of IPv4 and of IPv6 among the backends.
+    pub fn has_both_families(&self) -> bool {
+        self.rotation.load().roster.has_both_families
     }
 
     /// How many backends are in rotation, backups included.
@@ -178,54 +163,7 @@ impl Upstream {
             return Cause::ConnectionLimitReached;
         }
         let members = self.members.lock();
-        members.iter().find_map(|member| member.unresolved).unwrap_or(Cause::DestinationUnavailable)
-    }
-
-    /// The names that `watch` must look up.
-    pub fn names(&self) -> Vec<BackendAddress> {
-        let members = self.members.lock();
-        members.iter().filter(|member| member.is_name()).map(|member| member.spec.address.clone()).collect()
-    }
-
-    /// Whether a name has no address.
-    pub fn has_unresolved_names(&self) -> bool {
-        self.members.lock().iter().any(|member| member.unresolved.is_some())
-    }
-
-    /// A lookup of `name` gave these addresses. Those that stay keep what was seen of them; requests under
-    /// way on those that leave finish undisturbed. Whether anything changed.
-    pub fn resolved(&self, name: &BackendAddress, addresses: &[Address], now: Instant) -> bool {
-        let known = self.backends();
-        let orders = self.orders.lock();
-        let seating = Seating::new(&self.spec, &known, &self.in_flight, &orders, now);
-        let mut changed = false;
-        for member in self.members.lock().iter_mut().filter(|member| member.spec.address == *name) {
-            let same = member.backends.len() == addresses.len()
-                && member.backends.iter().all(|backend| addresses.contains(&backend.address));
-            if !same {
-                member.backends = seating.seats(&member.spec, addresses);
-                changed = true;
-            }
-            member.unresolved = None;
-        }
-        drop(orders);
-        if changed {
-            self.rotate(Members::Changed);
-        }
-        changed
-    }
-
-    /// A lookup of `name` failed: the last addresses stay. Whether there are any.
-    pub fn unresolved(&self, name: &BackendAddress, cause: Cause) -> bool {
-        let mut kept = false;
-        for member in self.members.lock().iter_mut().filter(|member| member.spec.address == *name) {
-            if member.backends.is_empty() {
-                member.unresolved = Some(cause);
-            } else {
-                kept = true;
-            }
-        }
-        kept
+        members.iter().find_map(Member::why_unresolved).unwrap_or(Cause::DestinationUnavailable)
     }
 
     /// All backends as they are now.
@@ -249,19 +187,6 @@ impl Upstream {
             Members::Same => Arc::clone(&self.rotation.load().roster),
         };
         self.rotation.store(Arc::new(Rotation::new(self.spec.balance, &roster)));
-    }
-}
-
-/// What was known of a name: its addresses, and why it had none.
-type Known = (Vec<Address>, Option<Cause>);
-
-impl Member {
-    fn known(&self) -> Known {
-        (self.backends.iter().map(|backend| backend.address).collect(), self.unresolved)
-    }
-
-    fn is_name(&self) -> bool {
-        matches!(self.spec.address, BackendAddress::Name { .. })
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Vitals {
     pub(crate) seen: Seen,
     pub(crate) idle_close: IdleClose,
     pub(crate) certificate_expires: Mutex<Option<SystemTime>>,
+    /// It is no member of its upstream any more.
+    pub(crate) has_left: AtomicBool,
 }
 
 /// A backend's place in a ranking by what is under way.
@@ -68,6 +70,7 @@ impl Vitals {
             seen: Seen::default(),
             idle_close: IdleClose::new(now),
             certificate_expires: Mutex::default(),
+            has_left: AtomicBool::new(false),
         }
     }
 

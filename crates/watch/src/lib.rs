@@ -6,11 +6,12 @@
 
 mod certificates;
 mod check;
+mod discovery;
 mod names;
 mod probes;
 mod resolver;
 mod revival;
+mod service;
 mod watcher;
 
-pub use resolver::Resolver;
 pub use watcher::Watcher;

@@ -1,114 +1,222 @@
-//! The addresses of an upstream's names: looked up again whenever the last answer has run out, and kept
-//! when a lookup fails.
+//! The addresses of an upstream's names: looked up again whenever the last answer has run out, and kept for a while
+//! when lookups fail.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 
-use goodgate_telemetry::UpstreamMetrics;
-use goodgate_upstream::{Address, BackendAddress, Upstream};
+use goodgate_failure::Cause;
+use goodgate_telemetry::{NameMetrics, UpstreamMetrics};
+use goodgate_upstream::{BackendAddress, FoundAddress, Unresolved, Upstream};
 use log::{info, warn};
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::discovery::ServiceDiscovery;
+use tokio::task::JoinSet;
 
-use crate::resolver::{HOLDS_MIN, NameDiscovery, Resolver};
+use crate::discovery::{AGAIN_AFTER, Last, NameDiscovery};
+use crate::resolver::{RESOLV_CONF, Resolver};
 
 /// The names of one upstream, each with the time of its next lookup.
 pub(crate) struct Names {
-    resolver: Resolver,
+    resolver: Option<Resolver>,
     metrics: Arc<UpstreamMetrics>,
     due: HashMap<BackendAddress, Name>,
+    /// Whom the last round was for. A reload makes another one.
+    of: Weak<Upstream>,
 }
 
 struct Name {
-    discovery: NameDiscovery,
+    discovery: Arc<NameDiscovery>,
     due: Instant,
     looked_up: Option<Instant>,
+    /// What the last good lookup gave.
+    found: Vec<FoundAddress>,
     failing: bool,
     /// The last addresses are used on although lookups fail.
     kept: bool,
+    /// What the log has been told is wrong with the answers.
+    complaint: (usize, Vec<String>),
 }
 
+/// What a lookup gave.
+type Found = Option<BTreeSet<Backend>>;
+
 impl Names {
-    pub(crate) fn new(resolver: Resolver, metrics: Arc<UpstreamMetrics>) -> Self {
-        Self { resolver, metrics, due: HashMap::new() }
+    pub(crate) fn new(metrics: Arc<UpstreamMetrics>) -> Self {
+        Self { resolver: None, metrics, due: HashMap::new(), of: Weak::new() }
     }
 
-    /// Looks up what is due; when to come again.
-    pub(crate) async fn round(&mut self, upstream: &Upstream) -> Instant {
+    /// Looks up what is due, all at the same time; when to come again.
+    pub(crate) async fn round(&mut self, upstream: &Arc<Upstream>) -> Instant {
+        self.adopt(upstream);
+        let now = Instant::now();
+        let mut lookups = JoinSet::new();
+        for (address, name) in self.due.iter().filter(|(_, name)| name.due <= now) {
+            let (address, discovery) = (address.clone(), Arc::clone(&name.discovery));
+            lookups.spawn(async move {
+                let found = discovery.discover().await.ok().map(|(backends, _)| backends);
+                (address, found)
+            });
+        }
+        while let Some(lookup) = lookups.join_next().await {
+            if let Ok((address, found)) = lookup
+                && let Some(name) = self.due.get_mut(&address)
+            {
+                name.looked_up(&address, upstream, found, self.metrics.names());
+            }
+        }
+        self.metrics.names().stale(self.due.values().any(|name| name.kept));
+        let next = self.due.values().map(|name| name.due).min();
+        next.unwrap_or_else(|| Instant::now() + AGAIN_AFTER)
+    }
+
+    /// Makes the names those of the upstream. What was found for the one before a reload holds for the one after it;
+    /// if other servers are asked now, all are asked at once.
+    fn adopt(&mut self, upstream: &Arc<Upstream>) {
         let wanted = upstream.names();
         self.due.retain(|address, _| wanted.contains(address));
-        for address in &wanted {
-            if let (BackendAddress::Name { host, port }, false) = (address, self.due.contains_key(address)) {
-                let discovery = NameDiscovery::new(self.resolver.clone(), host, *port);
-                self.due.insert(
-                    address.clone(),
-                    Name { discovery, due: Instant::now(), looked_up: None, failing: false, kept: false },
-                );
+        if wanted.is_empty() {
+            return;
+        }
+        let (policy, conf) = (&upstream.spec().dns, Path::new(RESOLV_CONF));
+        let is_another = !std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(upstream));
+        let current = self.resolver.take().filter(|resolver| resolver.is_current(policy, conf));
+        let is_new = current.is_none();
+        let resolver = current.unwrap_or_else(|| Resolver::new(policy, conf));
+        for (address, name) in self.due.iter_mut().filter(|_| is_another || is_new) {
+            name.discovery = Arc::new(name.discovery.renewed(resolver.clone(), policy));
+            if is_another && !name.failing && !name.found.is_empty() {
+                upstream.resolved(address, &name.found, Instant::now());
+            }
+            if is_new {
+                name.due = Instant::now();
             }
         }
-        for (address, name) in &mut self.due {
-            if name.due <= Instant::now() {
-                name.look_up(address, upstream, &self.metrics).await;
-            }
+        for address in wanted {
+            self.due.entry(address).or_insert_with_key(|address| {
+                Name::new(NameDiscovery::new(resolver.clone(), policy, address))
+            });
         }
-        self.metrics.dns_stale(self.due.values().any(|name| name.kept));
-        let next = self.due.values().map(|name| name.due).min();
-        next.unwrap_or_else(|| Instant::now() + Duration::from_secs(1))
+        self.of = Arc::downgrade(upstream);
+        self.resolver = Some(resolver);
     }
-}
 
-impl Names {
     /// Requests have failed: addresses may have changed before their time was up. Who was asked within the last second
     /// is not asked again.
     pub(crate) fn hurry(&mut self) {
         let now = Instant::now();
-        let is_old =
-            |name: &&mut Name| name.looked_up.is_none_or(|at| now.saturating_duration_since(at) >= HOLDS_MIN);
+        let is_old = |name: &&mut Name| {
+            name.looked_up.is_none_or(|at| now.saturating_duration_since(at) >= AGAIN_AFTER)
+        };
         self.due.values_mut().filter(is_old).for_each(|name| name.due = now);
     }
 }
 
 impl Name {
-    async fn look_up(&mut self, address: &BackendAddress, upstream: &Upstream, metrics: &UpstreamMetrics) {
-        let found = self.discovery.discover().await;
-        self.looked_up = Some(Instant::now());
-        let last = self.discovery.last();
-        self.kept = match found {
-            Ok((backends, _)) => {
-                self.found(address, upstream, &backends);
-                false
-            }
-            Err(_) => self.failed(address, upstream, last.failure),
-        };
-        metrics.looked_up(last.failure);
-        // A tenth earlier at random, so that many names are not asked for at one moment.
-        self.due = Instant::now() + last.holds.mul_f64(1.0 - fastrand::f64() * 0.1);
+    fn new(discovery: NameDiscovery) -> Self {
+        Self {
+            discovery: Arc::new(discovery),
+            due: Instant::now(),
+            looked_up: None,
+            found: Vec::new(),
+            failing: false,
+            kept: false,
+            complaint: (0, Vec::new()),
+        }
     }
 
-    fn found(&mut self, address: &BackendAddress, upstream: &Upstream, backends: &BTreeSet<Backend>) {
-        let addresses = backends.iter().filter_map(|backend| backend.addr.as_inet().copied());
-        let addresses: Vec<Address> = addresses.map(Address::Ip).collect();
-        if upstream.resolved(address, &addresses, Instant::now()) {
+    fn looked_up(
+        &mut self,
+        address: &BackendAddress,
+        upstream: &Upstream,
+        found: Found,
+        metrics: &NameMetrics,
+    ) {
+        let now = Instant::now();
+        self.looked_up = Some(now);
+        let last = self.discovery.last();
+        let found: Option<Vec<FoundAddress>> =
+            found.map(|found| found.iter().filter_map(|backend| backend.ext.get().copied()).collect());
+        // A family that is not wanted may be all that there is.
+        let is_of_use = |found: &Vec<FoundAddress>| {
+            found.iter().any(|found| upstream.spec().dns.family.takes(found.address))
+        };
+        if let Some(found) = found.filter(is_of_use) {
+            metrics.looked_up(None);
+            self.complain(address, upstream, &last);
+            self.found(address, upstream, found, metrics, now);
+        } else {
+            let ruled_out = || "there are only addresses of a family that dns.family rules out".to_owned();
+            let (cause, why) = last.failure.unwrap_or_else(|| (Cause::DnsError, ruled_out()));
+            metrics.looked_up(Some(cause));
+            self.failed(address, upstream, (cause, &why), metrics, now);
+        }
+        // A tenth earlier at random, so that many names are not asked for at one moment.
+        self.due = now + last.holds.mul_f64(1.0 - fastrand::f64() * 0.1);
+    }
+
+    fn found(
+        &mut self,
+        address: &BackendAddress,
+        upstream: &Upstream,
+        found: Vec<FoundAddress>,
+        metrics: &NameMetrics,
+        now: Instant,
+    ) {
+        let addresses: Vec<_> = found.iter().map(|found| found.address).collect();
+        if upstream.resolved(address, &found, now) {
             info!(upstream = upstream.spec().name.as_str(), name:% = address, addresses:? = addresses; "name has new addresses");
         } else if self.failing {
             info!(upstream = upstream.spec().name.as_str(), name:% = address; "name resolves again");
         }
-        self.failing = false;
+        if self.kept {
+            metrics.kept_ended();
+        }
+        (self.found, self.failing, self.kept) = (found, false, false);
     }
 
     fn failed(
         &mut self,
         address: &BackendAddress,
         upstream: &Upstream,
-        cause: Option<goodgate_failure::Cause>,
-    ) -> bool {
-        let cause = cause.unwrap_or(goodgate_failure::Cause::DnsError);
-        let kept = upstream.unresolved(address, cause);
-        if !self.failing {
-            warn!(upstream = upstream.spec().name.as_str(), name:% = address, cause = cause.name(), kept = kept; "name does not resolve");
+        (cause, why): (Cause, &str),
+        metrics: &NameMetrics,
+        now: Instant,
+    ) {
+        let outcome = upstream.unresolved(address, cause, now);
+        let name = upstream.spec().name.as_str();
+        match outcome {
+            Unresolved::KeptFromNow => metrics.kept(),
+            Unresolved::RanOut => {
+                if !self.kept {
+                    metrics.kept();
+                }
+                metrics.kept_ran_out();
+                self.found.clear();
+                warn!(upstream = name, name:% = address, cause = cause.name(); "the last addresses of a name were used for as long as dns.keep allows: they leave");
+            }
+            Unresolved::Kept | Unresolved::Still => {}
         }
-        self.failing = true;
-        kept
+        self.kept = matches!(outcome, Unresolved::KeptFromNow | Unresolved::Kept);
+        if !std::mem::replace(&mut self.failing, true) {
+            warn!(upstream = name, name:% = address, cause = cause.name(), why = why, kept = self.kept; "name does not resolve");
+        }
+    }
+
+    /// Says once what of a good answer is not good.
+    fn complain(&mut self, address: &BackendAddress, upstream: &Upstream, last: &Last) {
+        let complaint = (last.left_out, last.unresolved.clone());
+        if complaint == self.complaint {
+            return;
+        }
+        let name = upstream.spec().name.as_str();
+        if last.left_out > 0 {
+            warn!(upstream = name, name:% = address, left_out = last.left_out; "addresses of a name are not used: too many, or none to connect to");
+        }
+        if !last.unresolved.is_empty() {
+            warn!(upstream = name, name:% = address, targets:? = last.unresolved; "targets of a service do not resolve");
+        }
+        self.complaint = complaint;
     }
 }

@@ -1,67 +1,174 @@
 //! Looking up names, asynchronously, with the time for which the answer holds.
+//!
+//! A resolver keeps no answers: what is believed is kept in the upstreams. It is made for the settings of one upstream
+//! and the text of `/etc/resolv.conf`, and made anew when one of them is another.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use goodgate_failure::Cause;
-use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
+use goodgate_upstream::{DnsPolicy, Family};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
+};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::{ResolverBuilder, TokioResolver};
+use hickory_resolver::proto::rr::rdata::SRV;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::system_conf::parse_resolv_conf;
 use log::warn;
-use parking_lot::Mutex;
-use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddress;
-use pingora_error::{Error, ErrorType, Result};
-use pingora_load_balancing::Backend;
-use pingora_load_balancing::discovery::ServiceDiscovery;
 
+/// Where the machine says who is asked.
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// More of it is not read.
+const CONF_BYTES_MAX: u64 = 64 << 10;
 /// One try of a lookup may take this long, and there are two.
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 const TRIES: usize = 2;
-/// An answer holds at least and at most this long, whatever its TTL says.
-pub(crate) const HOLDS_MIN: Duration = Duration::from_secs(1);
-pub(crate) const HOLDS_MAX: Duration = Duration::from_mins(1);
+/// Of one name so many addresses are taken, and of one service so many records: the first in order.
+pub(crate) const ADDRESSES_MAX: usize = 1000;
+pub(crate) const RECORDS_MAX: usize = 100;
 
-/// The resolver of the process. It keeps no answers: what is believed is kept in the upstreams.
+/// Asks the name servers of one upstream.
 #[derive(Clone, Debug)]
-pub struct Resolver(TokioResolver);
+pub(crate) struct Resolver {
+    /// None, if nobody can be asked.
+    client: Option<TokioResolver>,
+    made_for: MadeFor,
+}
 
-impl Resolver {
-    /// A resolver that asks the given name servers, or those of `/etc/resolv.conf` if there are none.
-    pub fn new(servers: &[SocketAddr]) -> std::io::Result<Self> {
-        let mut builder = if servers.is_empty() {
-            TokioResolver::builder_tokio().unwrap_or_else(|error| {
-                // Only names need it, and perhaps there are none.
-                warn!(error:% = error; "/etc/resolv.conf cannot be used: names will not resolve");
-                of_servers(&[])
-            })
-        } else {
-            of_servers(servers)
-        };
-        let options = builder.options_mut();
-        options.cache_size = 0;
-        options.timeout = TRY_TIMEOUT;
-        options.attempts = TRIES;
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        Ok(Self(builder.build().map_err(std::io::Error::other)?))
-    }
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct MadeFor {
+    servers: Vec<SocketAddr>,
+    search: Option<Vec<String>>,
+    family: Family,
+    /// The text of `/etc/resolv.conf`, where its servers are asked; none: it cannot be read.
+    conf: Option<Vec<u8>>,
+}
 
-    /// All addresses of a name and how long they hold, or why there are none.
-    async fn look_up(&self, host: &str) -> std::result::Result<(Vec<IpAddr>, Duration), Cause> {
-        let answer = self.0.lookup_ip(host).await.map_err(|error| cause(&error))?;
-        let holds = answer.valid_until().saturating_duration_since(Instant::now());
-        let addresses: Vec<IpAddr> = answer.iter().collect();
-        if addresses.is_empty() { Err(Cause::DnsError) } else { Ok((addresses, holds)) }
+/// What a lookup gave.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer<T> {
+    pub(crate) found: Vec<T>,
+    pub(crate) ttl: Duration,
+    /// How many were left out: beyond the bound, or nothing that one can connect to.
+    pub(crate) left_out: usize,
+}
+
+/// Why it gave nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) cause: Cause,
+    pub(crate) why: String,
+}
+
+impl Failure {
+    pub(crate) fn error(why: impl Into<String>) -> Self {
+        Self { cause: Cause::DnsError, why: why.into() }
     }
 }
 
-fn of_servers(servers: &[SocketAddr]) -> ResolverBuilder<TokioRuntimeProvider> {
-    let servers = servers.iter().map(name_server).collect();
-    let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+impl Resolver {
+    /// A resolver for these settings; `conf` is [`RESOLV_CONF`] but for tests.
+    pub(crate) fn new(policy: &DnsPolicy, conf: &Path) -> Self {
+        let made_for = MadeFor::of(policy, conf);
+        let client = parts(&made_for).and_then(|(config, options)| {
+            let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+            *builder.options_mut() = options;
+            builder.build().map_err(|error| error.to_string())
+        });
+        let client = client.map_err(
+            |error| warn!(error = error.as_str(); "nobody can be asked for names: they do not resolve"),
+        );
+        Self { client: client.ok(), made_for }
+    }
+
+    /// Whether a new one would be the same.
+    pub(crate) fn is_current(&self, policy: &DnsPolicy, conf: &Path) -> bool {
+        self.made_for == MadeFor::of(policy, conf)
+    }
+
+    /// The addresses of a name.
+    pub(crate) async fn addresses(&self, name: Name) -> Result<Answer<IpAddr>, Failure> {
+        let answer = self.client()?.lookup_ip(name).await.map_err(|error| failure(&error))?;
+        let all: Vec<IpAddr> = answer.iter().collect();
+        let good: BTreeSet<IpAddr> = all.iter().map(IpAddr::to_canonical).filter(is_usable).collect();
+        if good.is_empty() {
+            return Err(Failure::error(format!("none of {} addresses can be connected to", all.len())));
+        }
+        let found: Vec<IpAddr> = good.into_iter().take(ADDRESSES_MAX).collect();
+        Ok(Answer { left_out: all.len().saturating_sub(found.len()), ttl: ttl(answer.valid_until()), found })
+    }
+
+    /// The records of a service, in order.
+    pub(crate) async fn records(&self, service: Name) -> Result<Answer<SRV>, Failure> {
+        let answer =
+            self.client()?.lookup(service, RecordType::SRV).await.map_err(|error| failure(&error))?;
+        let record = |data: &RData| if let RData::SRV(record) = data { Some(record.clone()) } else { None };
+        let all: Vec<SRV> = answer.answers().iter().filter_map(|one| record(&one.data)).collect();
+        if all.iter().any(|record| record.target.is_root()) {
+            return Err(Failure::error("the service is not offered: its target is the root"));
+        }
+        let mut found: Vec<SRV> = all.iter().filter(|record| record.port > 0).cloned().collect();
+        if found.is_empty() {
+            return Err(Failure::error(format!("none of {} records has a port", all.len())));
+        }
+        found.sort_by(|a, b| (a.priority, &a.target, a.port).cmp(&(b.priority, &b.target, b.port)));
+        found.truncate(RECORDS_MAX);
+        Ok(Answer { left_out: all.len() - found.len(), ttl: ttl(answer.valid_until()), found })
+    }
+
+    fn client(&self) -> Result<&TokioResolver, Failure> {
+        self.client.as_ref().ok_or_else(|| Failure::error("nobody can be asked: see `dns.resolver`"))
+    }
+}
+
+impl MadeFor {
+    fn of(policy: &DnsPolicy, conf: &Path) -> Self {
+        let is_own = !policy.servers.is_empty();
+        Self {
+            servers: policy.servers.clone(),
+            search: policy.search.clone(),
+            family: policy.family,
+            conf: if is_own { None } else { read(conf) },
+        }
+    }
+}
+
+fn read(conf: &Path) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    fs::File::open(conf).ok()?.take(CONF_BYTES_MAX).read_to_end(&mut text).ok()?;
+    Some(text)
+}
+
+/// What the client is told. The error says why there is nobody to ask.
+fn parts(made_for: &MadeFor) -> Result<(ResolverConfig, ResolverOpts), String> {
+    let (mut config, mut options) = match &made_for.conf {
+        _ if !made_for.servers.is_empty() => {
+            let servers = made_for.servers.iter().map(name_server).collect();
+            (ResolverConfig::from_parts(None, Vec::new(), servers), ResolverOpts::default())
+        }
+        Some(text) => parse_resolv_conf(text).map_err(|error| format!("{RESOLV_CONF}: {error}"))?,
+        None => return Err(format!("{RESOLV_CONF} cannot be read")),
+    };
+    if let Some(search) = &made_for.search {
+        config.domain = None;
+        config.search = search.iter().filter_map(|domain| Name::from_ascii(domain).ok()).collect();
+    }
+    options.cache_size = 0;
+    options.timeout = TRY_TIMEOUT;
+    options.attempts = TRIES;
+    options.ip_strategy = match made_for.family {
+        Family::Any | Family::Ipv4First | Family::Ipv6First => LookupIpStrategy::Ipv4AndIpv6,
+        Family::Ipv4Only => LookupIpStrategy::Ipv4Only,
+        Family::Ipv6Only => LookupIpStrategy::Ipv6Only,
+    };
+    Ok((config, options))
 }
 
 fn name_server(address: &SocketAddr) -> NameServerConfig {
@@ -72,61 +179,106 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, connections.into())
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the list is open; every other failure is an error")]
-fn cause(error: &NetError) -> Cause {
-    match error {
-        NetError::Timeout => Cause::DnsTimeout,
-        _ => Cause::DnsError,
-    }
+fn ttl(valid_until: Instant) -> Duration {
+    valid_until.saturating_duration_since(Instant::now())
 }
 
-/// One name of an upstream as a service discovery of Pingora's kind.
-#[derive(Debug)]
-pub(crate) struct NameDiscovery {
-    resolver: Resolver,
-    host: String,
-    port: u16,
-    last: Arc<Mutex<Last>>,
+/// Whether an address is one that a connection can be made to: not this machine as "any", not a group, and not one that
+/// would need to know through which interface.
+fn is_usable(ip: &IpAddr) -> bool {
+    let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && !is_link_local
 }
 
-/// What the trait has no room for: how long the last answer holds, and why there was none.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Last {
-    pub(crate) holds: Duration,
-    pub(crate) failure: Option<Cause>,
+fn failure(error: &NetError) -> Failure {
+    let cause = if matches!(error, NetError::Timeout) { Cause::DnsTimeout } else { Cause::DnsError };
+    Failure { cause, why: error.to_string() }
 }
 
-impl NameDiscovery {
-    pub(crate) fn new(resolver: Resolver, host: &str, port: u16) -> Self {
-        let last = Last { holds: HOLDS_MIN, failure: None };
-        Self { resolver, host: host.to_owned(), port, last: Arc::new(Mutex::new(last)) }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    pub(crate) fn last(&self) -> Last {
-        *self.last.lock()
-    }
-}
-
-#[async_trait]
-impl ServiceDiscovery for NameDiscovery {
-    async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
-        match self.resolver.look_up(&self.host).await {
-            Ok((addresses, holds)) => {
-                *self.last.lock() = Last { holds: holds.clamp(HOLDS_MIN, HOLDS_MAX), failure: None };
-                Ok((
-                    addresses.into_iter().map(|ip| backend(SocketAddr::new(ip, self.port))).collect(),
-                    HashMap::new(),
-                ))
-            }
-            Err(cause) => {
-                *self.last.lock() = Last { holds: HOLDS_MIN, failure: Some(cause) };
-                Error::e_explain(ErrorType::Custom(cause.name()), self.host.clone())
-            }
+    fn policy() -> DnsPolicy {
+        DnsPolicy {
+            servers: Vec::new(),
+            search: None,
+            family: Family::Any,
+            ttl_min: Duration::ZERO,
+            ttl_max: Duration::ZERO,
+            keep: Duration::ZERO,
         }
     }
-}
 
-/// Pingora's backend for an address. The weight is ours to apply.
-fn backend(address: SocketAddr) -> Backend {
-    Backend { addr: PingoraAddress::Inet(address), weight: 1, ext: http::Extensions::default() }
+    const CONF: &str = "nameserver 127.0.0.53\nsearch a.test b.test\noptions ndots:3\n";
+
+    fn of(policy: &DnsPolicy, conf: &str) -> Result<(ResolverConfig, ResolverOpts), String> {
+        let conf = (!conf.is_empty()).then(|| conf.into());
+        parts(&MadeFor { conf, ..MadeFor::of(policy, Path::new("/nonexistent")) })
+    }
+
+    fn search(config: &ResolverConfig) -> Vec<String> {
+        config.search.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn resolv_conf_says_who_is_asked_and_what_short_names_are_short_for() {
+        let (config, options) = of(&policy(), CONF).unwrap();
+        assert_eq!(config.name_servers[0].ip, IpAddr::from([127, 0, 0, 53]));
+        assert_eq!((search(&config), options.ndots), (vec!["a.test".to_owned(), "b.test".to_owned()], 3));
+        assert_eq!((options.timeout, options.attempts, options.cache_size), (TRY_TIMEOUT, TRIES, 0));
+    }
+
+    #[test]
+    fn own_servers_have_no_search_domains_but_those_that_are_named() {
+        let own = DnsPolicy { servers: vec!["127.0.0.1:54".parse().unwrap()], ..policy() };
+        let (config, _) = of(&own, CONF).unwrap();
+        assert_eq!((search(&config).len(), config.name_servers[0].connections[0].port), (0, 54));
+        let named = DnsPolicy { search: Some(vec!["c.test".to_owned()]), ..own };
+        assert_eq!(search(&of(&named, CONF).unwrap().0), ["c.test"]);
+        let instead = DnsPolicy { servers: Vec::new(), ..named };
+        assert_eq!(search(&of(&instead, CONF).unwrap().0), ["c.test"], "they replace those of the file");
+    }
+
+    #[test]
+    fn a_file_without_servers_and_no_file_say_why_nobody_is_asked() {
+        assert!(of(&policy(), "").unwrap_err().contains("cannot be read"));
+        assert!(of(&policy(), "search a.test\n").unwrap_err().contains("no nameservers"));
+        for text in ["\0\u{1}", "nameserver", "nameserver x\noptions ndots:999999999999", "search \u{e9}..a"]
+        {
+            let _ = of(&policy(), text);
+        }
+    }
+
+    #[test]
+    fn a_changed_file_is_noticed_and_a_changed_setting_too() {
+        let folder = std::env::temp_dir().join(format!("goodgate-resolv-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let conf = folder.join("resolv.conf");
+        fs::write(&conf, CONF).unwrap();
+        let resolver = Resolver::new(&policy(), &conf);
+        assert!(resolver.is_current(&policy(), &conf) && resolver.client.is_some());
+        fs::write(&conf, "nameserver 127.0.0.54\n").unwrap();
+        assert!(!resolver.is_current(&policy(), &conf));
+        let resolver = Resolver::new(&policy(), &conf);
+        assert!(!resolver.is_current(&DnsPolicy { family: Family::Ipv4Only, ..policy() }, &conf));
+        let own = DnsPolicy { servers: vec!["127.0.0.1:54".parse().unwrap()], ..policy() };
+        let resolver = Resolver::new(&own, &conf);
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(resolver.is_current(&own, &conf), "the file does not matter then");
+        assert!(Resolver::new(&policy(), &conf).client.is_none());
+    }
+
+    #[test]
+    fn addresses_that_lead_nowhere_are_not_used() {
+        let usable = |text: &str| is_usable(&text.parse::<IpAddr>().unwrap().to_canonical());
+        for text in ["127.0.0.1", "10.0.0.1", "::1", "2001:db8::1", "::ffff:10.0.0.1", "169.254.0.1"] {
+            assert!(usable(text), "{text}");
+        }
+        for text in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "fe80::1", "::ffff:0.0.0.0"]
+        {
+            assert!(!usable(text), "{text}");
+        }
+    }
 }

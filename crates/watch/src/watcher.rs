@@ -14,7 +14,6 @@ use crate::certificates::Certificates;
 use crate::check::ProbeConnector;
 use crate::names::Names;
 use crate::probes::Probes;
-use crate::resolver::Resolver;
 use crate::revival::Revival;
 
 /// How often at least a task looks whether its upstream has become another one.
@@ -23,7 +22,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Keeps DNS and probes of all upstreams going.
 #[derive(Debug)]
 pub struct Watcher {
-    resolver: Resolver,
     connector: ProbeConnector,
     metrics: Arc<Metrics>,
     upstreams: Arc<Mutex<Vec<Arc<Upstream>>>>,
@@ -32,14 +30,8 @@ pub struct Watcher {
 
 impl Watcher {
     /// A watcher that watches nothing yet.
-    pub fn new(resolver: Resolver, metrics: Arc<Metrics>) -> Self {
-        Self {
-            resolver,
-            connector: ProbeConnector::new(),
-            metrics,
-            upstreams: Arc::default(),
-            tasks: Mutex::default(),
-        }
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { connector: ProbeConnector::new(), metrics, upstreams: Arc::default(), tasks: Mutex::default() }
     }
 
     /// Looks up every name of the upstreams that has no address yet, for at most `limit`: before they are
@@ -48,7 +40,7 @@ impl Watcher {
         let unresolved = upstreams.iter().filter(|upstream| !upstream.names().is_empty());
         let mut lookups = tokio::task::JoinSet::new();
         for upstream in unresolved.filter(|upstream| upstream.has_unresolved_names()) {
-            let mut names = Names::new(self.resolver.clone(), self.series(upstream));
+            let mut names = Names::new(self.series(upstream));
             let upstream = Arc::clone(upstream);
             lookups.spawn(async move {
                 names.round(&upstream).await;
@@ -82,7 +74,7 @@ impl Watcher {
             let name = name.to_owned();
             move || upstreams.lock().iter().find(|upstream| upstream.spec().name == name).map(Arc::clone)
         };
-        let mut names = Names::new(self.resolver.clone(), self.series(upstream));
+        let mut names = Names::new(self.series(upstream));
         let mut probes = Probes::new(self.connector.clone(), self.series(upstream));
         let mut certificates = Certificates::default();
         let (look_up, show, probe) = (current.clone(), current.clone(), current.clone());

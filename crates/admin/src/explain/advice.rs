@@ -97,9 +97,7 @@ impl Case<'_> {
         let names: Vec<String> = upstream.names.iter().map(|name| format!("`{}`", shown(name))).collect();
         let (subject, verb) = (names.join(", "), if names.len() == 1 { "has" } else { "have" });
         Some(if upstream.is_unresolved {
-            format!(
-                "Of {subject}, a name has no address even now, and none was ever known that could be used on."
-            )
+            format!("Of {subject}, a name has no address even now, and none is known that could be used on.")
         } else if upstream.is_dns_stale {
             format!("{subject} {verb} addresses again, but lookups fail: the last good ones are used on.")
         } else {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 
-use goodgate_upstream::{AddedBackend, BackendAddress, BackendSpec, EjectionPolicy};
+use goodgate_upstream::{AddedBackend, BackendAddress, BackendSpec, EjectionPolicy, domain_of};
 
 use super::TIMEOUT;
 use super::ejection::MAX_FAILS_MAX;
@@ -56,6 +56,9 @@ fn long<'a>(item: &View<'a>, ejection: &EjectionPolicy, tls: &Tls) -> Option<(Vi
     let backup = map.read("backup", boolean);
     let view = map.required("address")?;
     let plain = plain(view.read(address)?, ejection, tls);
+    if let (BackendAddress::Service(_), Some(view)) = (&plain.address, map.get("weight")) {
+        view.key_problem("not allowed with `srv:`: the service's records have the weights");
+    }
     let ejection = EjectionPolicy {
         max_fails: max_fails.unwrap_or(ejection.max_fails),
         fail_timeout: fail_timeout.unwrap_or(ejection.fail_timeout),
@@ -87,6 +90,7 @@ fn with(
     let own_name = match &address {
         BackendAddress::Ip(address) => address.ip().to_string(),
         BackendAddress::Name { host, .. } => host.clone(),
+        BackendAddress::Service(name) => domain_of(name).to_owned(),
         BackendAddress::Unix(_) => "localhost".to_owned(),
     };
     let tls_name = scheme.unwrap_or(has_tls).then(|| tls_name.cloned().unwrap_or(own_name));

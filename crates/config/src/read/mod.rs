@@ -9,6 +9,7 @@ mod action;
 mod backend;
 mod balance;
 mod cache;
+mod dns;
 mod ejection;
 mod errors;
 mod headers;
@@ -44,12 +45,13 @@ pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Conf
     let limits = server::limits(&top);
     let stores = cache::stores(&top, folder);
     let under = Under::read(&top, folder, &stores, limits.body_bytes_max);
-    let upstreams = upstream::upstreams(&top, folder, under.upstream);
+    let server = server::server(&top);
+    let upstreams = upstream::upstreams(&top, folder, under.upstream, &server.resolvers);
     let names = route::Names { upstreams: upstream::names(&top), stores: stores.names(), folder };
     let routes = route::routes(&top, under.route, &names, limits.body_bytes_max);
     let caches = routes.iter().any(|route| route.cache.is_some());
     Some(Config {
-        server: server::server(&top),
+        server,
         listeners: listener::listeners(&top, folder),
         admin: server::admin(&top, folder),
         limits,

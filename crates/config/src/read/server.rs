@@ -37,7 +37,7 @@ pub(super) fn server(top: &Map<'_>) -> Server {
         upstream_keepalive: map
             .read("upstream_keepalive", integer(1..=UPSTREAM_KEEPALIVE_MAX))
             .unwrap_or(defaults::UPSTREAM_KEEPALIVE),
-        resolvers: map.get("resolver").map(|view| resolvers(&view)).unwrap_or_default(),
+        resolvers: map.get("resolver").map(|view| resolvers(&view, "/etc/resolv.conf")).unwrap_or_default(),
     }
 }
 
@@ -50,10 +50,11 @@ fn threads(node: &Node) -> Result<Option<NonZeroUsize>, String> {
         .map_err(|_| wrong(node, &format!("auto, or a whole number from 1 to {THREADS_MAX}")))
 }
 
-fn resolvers(view: &View<'_>) -> Vec<SocketAddr> {
+/// Name servers; `otherwise` says who is asked without them.
+pub(super) fn resolvers(view: &View<'_>, otherwise: &str) -> Vec<SocketAddr> {
     let resolvers = view.list_of(text_as(parse_resolver)).unwrap_or_default();
     if view.items().is_some_and(|items| items.is_empty()) {
-        view.problem("found an empty list; leave it out to use /etc/resolv.conf");
+        view.problem(format!("found an empty list; leave it out to use {otherwise}"));
     }
     resolvers
 }

@@ -1,5 +1,6 @@
 //! `upstreams`: who may answer, and what an upstream is told about failures and time.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use http::HeaderName;
 
 use super::balance::{self, Balancing};
 use super::tls::{self, Tls};
-use super::{TIMEOUT, backend, check_name, ejection, health};
+use super::{TIMEOUT, backend, check_name, dns, ejection, health};
 use crate::address::parse_host_header;
 use crate::kind::{boolean, duration, text, text_as, wrong};
 use crate::tree::{Kind, Node};
@@ -24,11 +25,22 @@ pub(super) fn names<'a>(top: &Map<'a>) -> Vec<&'a str> {
     map.map(|map| map.each().map(|(name, _)| name).collect()).unwrap_or_default()
 }
 
-pub(super) fn upstreams<'a>(top: &Map<'a>, folder: &Path, under: Option<&'a Node>) -> Vec<UpstreamSpec> {
+/// `servers` are asked for names where an upstream does not name its own.
+pub(super) fn upstreams<'a>(
+    top: &Map<'a>,
+    folder: &Path,
+    under: Option<&'a Node>,
+    servers: &[SocketAddr],
+) -> Vec<UpstreamSpec> {
     let Some(map) = top.required("upstreams").and_then(|view| view.entries()) else {
         return Vec::new();
     };
-    map.each().filter_map(|(name, view)| upstream(name, &view.over(under), folder)).collect()
+    let mut upstreams: Vec<UpstreamSpec> =
+        map.each().filter_map(|(name, view)| upstream(name, &view.over(under), folder)).collect();
+    for upstream in upstreams.iter_mut().filter(|upstream| upstream.dns.servers.is_empty()) {
+        upstream.dns.servers = servers.to_vec();
+    }
+    upstreams
 }
 
 /// The long form is a map, the short form a list of backends.
@@ -65,6 +77,7 @@ pub(super) fn policies(name: &str, map: &Map<'_>, folder: &Path) -> (UpstreamSpe
         slow_start,
         host: map.read("host", host).unwrap_or(HostHeader::Client),
         backends: Vec::new(),
+        dns: dns::dns(map),
         probe: map.get("health_check").and_then(|view| health::probe(&view.over(None))),
         timeouts: timeouts(map),
         tls: tls.policy.clone(),

@@ -4,31 +4,33 @@ use super::{Chapter, Guide};
 
 pub(super) const DNS_TIMEOUT: Guide = Guide {
     chapter: Chapter::Reaching,
-    meaning: "The name servers did not answer when a backend's name was looked up, and no address of it was \
-        ever known. Once a name has had an address, that one is used on while lookups fail.",
+    meaning: "The name servers did not answer when a backend's name was looked up, and no address of it is \
+        known: the last ones are used on while lookups fail, but not longer than `dns.keep`.",
     seen: "`goodgate_dns_lookups_total{result=\"dns_timeout\"}` grows; `goodgate_dns_stale` is 1 while last \
         addresses are used on; `goodgate_gateway_errors_total{cause=\"dns_timeout\"}` only if there are \
         none. The access record has no attempts.",
     usual: "The name server is down or overloaded, or port 53 is blocked between it and the gateway.",
     advice: "Ask the name server from the gateway's machine (`dig @SERVER NAME`), and name a second one in \
         `server.resolver`.",
-    setting: "`server.resolver`: absent, the servers of `/etc/resolv.conf` are asked.",
+    setting: "`server.resolver`: absent, the servers of `/etc/resolv.conf` are asked. `dns.keep` is for how long last \
+        addresses are used on.",
     nginx: &["could not be resolved (110: Operation timed out)"],
     is_raised: true,
 };
 
 pub(super) const DNS_ERROR: Guide = Guide {
     chapter: Chapter::Reaching,
-    meaning: "A backend's name has no address according to the name servers, and none was ever known. Once a \
-        name has had an address, that one is used on while lookups fail.",
+    meaning: "A backend's name has no address according to the name servers, and none is known: the last \
+        ones are used on while lookups fail, but not longer than `dns.keep`.",
     seen: "`goodgate_dns_lookups_total{result=\"dns_error\"}` grows; `goodgate_dns_stale` is 1 while last \
         addresses are used on; `goodgate_gateway_errors_total{cause=\"dns_error\"}` only if there are none. \
         The access record has no attempts.",
     usual: "A typing error in the name, a service that is not created yet or was renamed, or a name server \
         that does not know the zone.",
     advice: "Look the name up on the gateway's machine (`getent hosts NAME`) and compare it with `backends`, \
-        letter by letter.",
-    setting: "`backends` has the name; `server.resolver` says who is asked.",
+        letter by letter. `/api/v1/names` says which name it is.",
+    setting: "`backends` has the name; `server.resolver` or `dns.resolver` says who is asked, `dns.keep` for how \
+        long last addresses are used on.",
     nginx: &["host not found in upstream", "could not be resolved (3: Host not found)"],
     is_raised: true,
 };

@@ -143,7 +143,14 @@ impl Attempting {
         let log = &self.log;
         let tried = |address| log.iter().any(|attempt: &Attempt| attempt.backend == address);
         let wish = Wish { is_retry: !log.is_empty(), may_be_trial: route.retry.replay.allows(method) };
-        let lease = self.handed.take().or_else(|| route.upstream.select_tied(tried, wish, ties, now));
+        let shunned = self.shunned_family().filter(|_| route.upstream.has_both_families());
+        let other_family = || {
+            let is_ipv6 = shunned?;
+            let is_ruled_out = |address: Address| tried(address) || address.is_ipv6() == Some(is_ipv6);
+            route.upstream.select_tied(is_ruled_out, wish, ties, now)
+        };
+        let lease = self.handed.take().or_else(other_family);
+        let lease = lease.or_else(|| route.upstream.select_tied(tried, wish, ties, now));
         let lease = lease.or_else(|| fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
         self.hold(lease, route, now)
     }
@@ -157,6 +164,13 @@ impl Attempting {
         }
         self.lease = lease;
         self.lease.is_some()
+    }
+
+    /// The network may not lead to addresses of the family of the last attempt: whether that is IPv6.
+    fn shunned_family(&self) -> Option<bool> {
+        let last = self.log.last()?;
+        let is_unreached = matches!(last.cause?, Cause::ConnectionTimeout | Cause::DestinationIpUnroutable);
+        if is_unreached { last.backend.is_ipv6() } else { None }
     }
 
     /// When every backend has been tried: takes one again that refused the connection a while ago. It may have

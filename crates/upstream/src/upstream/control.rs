@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::names::left;
 use super::{Members, Upstream};
 use crate::{Address, BackendAddress, NotOrdered, Order, Orders};
 
@@ -36,8 +37,12 @@ impl Upstream {
         let names: HashMap<_, _> =
             names.map(|member| (member.spec.address.clone(), member.known())).collect();
         *members = self.seat(orders, &known, |name| names.get(name).cloned(), now);
+        let left = left(known, &members);
         drop(members);
         self.rotate(Members::Changed);
+        for backend in left {
+            backend.leaves();
+        }
     }
 
     /// The entry that is meant, and the address of it if only that one is.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use crate::{Address, Backend, BackendSpec, Health, Mode, Orders, UpstreamSpec, Vitals};
+use crate::{Address, Backend, BackendSpec, FoundAddress, Health, Mode, Orders, UpstreamSpec, Vitals};
 
 /// What new backends are made with.
 pub(super) struct Seating<'a> {
@@ -28,31 +28,36 @@ impl<'a> Seating<'a> {
         Self { spec, known, in_flight, orders, now }
     }
 
-    /// The backends that one entry stands for. An address seen before keeps its vitals; a new one joins those
+    /// The backends that one entry stands for, those of an unwanted family left out. An address seen before keeps its vitals; a new one joins those
     /// that there are.
-    pub(super) fn seats(&self, entry: &BackendSpec, addresses: &[Address]) -> Vec<Arc<Backend>> {
+    pub(super) fn seats(&self, entry: &BackendSpec, found: &[FoundAddress]) -> Vec<Arc<Backend>> {
         let written: Arc<str> = entry.address.to_string().into();
         let tls_name: Option<Arc<str>> = entry.tls_name.as_deref().map(Into::into);
         let key = self.spec.sticky.as_ref().and_then(|sticky| sticky.key.as_ref());
-        let seat = |address: &Address| {
-            let order = self.orders.of(&entry.address, *address);
-            let weight = order.and_then(|order| order.weight).map_or(entry.weight, |(weight, _)| weight);
+        let family = self.spec.dns.family;
+        let seat = |found: &FoundAddress| {
+            let address = found.address;
+            let is_put_back = entry.address.is_name() && family.puts_back(address);
+            let order = self.orders.of(&entry.address, address);
+            let weight = order.and_then(|order| order.weight).map(|(weight, _)| weight);
             let mode = order.map_or(Mode::Serve, |order| order.mode);
-            let vitals = self.vitals(*address, mode);
+            let vitals = self.vitals(address, mode);
             Arc::new(Backend {
-                address: *address,
+                address,
                 written: Arc::clone(&written),
-                weight: weight.get(),
+                weight: weight.or(found.weight).unwrap_or(entry.weight).get(),
                 mode,
                 backup: entry.backup,
+                rank: rank(entry.backup, found.level, is_put_back),
                 in_flight_max: entry.in_flight_max,
-                id: key.map(|key| key.id(*address)),
+                id: key.map(|key| key.id(address)),
                 ejection: entry.ejection,
                 tls_name: tls_name.clone(),
                 vitals,
             })
         };
-        addresses.iter().map(seat).collect()
+        let is_used = |found: &&FoundAddress| !entry.address.is_name() || family.takes(found.address);
+        found.iter().filter(is_used).map(seat).collect()
     }
 
     fn vitals(&self, address: Address, mode: Mode) -> Arc<Vitals> {
@@ -70,4 +75,9 @@ impl<'a> Seating<'a> {
         }
         Arc::new(vitals)
     }
+}
+
+/// Backups come behind all others, then the levels of a service, then the family that is not preferred.
+fn rank(is_backup: bool, level: u16, is_put_back: bool) -> u32 {
+    u32::from(is_backup) << 17 | u32::from(level) << 1 | u32::from(is_put_back)
 }

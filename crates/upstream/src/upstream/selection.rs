@@ -38,7 +38,7 @@ impl Upstream {
     }
 
     /// The next backend that `tried` does not rule out: first the one that the request is bound to, then a
-    /// trial that is due (if the request may be one), then the rotation, then the backups.
+    /// trial that is due (if the request may be one), then the rotation, rank by rank.
     pub fn select_tied(
         self: &Arc<Self>,
         tried: impl Fn(Address) -> bool,
@@ -91,7 +91,7 @@ impl Upstream {
         let untried = rotation.usable().filter(|backend| !tried(backend.address));
         let backend = untried
             .filter(|backend| !backend.is_full())
-            .min_by_key(|backend| (backend.backup, backend.vitals.last_failure()))?;
+            .min_by_key(|backend| (backend.rank, backend.vitals.last_failure()))?;
         let lease = || Lease::new(Arc::clone(self), Arc::clone(backend), How::FailOpen);
         backend.vitals.try_start(backend.in_flight_max).then(lease)
     }

@@ -1,6 +1,7 @@
 //! Selection, ejection and membership, with time passed in.
 
 mod balancing;
+mod naming;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,7 +11,10 @@ use std::time::Duration;
 use goodgate_failure::{Word, Words};
 
 use super::*;
-use crate::{Balance, EjectionPolicy, How, Lease, ProbeKind, ProbePolicy, State, Timeouts, Transition};
+use crate::{
+    BackendAddress, BackendSpec, Balance, DnsPolicy, EjectionPolicy, Family, How, Lease, ProbeKind,
+    ProbePolicy, State, Timeouts, Transition,
+};
 
 const TEN: Duration = Duration::from_secs(10);
 const FIRST: Wish = Wish { is_retry: false, may_be_trial: true };
@@ -54,7 +58,8 @@ fn spec(backends: Vec<BackendSpec>) -> UpstreamSpec {
         idle: second,
         tunnel: second,
     };
-    UpstreamSpec { backends, ..UpstreamSpec::plain("web", timeouts) }
+    let dns = DnsPolicy { keep: TEN, ..DnsPolicy::DEFAULT };
+    UpstreamSpec { backends, dns, ..UpstreamSpec::plain("web", timeouts) }
 }
 
 fn pick(upstream: &Arc<Upstream>, now: Instant) -> Option<u16> {
@@ -224,27 +229,6 @@ fn probes_take_a_backend_out_and_put_it_back() {
     assert_eq!(upstream.probed(address(1), Probed::Passed, now), None);
     assert_eq!(upstream.probed(address(1), Probed::Passed, now).map(|change| change.to), Some(State::Up));
     assert!((0..2).any(|_| pick(&upstream, now) == Some(1)));
-}
-
-#[test]
-fn a_name_stands_for_all_its_addresses_and_keeps_the_last_ones() {
-    let now = Instant::now();
-    let name = BackendAddress::Name { host: "web.test".into(), port: 80 };
-    let upstream = Upstream::new(spec(vec![BackendSpec { address: name.clone(), ..entry(1) }]), None, now);
-    assert!(upstream.select(|_| false, FIRST, now).is_none());
-    assert_eq!(upstream.why_none(), Cause::DnsTimeout, "nobody has answered yet");
-    assert!(!upstream.unresolved(&name, Cause::DnsError), "there is nothing to keep");
-    assert_eq!(upstream.why_none(), Cause::DnsError);
-    let reloaded = Upstream::new(upstream.spec().clone(), Some(&upstream), now);
-    assert_eq!(reloaded.why_none(), Cause::DnsError, "a reload does not forget why");
-    assert!(upstream.resolved(&name, &[address(1), address(2)], now));
-    assert!(!upstream.resolved(&name, &[address(2), address(1)], now), "the order is no change");
-    let lease = upstream.select(|other| other != address(1), FIRST, now).unwrap();
-    assert!(upstream.resolved(&name, &[address(2)], now));
-    assert!((0..4).all(|_| pick(&upstream, now) == Some(2)));
-    assert_eq!(lease.backend().address, address(1), "what is under way is left alone");
-    assert!(upstream.unresolved(&name, Cause::DnsError), "the last addresses stay");
-    assert!(pick(&upstream, now).is_some());
 }
 
 #[test]
