@@ -42,6 +42,7 @@ mod logs;
 mod maintenance;
 mod names;
 mod operators;
+mod orders;
 mod passive;
 mod passwords;
 mod preflights;

@@ -4,6 +4,7 @@
 //! `/metrics` and the two health pages are open. Everything else needs the token, but for a listener on
 //! loopback without one. It runs beside the workers, never on them.
 
+mod backends;
 mod explain;
 mod failures;
 mod listener;

@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use goodgate_cache::{PurgeMode, PurgeScope};
 use goodgate_config::Admin as Settings;
 use goodgate_telemetry::{AccessRecord, Metrics, Ring, StoreUsage};
-use goodgate_upstream::{Backend, Upstream};
+use goodgate_upstream::Upstream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use log::info;
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use serde::Serialize;
 
+use crate::backends;
 use crate::explain::measured::Measured;
 use crate::explain::{story, unknown};
 use crate::failures::{self, Filter};
@@ -25,6 +26,8 @@ use crate::visitor::Conditions;
 /// How many records were counted and not kept, beside the list of those that were.
 const SKIPPED: HeaderName = HeaderName::from_static("goodgate-skipped");
 
+/// Where backends are shown and ordered about.
+const BACKENDS: &str = "/api/v1/backends";
 /// Where copies are purged.
 const PURGE: &str = "/api/v1/cache/purge";
 /// The longest form, in bytes, and how long it may take.
@@ -66,23 +69,6 @@ pub struct Admin {
     conditions: Conditions,
 }
 
-/// A backend as the API shows it.
-#[derive(Serialize)]
-struct BackendRow<'a> {
-    upstream: &'a str,
-    backend: String,
-    address: String,
-    state: &'static str,
-    cause: Option<&'static str>,
-    weight: u16,
-    backup: bool,
-    in_flight: u64,
-    ok: u64,
-    failed: u64,
-    /// After how long it closes an idle connection, as far as that was learned.
-    idle_close_ms: Option<u64>,
-}
-
 /// A purge as the API confirms it.
 #[derive(Serialize)]
 struct Purged {
@@ -108,7 +94,12 @@ impl Admin {
             "/readyz" if is_read && self.subject.is_ready() => text(StatusCode::OK, "ready\n"),
             "/readyz" if is_read => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
             "/metrics" if is_read => self.metrics(),
-            "/api/v1/backends" if is_read => self.backends(),
+            BACKENDS if is_read => self.backends(),
+            BACKENDS if *method == Method::POST => {
+                self.order(uri.query(), form).unwrap_or_else(|why| refused(&why))
+            }
+            BACKENDS => text(StatusCode::METHOD_NOT_ALLOWED, "405: an order is a POST\n"),
+            "/api/v1/upstreams" if is_read => self.upstreams(),
             "/api/v1/names" if is_read => self.names(),
             "/api/v1/failures" if is_read => self.failures(uri.query()).unwrap_or_else(|why| refused(&why)),
             "/api/v1/cache/survival" if is_read => json(&self.subject.metrics().survival()),
@@ -119,7 +110,8 @@ impl Admin {
             "/api/v1/explain" if is_read => self.explain(uri.query()).unwrap_or_else(|why| refused(&why)),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "404: try /metrics, /livez, /readyz, /api/v1/backends, /api/v1/names, \
+                "404: try /metrics, /livez, /readyz, /api/v1/backends, /api/v1/upstreams, \
+                 /api/v1/names, \
                  /api/v1/failures, /api/v1/explain?request_id=…, \
                  /api/v1/cache/survival, POST /api/v1/cache/purge\n",
             ),
@@ -150,14 +142,18 @@ impl Admin {
     }
 
     fn backends(&self) -> Response<Vec<u8>> {
+        json(&backends::rows(&self.subject.upstreams(), Instant::now()))
+    }
+
+    fn upstreams(&self) -> Response<Vec<u8>> {
+        json(&backends::upstream_rows(&self.subject.upstreams(), Instant::now()))
+    }
+
+    /// The error says what is wrong with the order.
+    fn order(&self, query: Option<&str>, form: &[u8]) -> Result<Response<Vec<u8>>, String> {
         let upstreams = self.subject.upstreams();
-        let rows: Vec<BackendRow<'_>> = upstreams
-            .iter()
-            .flat_map(|upstream| {
-                upstream.backends().into_iter().map(|backend| row(&upstream.spec().name, &backend))
-            })
-            .collect();
-        json(&rows)
+        backends::order(&upstreams, &parameters(query, form)?, Instant::now())?;
+        Ok(json(&backends::rows(&upstreams, Instant::now())))
     }
 
     /// The error says what is wrong with the query.
@@ -173,8 +169,7 @@ impl Admin {
 
     /// The error says what is wrong with the order.
     fn purge(&self, query: Option<&str>, form: &[u8]) -> Result<Response<Vec<u8>>, String> {
-        let form = std::str::from_utf8(form).map_err(|_| "the form is not UTF-8")?;
-        let order = Order::read(&[query.unwrap_or_default(), form.trim_end()].join("&"))?;
+        let order = Order::read(&parameters(query, form)?)?;
         let stores = self.subject.purge(order.store.as_deref(), &order.scopes, order.mode);
         if stores.is_empty() {
             return Err(format!("there is no store {}", order.store.as_deref().unwrap_or("at all")));
@@ -199,6 +194,12 @@ impl Admin {
     }
 }
 
+/// What the query and the form of an order say together.
+fn parameters(query: Option<&str>, form: &[u8]) -> Result<String, String> {
+    let form = std::str::from_utf8(form).map_err(|_| "the form is not UTF-8")?;
+    Ok([query.unwrap_or_default(), form.trim_end()].join("&"))
+}
+
 fn refused(why: &str) -> Response<Vec<u8>> {
     text(StatusCode::BAD_REQUEST, &format!("400: {why}\n"))
 }
@@ -207,24 +208,6 @@ fn json(document: &impl Serialize) -> Response<Vec<u8>> {
     match serde_json::to_string_pretty(document) {
         Ok(body) => answer(StatusCode::OK, "application/json", body + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
-    }
-}
-
-fn row<'a>(upstream: &'a str, backend: &Backend) -> BackendRow<'a> {
-    let view = backend.view();
-    let idle_close = backend.idle_close(Instant::now()).believed;
-    BackendRow {
-        upstream,
-        backend: view.written.to_string(),
-        address: view.address.to_string(),
-        state: view.state.name(),
-        cause: view.why.map(goodgate_upstream::Why::name),
-        weight: view.weight,
-        backup: view.backup,
-        in_flight: view.in_flight,
-        ok: view.ok,
-        failed: view.failed,
-        idle_close_ms: idle_close.and_then(|limit| u64::try_from(limit.as_millis()).ok()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use crate::backends::backends;
 use crate::explain::explain;
 use crate::survival::survival;
 use crate::{control, demo, run};
@@ -66,6 +67,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the backends: state, since when, why, weight, requests under way, times, and what operators have changed.
+    Backends {
+        #[command(flatten)]
+        whom: Whom,
+        /// Of this upstream only.
+        #[arg(long, short)]
+        upstream: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run the gateway with three sample backends inside, to play with.
     Demo,
 }
@@ -97,6 +109,7 @@ pub(crate) fn execute() -> Result<ExitCode> {
         Command::Health { config } => control::health(&config),
         Command::Explain { request_id, whom, json } => explain(&request_id, &whom, json),
         Command::Survival { whom, json } => survival(&whom, json),
+        Command::Backends { whom, upstream, json } => backends(&whom, json, upstream.as_deref()),
         Command::Demo => demo::demo(),
     }
 }

@@ -1,5 +1,6 @@
 //! The binary: command line and wiring. Everything that decides lives in the other rooms.
 
+mod backends;
 mod bind;
 mod certificates;
 mod command;

@@ -21,6 +21,8 @@ pub struct Backend {
     pub written: Arc<str>,
     /// Its share of the requests relative to the others.
     pub weight: u16,
+    /// What that is without the orders of operators.
+    pub own_weight: u16,
     /// What an operator has made of it.
     pub mode: Mode,
     /// Used only when no other is in rotation, or all others are full.
@@ -218,6 +220,16 @@ impl Backend {
     /// most, to the next of two steps in a doubling.
     pub fn first_byte(&self, now: Instant) -> Option<[Duration; 2]> {
         self.vitals.seen.quantiles(self.vitals.since_birth(now))
+    }
+
+    /// The next health check of it is made then.
+    pub fn expect_probe(&self, at: Instant) {
+        *self.vitals.next_probe.lock() = Some(at);
+    }
+
+    /// When its next health check is made, if any is.
+    pub fn next_probe(&self) -> Option<Instant> {
+        *self.vitals.next_probe.lock()
     }
 
     /// When the trial is due that it waits for, if it waits for one.

@@ -181,11 +181,6 @@ impl Orders {
         Ok(())
     }
 
-    /// Whether an entry is not of the file.
-    pub fn is_added(&self, entry: &str) -> bool {
-        self.added.iter().any(|added| added.address.to_string() == entry)
-    }
-
     /// Entries of the file that were removed.
     pub fn removed(&self) -> &[BackendAddress] {
         &self.removed

@@ -38,6 +38,7 @@ pub struct Vitals {
     pub(crate) seen: Seen,
     pub(crate) idle_close: IdleClose,
     pub(crate) certificate_expires: Mutex<Option<SystemTime>>,
+    pub(crate) next_probe: Mutex<Option<Instant>>,
     /// It is no member of its upstream any more.
     pub(crate) has_left: AtomicBool,
 }
@@ -70,6 +71,7 @@ impl Vitals {
             seen: Seen::default(),
             idle_close: IdleClose::new(now),
             certificate_expires: Mutex::default(),
+            next_probe: Mutex::default(),
             has_left: AtomicBool::new(false),
         }
     }

@@ -39,13 +39,15 @@ impl<'a> Seating<'a> {
             let address = found.address;
             let is_put_back = entry.address.is_name() && family.puts_back(address);
             let order = self.orders.of(&entry.address, address);
-            let weight = order.and_then(|order| order.weight).map(|(weight, _)| weight);
+            let own_weight = found.weight.unwrap_or(entry.weight);
+            let weight = order.and_then(|order| order.weight).map_or(own_weight, |(weight, _)| weight);
             let mode = order.map_or(Mode::Serve, |order| order.mode);
             let vitals = self.vitals(address, mode);
             Arc::new(Backend {
                 address,
                 written: Arc::clone(&written),
-                weight: weight.or(found.weight).unwrap_or(entry.weight).get(),
+                weight: weight.get(),
+                own_weight: own_weight.get(),
                 mode,
                 backup: entry.backup,
                 rank: rank(entry.backup, found.level, is_put_back),

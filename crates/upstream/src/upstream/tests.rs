@@ -2,6 +2,7 @@
 
 mod balancing;
 mod naming;
+mod ordering;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
