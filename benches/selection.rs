@@ -57,6 +57,7 @@ fn spec(balance: Balance, backends: u16) -> UpstreamSpec {
         host: HostHeader::Client,
         backends: (1..=backends).map(entry).collect(),
         probe: None,
+        breaker: None,
         tls: TlsPolicy { ca: None, verify: true, client: None },
         timeouts: Timeouts {
             connect: second,

@@ -77,11 +77,15 @@ pub(crate) const UPSTREAM: Keys = Keys {
         "min_fail_share",
         "backends",
         "health_check",
+        "breaker",
         "timeouts",
         "tls",
     ],
-    later: &["breaker", "http"],
+    later: &["http"],
 };
+
+pub(crate) const BREAKER: Keys =
+    Keys { built: &["max_requests", "max_pending", "pending_timeout", "ramp"], later: &[] };
 
 pub(crate) const STICKY: Keys = Keys { built: &["cookie", "ttl", "key_file"], later: &[] };
 
@@ -197,7 +201,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 42] = [
+pub(crate) const ALL: [(&str, &Keys); 43] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -213,6 +217,7 @@ pub(crate) const ALL: [(&str, &Keys); 42] = [
     ("upstreams.*.health_check", &HEALTH_CHECK),
     ("upstreams.*.health_check.http", &PROBE_HTTP),
     ("upstreams.*.health_check.tcp", &PROBE_TCP),
+    ("upstreams.*.breaker", &BREAKER),
     ("upstreams.*.timeouts", &TIMEOUTS),
     ("upstreams.*.tls", &TLS),
     ("caches.*", &STORE),
@@ -324,6 +329,10 @@ mod tests {
             ("upstreams.*.health_check.timeout", time(PROBE_TIMEOUT)),
             ("upstreams.*.health_check.rise", RISE.to_string()),
             ("upstreams.*.health_check.fall", FALL.to_string()),
+            ("upstreams.*.breaker.max_requests", BREAKER_REQUESTS_MAX.to_string()),
+            ("upstreams.*.breaker.max_pending", BREAKER_PENDING_MAX.to_string()),
+            ("upstreams.*.breaker.pending_timeout", time(BREAKER_PENDING_TIMEOUT)),
+            ("upstreams.*.breaker.ramp", time(BREAKER_RAMP)),
             ("upstreams.*.timeouts.connect", time(CONNECT_TIMEOUT)),
             ("upstreams.*.timeouts.first_byte", time(FIRST_BYTE_TIMEOUT)),
             ("upstreams.*.timeouts.read", time(READ_TIMEOUT)),

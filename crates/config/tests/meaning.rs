@@ -1,5 +1,6 @@
 //! What good files mean.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use goodgate_config::{
     RateLimit, RouteSpec, Tracing, load, parse,
 };
 use goodgate_failure::Word;
-use goodgate_upstream::{BackendAddress, HostHeader, ProbeKind};
+use goodgate_upstream::{BackendAddress, BreakerPolicy, HostHeader, ProbeKind};
 
 fn read(text: &str) -> Result<Config, Problems> {
     parse("/etc/goodgate/goodgate.yaml", text, &|name| (name == "PORT").then(|| "8081".to_owned()))
@@ -113,6 +114,29 @@ routes:
     assert_eq!(cache.bypass_headers, ["x-preview"]);
     assert_eq!(config.stores[0].object_bytes_max, 1 << 20);
     assert_eq!(rest.methods, [http::Method::POST]);
+}
+
+#[test]
+fn a_breaker_is_there_when_it_is_written_and_has_its_defaults() {
+    let config = read(
+        "upstreams:
+  a: ['10.0.0.1:80']
+  b: { breaker: {}, backends: ['10.0.0.1:80'] }
+  c: { breaker: { max_requests: 8, max_pending: 0, pending_timeout: 1s, ramp: 0 }, backends: ['10.0.0.1:80'] }
+routes: [{ upstream: a }]
+",
+    )
+    .unwrap();
+    let breaker = |at: usize| config.upstreams[at].breaker;
+    assert_eq!(breaker(0), None);
+    let expected = |requests_max, pending_max, seconds, ramp| BreakerPolicy {
+        requests_max: NonZeroU32::new(requests_max).unwrap(),
+        pending_max,
+        pending_timeout: Duration::from_secs(seconds),
+        ramp: Duration::from_secs(ramp),
+    };
+    assert_eq!(breaker(1), Some(expected(1024, 256, 5, 10)));
+    assert_eq!(breaker(2), Some(expected(8, 0, 1, 0)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use goodgate_failure::Words;
 
-use crate::{Balance, HashOn, StickyPolicy};
+use crate::{Balance, BreakerPolicy, HashOn, StickyPolicy};
 
 /// One upstream as configured.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct UpstreamSpec {
     pub backends: Vec<BackendSpec>,
     /// Active health checks; none if absent.
     pub probe: Option<ProbePolicy>,
+    /// How many requests it gets at a time; none: as many as come.
+    pub breaker: Option<BreakerPolicy>,
     /// Its time limits.
     pub timeouts: Timeouts,
     /// How backends that are spoken to over TLS prove who they are.

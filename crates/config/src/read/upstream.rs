@@ -8,7 +8,7 @@ use goodgate_upstream::{EjectionPolicy, HostHeader, Timeouts, UpstreamSpec};
 
 use super::balance::{self, Balancing};
 use super::tls::{self, Tls};
-use super::{TIMEOUT, backend, check_name, health};
+use super::{TIMEOUT, backend, breaker, check_name, health};
 use crate::address::parse_host_header;
 use crate::kind::{duration, failure_word, integer, percent, text, wrong};
 use crate::tree::{Kind, Node};
@@ -68,6 +68,7 @@ pub(super) fn policies(name: &str, map: &Map<'_>, folder: &Path) -> (UpstreamSpe
         host: map.read("host", host).unwrap_or(HostHeader::Client),
         backends: Vec::new(),
         probe: map.get("health_check").and_then(|view| health::probe(&view.over(None))),
+        breaker: breaker::breaker(map),
         timeouts: timeouts(map),
         tls: tls.policy.clone(),
     };

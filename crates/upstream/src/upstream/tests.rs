@@ -53,6 +53,7 @@ fn spec(backends: Vec<BackendSpec>) -> UpstreamSpec {
         host: HostHeader::Client,
         backends,
         probe: None,
+        breaker: None,
         tls: TlsPolicy { ca: None, verify: true, client: None },
         timeouts: Timeouts {
             connect: second,
