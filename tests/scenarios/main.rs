@@ -49,6 +49,7 @@ mod preflights;
 mod privacy;
 mod purging;
 mod purging_many;
+mod queueing;
 mod real_parts;
 mod reloading;
 mod retries;

@@ -20,6 +20,11 @@ use text::{shown, span, wrapped};
 pub(crate) fn story(record: &AccessRecord<'_>, measured: &Measured) -> String {
     let mut story = head(record);
     story += &wrapped("", &outcome(record));
+    if let Some(queued) = record.queued {
+        let queued = span(queued);
+        let waited = format!("It waited {queued} for its turn: the upstream had as many requests as it may.");
+        story += &wrapped("", &waited);
+    }
     story += "\nAttempts\n";
     story += &attempts::attempts(record);
     story += &rescue::section(record);

@@ -121,6 +121,15 @@ pub const RISE: u32 = 2;
 /// `upstreams.*.health_check.fall`.
 pub const FALL: u32 = 3;
 
+/// `upstreams.*.breaker.max_requests`.
+pub const BREAKER_REQUESTS_MAX: u32 = 1024;
+/// `upstreams.*.breaker.max_pending`.
+pub const BREAKER_PENDING_MAX: u32 = 256;
+/// `upstreams.*.breaker.pending_timeout`.
+pub const BREAKER_PENDING_TIMEOUT: Duration = Duration::from_secs(5);
+/// `upstreams.*.breaker.ramp`.
+pub const BREAKER_RAMP: Duration = Duration::from_secs(10);
+
 /// `upstreams.*.timeouts.connect`.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// `upstreams.*.timeouts.first_byte`.

@@ -82,17 +82,20 @@ pub(crate) const UPSTREAM: Keys = Keys {
         "drain_header",
         "backends",
         "health_check",
+        "breaker",
         "timeouts",
         "dns",
         "tls",
     ],
-    later: &["breaker", "http"],
+    later: &["http"],
 };
 
 pub(crate) const OUTLIERS: Keys =
     Keys { built: &["interval", "min_requests", "success_rate", "first_byte"], later: &[] };
 pub(crate) const DNS: Keys =
     Keys { built: &["resolver", "search", "family", "ttl_min", "ttl_max", "keep"], later: &[] };
+pub(crate) const BREAKER: Keys =
+    Keys { built: &["max_requests", "max_pending", "pending_timeout", "ramp"], later: &[] };
 
 pub(crate) const STICKY: Keys = Keys { built: &["cookie", "ttl", "key_file"], later: &[] };
 
@@ -208,7 +211,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 44] = [
+pub(crate) const ALL: [(&str, &Keys); 45] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -225,6 +228,7 @@ pub(crate) const ALL: [(&str, &Keys); 44] = [
     ("upstreams.*.health_check", &HEALTH_CHECK),
     ("upstreams.*.health_check.http", &PROBE_HTTP),
     ("upstreams.*.health_check.tcp", &PROBE_TCP),
+    ("upstreams.*.breaker", &BREAKER),
     ("upstreams.*.timeouts", &TIMEOUTS),
     ("upstreams.*.dns", &DNS),
     ("upstreams.*.tls", &TLS),
@@ -363,6 +367,10 @@ mod tests {
         use crate::defaults::*;
         use crate::quantity::show_duration as time;
         vec![
+            ("upstreams.*.breaker.max_requests", BREAKER_REQUESTS_MAX.to_string()),
+            ("upstreams.*.breaker.max_pending", BREAKER_PENDING_MAX.to_string()),
+            ("upstreams.*.breaker.pending_timeout", time(BREAKER_PENDING_TIMEOUT)),
+            ("upstreams.*.breaker.ramp", time(BREAKER_RAMP)),
             ("upstreams.*.max_ejected", format!("{MAX_EJECTED_PERCENT}%")),
             ("upstreams.*.fail_open", FAIL_OPEN.to_string()),
             ("upstreams.*.outliers.interval", time(OUTLIER_INTERVAL)),

@@ -1,5 +1,6 @@
 //! What good files mean.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use goodgate_config::{
     RateLimit, RouteSpec, Tracing, load, parse,
 };
 use goodgate_failure::Word;
-use goodgate_upstream::{BackendAddress, DnsPolicy, Family, HostHeader, ProbeKind};
+use goodgate_upstream::{BackendAddress, BreakerPolicy, DnsPolicy, Family, HostHeader, ProbeKind};
 
 fn read(text: &str) -> Result<Config, Problems> {
     parse("/etc/goodgate/goodgate.yaml", text, &|name| (name == "PORT").then(|| "8081".to_owned()))
@@ -156,6 +157,29 @@ routes: [{ upstream: a }]
     assert!(config.upstreams.iter().all(|upstream| upstream.dns.keep == Duration::from_hours(1)));
     let alone = read("upstreams: { a: ['a:1'] }\nroutes: [{ upstream: a }]\n").unwrap();
     assert_eq!(alone.upstreams[0].dns, goodgate_config::defaults::DNS);
+}
+
+#[test]
+fn a_breaker_is_there_when_it_is_written_and_has_its_defaults() {
+    let config = read(
+        "upstreams:
+  a: ['10.0.0.1:80']
+  b: { breaker: {}, backends: ['10.0.0.1:80'] }
+  c: { breaker: { max_requests: 8, max_pending: 0, pending_timeout: 1s, ramp: 0 }, backends: ['10.0.0.1:80'] }
+routes: [{ upstream: a }]
+",
+    )
+    .unwrap();
+    let breaker = |at: usize| config.upstreams[at].breaker;
+    assert_eq!(breaker(0), None);
+    let expected = |requests_max, pending_max, seconds, ramp| BreakerPolicy {
+        requests_max: NonZeroU32::new(requests_max).unwrap(),
+        pending_max,
+        pending_timeout: Duration::from_secs(seconds),
+        ramp: Duration::from_secs(ramp),
+    };
+    assert_eq!(breaker(1), Some(expected(1024, 256, 5, 10)));
+    assert_eq!(breaker(2), Some(expected(8, 0, 1, 0)));
 }
 
 #[test]

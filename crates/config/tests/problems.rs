@@ -15,7 +15,7 @@ fn told(text: &str) -> String {
 /// The keys of an upstream, as a problem lists them.
 const UPSTREAM: &str = "balance, hash_on, hash_balance_factor, sticky, slow_start, host, max_fails, fail_timeout, \
     fail_timeout_max, fail_on, min_fail_share, max_ejected, outliers, fail_open, drain_header, backends, \
-    health_check, timeouts, dns, tls";
+    health_check, breaker, timeouts, dns, tls";
 
 #[test]
 fn upstreams_and_routes_are_needed() {
@@ -49,14 +49,12 @@ fn what_is_not_built_is_refused_by_name() {
     let text = "upstreams:
   app:
     backends: ['10.0.0.1:80']
-    breaker: { max_requests: 3 }
     http: auto
 include: []
 routes: [{ upstream: app }]
 ";
-    let problems = "c.yaml:4:5: upstreams.app.breaker: not supported by this build yet
-c.yaml:5:5: upstreams.app.http: not supported by this build yet
-c.yaml:6:1: include: not supported by this build yet";
+    let problems = "c.yaml:4:5: upstreams.app.http: not supported by this build yet
+c.yaml:5:1: include: not supported by this build yet";
     assert_eq!(told(text), problems);
 }
 
@@ -103,6 +101,26 @@ fn an_unknown_balance_lists_those_there_are() {
 routes: [{ upstream: app }]
 ";
     let problems = r#"c.yaml:1:30: upstreams.app.balance: found "round-robin" (did you mean `round_robin`?); allowed: round_robin, least_conn, random_two, least_time, consistent_hash"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
+fn a_breaker_is_checked_to_the_letter() {
+    let text = "upstreams:
+  a:
+    breaker: { max_requests: 0, max_pending: 1000000, pending_timeout: 0s, ramp: 2h, max_retries: 3 }
+    backends: ['10.0.0.1:80']
+  b:
+    breaker: on
+    backends: ['10.0.0.1:80']
+routes: [{ upstream: a }]
+";
+    let problems = r#"c.yaml:3:30: upstreams.a.breaker.max_requests: found 0; allowed: a whole number from 1 to 1000000
+c.yaml:3:46: upstreams.a.breaker.max_pending: found 1000000; allowed: a whole number from 0 to 100000
+c.yaml:3:72: upstreams.a.breaker.pending_timeout: found "0s"; allowed: 1ms to 24h
+c.yaml:3:82: upstreams.a.breaker.ramp: found "2h"; allowed: 0s to 1h
+c.yaml:3:86: upstreams.a.breaker.max_retries: unknown key; allowed: max_requests, max_pending, pending_timeout, ramp
+c.yaml:6:14: upstreams.b.breaker: found "on"; allowed: a map"#;
     assert_eq!(told(text), problems);
 }
 

@@ -17,6 +17,7 @@ use crate::answer::ErrorAnswer;
 use crate::attempt::Attempting;
 use crate::copies::Copying;
 use crate::mirror::Mirroring;
+use crate::queue::Queueing;
 use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::tls::ClientIdentity;
@@ -66,6 +67,7 @@ pub(crate) struct Context {
     pub(crate) bound: Option<BackendId>,
     /// Why it is refused, if that is plain from the start.
     pub(crate) refused: Option<ErrorAnswer>,
+    pub(crate) queueing: Queueing,
     pub(crate) attempting: Attempting,
     pub(crate) copying: Copying,
     pub(crate) mirroring: Mirroring,
@@ -142,6 +144,7 @@ impl Context {
             route: None,
             bound: None,
             refused: None,
+            queueing: Queueing::default(),
             attempting: Attempting::new(now),
             copying: Copying::default(),
             mirroring: Mirroring::default(),

@@ -18,6 +18,7 @@ use crate::classify::{self, BODY_TOO_LARGE, SETTLED};
 use crate::context::Context;
 use crate::kept::{self, KeptConnections};
 use crate::peer::{Terms, peer};
+use crate::queue::{self, Entry};
 use crate::route::Route;
 use crate::stream::ClientStream;
 use crate::{copies, forward, interim, mirror, split, ties};
@@ -30,26 +31,31 @@ const KEPT_BODY_BYTES_MAX: usize = 64 << 10;
 /// full. The client's connection stays usable then, which it does not after an attempt has failed.
 pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) -> Result<bool> {
     split::hand_back(context);
-    let Some(route) = &context.route else {
+    let Some(route) = context.route.clone() else {
         return Ok(false);
     };
-    let cause = if route.upstream.is_full() {
-        Cause::ConnectionLimitReached
+    let error = if route.upstream.is_full() && !route.upstream.has_breaker() {
+        ErrorAnswer::of(Cause::ConnectionLimitReached)
     } else if route.upstream.has_untried(|_| false, Instant::now()) {
-        let is_answered =
-            copies::answer_late(session, context).await? || copies::answer_waited(session, context).await?;
-        return Ok(!is_answered);
+        if copies::answer_late(session, context).await? || copies::answer_waited(session, context).await? {
+            return Ok(false);
+        }
+        match queue::enter(session, context, &route).await? {
+            Entry::Admitted => return Ok(true),
+            Entry::Answered => return Ok(false),
+            Entry::Refused(error) => error,
+        }
     } else {
-        route.upstream.why_none()
+        ErrorAnswer::of(route.upstream.why_none())
     };
     if context.is_background() {
         return Ok(false);
     }
     copies::load(session, context).await;
-    if copies::choose(session, context, cause) {
+    if copies::choose(session, context, error.cause) {
         Box::pin(copies::serve(session, context)).await?;
     } else {
-        Box::pin(answer::write(session, context, ErrorAnswer::of(cause))).await?;
+        Box::pin(answer::write(session, context, error)).await?;
     }
     Ok(false)
 }
@@ -67,6 +73,7 @@ pub(crate) fn next_peer(
         return Err(settled(false));
     };
     take_backend(session, context, &route, now)?;
+    context.queueing.chosen();
     let route = context.route.clone().unwrap_or(route);
     let fresh = context.attempting.begin(&route, now);
     let Some(backend) = context.attempting.lease().map(|lease| Arc::clone(lease.backend())) else {
@@ -95,6 +102,7 @@ fn take_backend(session: &Session, context: &mut Context, route: &Route, now: In
     }
     if let Some(rest) = &route.rest {
         split::leave(context, rest);
+        context.queueing.move_to(&rest.upstream);
         return take_backend(session, context, rest, now);
     }
     let cause = context.attempting.last_cause().unwrap_or_else(|| route.upstream.why_none());
@@ -202,6 +210,7 @@ pub(crate) fn response_body(context: &mut Context, body: Option<&Bytes>, is_end:
             return Err(Error::create(ErrorType::ReadTimedout, ErrorSource::Upstream, None, None));
         }
         context.attempting.done();
+        context.queueing.leave();
     }
     context.moved();
     context.copying.push(body, is_end);
@@ -240,12 +249,14 @@ pub(crate) async fn response_header(
     } else {
         context.attempting.succeeded(&route, now);
     }
+    queue::keep_time(&route.upstream, now);
     if session.as_ref().is_upgrade_req() {
         limit_idle(session, context, &route, is_upgrade);
     }
     forward::response(response)?;
     if !is_upgrade && forward::has_no_body(&session.req_header().method, response) {
         context.attempting.done();
+        context.queueing.leave();
     }
     copies::note_answer(context, session, response);
     Ok(())
@@ -256,6 +267,9 @@ pub(crate) async fn response_header(
 fn limit_idle(session: &mut Session, context: &mut Context, route: &Route, is_tunnel: bool) {
     let timeouts = &route.upstream.spec().timeouts;
     context.is_tunnel = is_tunnel;
+    if is_tunnel {
+        context.queueing.leave();
+    }
     context.limit_idle(if is_tunnel { timeouts.tunnel } else { timeouts.read });
     if is_tunnel {
         let client = session.as_downstream_mut();

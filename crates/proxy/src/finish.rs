@@ -59,6 +59,7 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     }
     context.disarm();
     context.attempting.end(session, now);
+    context.queueing.leave();
     context.copying.end(error.is_none());
     if context.is_background() {
         mirror::ended(context);
@@ -216,6 +217,7 @@ fn record<'a>(mask: &Mask, ended: &Ended<'a>, context: &'a Context, now: Instant
         bytes_sent: ended.sent,
         bytes_received: ended.received,
         duration: now.saturating_duration_since(context.started),
+        queued: context.queueing.waited,
         user_agent: request
             .headers
             .get(header::USER_AGENT)

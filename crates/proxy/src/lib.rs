@@ -37,6 +37,7 @@ mod page;
 mod peer;
 mod places;
 mod proxy_header;
+mod queue;
 mod request_id;
 mod route;
 mod rules;

@@ -12,7 +12,7 @@ use ahash::RandomState;
 use goodgate_cache::CachePolicy;
 use goodgate_config::{Access, ErrorSpec, HeaderRules, HostPattern, Rewrite, RouteSpec};
 use goodgate_failure::RetryPolicy;
-use goodgate_telemetry::{RouteMetrics, UpstreamMetrics};
+use goodgate_telemetry::{QueueMetrics, RouteMetrics, UpstreamMetrics};
 use goodgate_upstream::Upstream;
 use http::{HeaderName, Method};
 
@@ -34,6 +34,8 @@ pub(crate) struct Route {
     /// is one.
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) upstream_metrics: Arc<UpstreamMetrics>,
+    /// None: nobody waits there.
+    pub(crate) queue_metrics: Option<Arc<QueueMetrics>>,
     pub(crate) metrics: RouteMetrics,
     pub(crate) backend_tls: Arc<BackendTls>,
     pub(crate) timeout: Duration,

@@ -88,7 +88,7 @@ pub(crate) fn share(route: &Arc<Route>, request: &RequestHeader, context: &Conte
 /// Whether requests make sense there: some find out now and then whether what was out is back.
 fn is_usable(share: &Route) -> bool {
     let upstream = &share.upstream;
-    !upstream.is_full() && (!upstream.is_out() || upstream.is_trial_due(Instant::now()))
+    !upstream.is_busy() && (!upstream.is_out() || upstream.is_trial_due(Instant::now()))
 }
 
 /// The request is answered: the next one of its client has a number of its own.
@@ -102,7 +102,7 @@ pub(crate) fn forget(context: &Context) {
 pub(crate) fn hand_back(context: &mut Context) {
     if let Some(route) = context.route.clone()
         && let Some(rest) = &route.rest
-        && (route.upstream.is_full() || !route.upstream.has_untried(|_| false, Instant::now()))
+        && (route.upstream.is_busy() || !route.upstream.has_untried(|_| false, Instant::now()))
     {
         leave(context, rest);
     }

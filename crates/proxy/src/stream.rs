@@ -20,6 +20,7 @@ use bytes::{Buf, BytesMut};
 use goodgate_config::Limits;
 use pingora_core::protocols::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::grant::Grant;
@@ -38,7 +39,7 @@ const GATHER_BYTES_MAX: usize = 16 << 10;
 
 /// How long a client that sends nothing more may still wait for its answer or its tunnel. Most who close have left,
 /// but some only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
-const HALF_CLOSED: Duration = Duration::from_secs(1);
+pub(crate) const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 /// A client's connection with its buffers.
 #[derive(Debug)]
@@ -83,6 +84,11 @@ impl ClientStream {
     /// Whether the handshake has chosen HTTP/2.
     pub(crate) fn speaks_http2(&self) -> bool {
         self.socket.as_ref().is_some_and(Socket::speaks_http2)
+    }
+
+    /// The connection below.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        self.socket.as_ref().map(Socket::tcp)
     }
 
     /// Bytes that have been read and not handed on.

@@ -17,6 +17,7 @@ pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error:
     if context.is_idle_tunnel() {
         return 0;
     }
+    context.queueing.leave();
     let answer = verdict(context, error);
     let ErrorAnswer { status, cause, .. } = answer;
     if cause != Cause::ClientDisconnected && !context.attempting.log.is_empty() {

@@ -66,7 +66,9 @@ impl Metrics {
         self.backends.in_flight.reset();
         self.certificates.backend_expiry.reset();
         self.backends.attempts.reset();
+        self.queues.reset();
         for upstream in upstreams {
+            self.queues.write(upstream, Instant::now());
             let name = upstream.spec().name.as_str();
             let in_rotation = i64::try_from(upstream.in_rotation()).unwrap_or(i64::MAX);
             self.backends.in_rotation.with_label_values(&[name]).set(in_rotation);

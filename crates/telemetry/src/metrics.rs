@@ -1,6 +1,7 @@
-//! Every metric: name, help, labels. Nothing is declared anywhere else.
+//! Every metric: name, help, labels. Nothing is declared anywhere else than here and in this folder.
 
 mod backends;
+mod queues;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
@@ -9,6 +10,7 @@ use crate::declare::{Declare, Declared};
 use crate::refused::RefusedCounters;
 use crate::survival::Survivals;
 pub(crate) use backends::{BackendFamilies, FailOpenFamilies};
+pub(crate) use queues::QueueFamilies;
 
 /// Seconds: from a cache hit to the longest default timeout.
 const DURATION_BUCKETS: [f64; 14] =
@@ -35,6 +37,7 @@ pub struct Metrics {
     pub(crate) requests: RequestFamilies,
     pub(crate) backends: BackendFamilies,
     pub(crate) fail_open: FailOpenFamilies,
+    pub(crate) queues: QueueFamilies,
     pub(crate) dns: DnsFamilies,
     pub(crate) caches: CacheFamilies,
     pub(crate) config: ConfigFamilies,
@@ -67,6 +70,7 @@ impl Metrics {
             requests: RequestFamilies::declare(&to)?,
             backends: BackendFamilies::declare(&to)?,
             fail_open: FailOpenFamilies::declare(&to)?,
+            queues: QueueFamilies::declare(&to)?,
             dns: DnsFamilies::declare(&to)?,
             caches: CacheFamilies::declare(&to)?,
             config: ConfigFamilies::declare(&to)?,
@@ -230,6 +234,7 @@ impl DnsFamilies {
 const MIRRORED: &[&str] = &["route", "result"];
 const CACHE: &[&str] = &["cache"];
 const DROPPED_WRITES: &str = "goodgate_cache_disk_dropped_writes_total";
+const DISK_ERRORS: &str = "goodgate_cache_disk_errors_total";
 const CHECKSUM_FAILURES: &str = "goodgate_cache_disk_checksum_failures_total";
 
 /// What the caches did and hold.
@@ -283,11 +288,7 @@ impl CacheFamilies {
             disk_reads: to.counters("goodgate_cache_disk_reads_total", "Copies read", CACHE)?,
             disk_writes: to.counters("goodgate_cache_disk_writes_total", "Copies written", CACHE)?,
             disk_dropped: to.counters(DROPPED_WRITES, "Copies that were not written", CACHE)?,
-            disk_errors: to.counters(
-                "goodgate_cache_disk_errors_total",
-                "Errors",
-                &["cache", "operation"],
-            )?,
+            disk_errors: to.counters(DISK_ERRORS, "Errors", &["cache", "operation"])?,
             disk_corrupt: to.counters(CHECKSUM_FAILURES, "What was not as it had been written", CACHE)?,
         })
     }

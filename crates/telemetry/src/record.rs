@@ -65,6 +65,9 @@ pub struct AccessRecord<'a> {
     /// From the first request byte to the end.
     #[serde(rename = "duration_ms", serialize_with = "millis")]
     pub duration: Duration,
+    /// How long it waited for a place at its upstream; none: it did not.
+    #[serde(rename = "queued_ms", serialize_with = "optional_millis")]
+    pub queued: Option<Duration>,
     /// The client's software, as it says.
     pub user_agent: Option<Cow<'a, str>>,
     /// Every attempt, in order.
@@ -103,6 +106,7 @@ impl<'a> AccessRecord<'a> {
             bytes_sent: 0,
             bytes_received: 0,
             duration: Duration::ZERO,
+            queued: None,
             user_agent: None,
             attempts: Cow::Borrowed(&[]),
         }
@@ -216,6 +220,11 @@ fn rfc3339<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
 
 fn millis<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(rounded_millis(*duration))
+}
+
+#[expect(clippy::ref_option, reason = "the signature is serde's")]
+fn optional_millis<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    duration.map(rounded_millis).serialize(to)
 }
 
 #[expect(clippy::ref_option, reason = "the signature is serde's")]

@@ -35,6 +35,10 @@ pub(crate) fn write(line: &mut Vec<u8>, record: &AccessRecord<'_>) -> io::Result
         escape(line, detail, |byte| byte == b' ' || is_plain(byte));
         line.push(b'"');
     }
+    if let Some(queued) = record.queued {
+        line.extend_from_slice(b" queued=");
+        millis(line, queued)?;
+    }
     match record.rescue {
         Some((by, cause)) => write!(line, " rescue={}:{}", by.name(), cause.name())?,
         None => line.extend_from_slice(b" rescue=-"),

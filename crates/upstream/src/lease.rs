@@ -92,6 +92,7 @@ impl Lease {
     pub fn done(&mut self) {
         if !std::mem::replace(&mut self.is_done, true) {
             self.backend.vitals.ended();
+            self.upstream.room_made();
         }
     }
 
@@ -102,7 +103,9 @@ impl Lease {
         }
         self.report = Report::Succeeded;
         let change = self.backend.succeeded(self.how != How::Rotation, now);
-        self.upstream.changed(change)
+        let change = self.upstream.changed(change);
+        self.upstream.answered(now);
+        change
     }
 
     /// The attempt failed.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use goodgate_failure::Words;
 use http::HeaderName;
 
-use crate::{Address, Balance, DnsPolicy, HashOn, OutlierPolicy, StickyPolicy};
+use crate::{Address, Balance, BreakerPolicy, DnsPolicy, HashOn, OutlierPolicy, StickyPolicy};
 
 /// One upstream as configured.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct UpstreamSpec {
     pub dns: DnsPolicy,
     /// Active health checks; none if absent.
     pub probe: Option<ProbePolicy>,
+    /// How many requests it gets at a time; none: as many as come.
+    pub breaker: Option<BreakerPolicy>,
     /// Its time limits.
     pub timeouts: Timeouts,
     /// How backends that are spoken to over TLS prove who they are.
@@ -68,6 +70,7 @@ impl UpstreamSpec {
             backends: Vec::new(),
             dns: DnsPolicy::DEFAULT,
             probe: None,
+            breaker: None,
             timeouts,
             tls: TlsPolicy { ca: None, verify: true, client: None },
             fail_open: true,

@@ -89,6 +89,12 @@ impl Seat {
         }
     }
 
+    /// None: any number.
+    fn room(&self) -> Option<u64> {
+        let limit = (self.in_flight_max > 0).then(|| u64::from(self.in_flight_max))?;
+        Some(limit.saturating_sub(self.vitals.in_flight()))
+    }
+
     fn is_full(&self) -> bool {
         self.in_flight_max > 0 && self.vitals.in_flight() >= u64::from(self.in_flight_max)
     }
@@ -237,6 +243,14 @@ impl Rotation {
     /// Whether a backend that `tried` does not rule out would be asked if it were not full.
     pub(crate) fn is_full(&self, tried: impl Fn(Address) -> bool) -> bool {
         self.roster.has_limits && self.in_rotation().any(|seat| seat.is_full() && !tried(seat.address))
+    }
+
+    /// What those in rotation may have under way besides; none: any number, or there are none.
+    pub(crate) fn room(&self) -> Option<u64> {
+        if !self.roster.has_limits || self.taking_turns == 0 {
+            return None;
+        }
+        self.in_rotation().map(Seat::room).sum()
     }
 
     /// Whether all that are in rotation are full, and there are some.

@@ -1,5 +1,6 @@
 //! A named set of backends under one policy: membership, and what probes and DNS report.
 
+mod admission;
 mod control;
 mod names;
 mod seating;
@@ -16,6 +17,7 @@ use goodgate_failure::{Budget, Cause};
 use parking_lot::Mutex;
 
 use crate::alarm::Alarm;
+use crate::breaker::Breaker;
 use crate::rotation::{Roster, Rotation};
 use crate::seen::Tallied;
 use crate::{
@@ -39,6 +41,8 @@ pub struct Upstream {
     /// is bad would fall into step, and every request would begin with the bad one.
     retry_cursor: AtomicU64,
     budget: Arc<Budget>,
+    /// Bounds what is under way.
+    breaker: Option<Arc<Breaker>>,
     /// Requests under way on all backends, those that have left included.
     in_flight: Arc<AtomicU64>,
     /// Failures for the probes to look into, and for the lookups of names.
@@ -61,7 +65,11 @@ impl Upstream {
         let shared = |of: fn(&Self) -> &Arc<AtomicU64>| previous.map(|old| Arc::clone(of(old)));
         let orders = previous.map(|old| Arc::clone(&old.orders)).unwrap_or_default();
         orders.lock().fit(&spec.backends);
+        let known = previous.and_then(|old| old.breaker.as_ref());
+        let new = |policy| known.map_or_else(|| Arc::new(Breaker::new(policy)), Arc::clone);
+        let breaker = spec.breaker;
         let upstream = Self {
+            breaker: breaker.map(new),
             budget: previous.map_or_else(|| Arc::new(Budget::new(now)), |old| Arc::clone(&old.budget)),
             spec,
             members: Mutex::default(),
@@ -81,6 +89,9 @@ impl Upstream {
         let of_name = |name: &BackendAddress| previous?.with_member(name, Member::known);
         *upstream.members.lock() = upstream.seat(&upstream.orders.lock(), &known, of_name, now);
         upstream.rotate(Members::Changed);
+        if let (Some(breaker), Some(policy)) = (&upstream.breaker, breaker) {
+            breaker.change(policy, &|| upstream.room(), now);
+        }
         Arc::new(upstream)
     }
 
@@ -187,6 +198,7 @@ impl Upstream {
             Members::Same => Arc::clone(&self.rotation.load().roster),
         };
         self.rotation.store(Arc::new(Rotation::new(self.spec.balance, &roster)));
+        self.rotated();
     }
 }
 

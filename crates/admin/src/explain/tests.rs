@@ -94,6 +94,15 @@ fn has(text: &str, wanted: &str) {
 }
 
 #[test]
+fn a_wait_is_told() {
+    let refused = record(&[], Cause::ConnectionLimitReached);
+    let waited = AccessRecord { queued: Some(ms(5004)), ..refused.clone() };
+    let said = "It waited 5 s for its turn: the upstream had as many requests as it may.";
+    has(&flat(&waited, &Measured::default()), said);
+    assert!(!flat(&refused, &Measured::default()).contains("It waited"));
+}
+
+#[test]
 fn a_refused_connection_is_told_in_full() {
     let mut first = attempt(1, Phase::Connect, Cause::ConnectionRefused);
     first.next = Some(Ok(Allowance::NothingSent));

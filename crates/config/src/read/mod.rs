@@ -8,6 +8,7 @@ mod access;
 mod action;
 mod backend;
 mod balance;
+mod breaker;
 mod cache;
 mod dns;
 mod ejection;

@@ -9,7 +9,7 @@ use http::HeaderName;
 
 use super::balance::{self, Balancing};
 use super::tls::{self, Tls};
-use super::{TIMEOUT, backend, check_name, dns, ejection, health};
+use super::{TIMEOUT, backend, breaker, check_name, dns, ejection, health};
 use crate::address::parse_host_header;
 use crate::kind::{boolean, duration, text, text_as, wrong};
 use crate::tree::{Kind, Node};
@@ -79,6 +79,7 @@ pub(super) fn policies(name: &str, map: &Map<'_>, folder: &Path) -> (UpstreamSpe
         backends: Vec::new(),
         dns: dns::dns(map),
         probe: map.get("health_check").and_then(|view| health::probe(&view.over(None))),
+        breaker: breaker::breaker(map),
         timeouts: timeouts(map),
         tls: tls.policy.clone(),
         fail_open: map.read("fail_open", boolean).unwrap_or(defaults::FAIL_OPEN),

@@ -107,14 +107,16 @@ pub(super) const CONNECTION_TIMEOUT: Guide = Guide {
 
 pub(super) const CONNECTION_LIMIT_REACHED: Guide = Guide {
     chapter: Chapter::Reaching,
-    meaning: "Every backend in rotation has as many requests under way as its `max_conns` allows.",
+    meaning: "Every backend in rotation has as many requests under way as its `max_conns` allows, or the \
+        upstream as many as its `breaker`, and the wait for a place was in vain or the queue full.",
     seen: "`goodgate_gateway_errors_total{cause=\"connection_limit_reached\"}`, with many \
-        `goodgate_backend_requests_in_flight`.",
+        `goodgate_backend_requests_in_flight`; with a `breaker`, `goodgate_upstream_requests_shed_total` says \
+        why, and `queued_ms` in the record how long the request has waited.",
     usual: "More traffic than the backends are made for, or backends that became slow, so that each request \
         occupies its connection for longer.",
     advice: "Compare `goodgate_upstream_first_byte_seconds` with what it usually is: if it rose, find out \
         why they are slow; otherwise add backends.",
-    setting: "`upstreams.*.backends[].max_conns`.",
+    setting: "`upstreams.*.backends[].max_conns`, `upstreams.*.breaker`.",
     nginx: &["no live upstreams while connecting to upstream"],
     is_raised: true,
 };

@@ -36,6 +36,8 @@ pub(crate) struct Attempting {
     started: Instant,
     connected_at: Instant,
     deadline: Instant,
+    /// When its time began to count, if that was before the first attempt.
+    counts_from: Option<Instant>,
     sent: u32,
     interim: u32,
     /// Kept connections that were given up because they were too old.
@@ -81,6 +83,7 @@ impl Attempting {
             started: now,
             connected_at: now,
             deadline: now,
+            counts_from: None,
             sent: 0,
             interim: 0,
             aged: 0,
@@ -126,6 +129,11 @@ impl Attempting {
     /// When all attempts must be over.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// From here on the time for all attempts counts.
+    pub(crate) fn counts_from(&mut self, now: Instant) {
+        self.counts_from = Some(now);
     }
 
     /// Takes the next backend; `fail_open` allows one that is out of rotation. False if there is none.
@@ -192,7 +200,7 @@ impl Attempting {
     /// Begins the attempt on the backend taken. Whether it must not take a kept connection.
     pub(crate) fn begin(&mut self, route: &Route, now: Instant) -> bool {
         if !std::mem::replace(&mut self.begun, true) {
-            self.deadline = now + route.timeout;
+            self.deadline = self.counts_from.unwrap_or(now) + route.timeout;
             route.upstream.budget().request(now);
         } else if !matches!(self.replacement, Replacement::Aged | Replacement::RaceLost) {
             route.upstream_metrics.retry();

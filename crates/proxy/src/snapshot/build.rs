@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use goodgate_config::{Config, LogFormat, RouteSpec, defaults};
 use goodgate_failure::Replay;
-use goodgate_telemetry::{Format, LogPolicy, Mask, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics};
+use goodgate_telemetry::{
+    Format, LogPolicy, Mask, Metrics, MirrorMetrics, QueueMetrics, RouteMetrics, UpstreamMetrics,
+};
 use goodgate_upstream::{StickyKey, Timeouts, Upstream, UpstreamSpec};
 
 use super::Snapshot;
@@ -23,6 +25,7 @@ use crate::ties;
 struct Way {
     upstream: Arc<Upstream>,
     metrics: Arc<UpstreamMetrics>,
+    queue_metrics: Option<Arc<QueueMetrics>>,
     tls: Arc<BackendTls>,
 }
 
@@ -32,6 +35,7 @@ impl Way {
         Self {
             upstream: Arc::clone(upstream),
             metrics: Arc::new(UpstreamMetrics::new(metrics, &spec.name)),
+            queue_metrics: spec.breaker.map(|_| Arc::new(QueueMetrics::new(metrics, &spec.name))),
             tls: Arc::new(BackendTls::new(&spec.tls)),
         }
     }
@@ -132,6 +136,7 @@ fn route(
         own: OwnAnswer::of(&spec.action),
         upstream: Arc::clone(&way.upstream),
         upstream_metrics: Arc::clone(&way.metrics),
+        queue_metrics: way.queue_metrics.clone(),
         metrics,
         backend_tls: Arc::clone(&way.tls),
         timeout: spec.timeout,

@@ -1,0 +1,189 @@
+//! Waiting for a place at an upstream that has as many requests as it may.
+//!
+//! Who has how many, who waits and who is next is the business of `upstream`; here is the wait itself: until the turn
+//! comes, the time is over, or the client leaves. A request asks once, before its first attempt, and has its place
+//! until the backend has sent the whole answer. Behind a client's back nobody waits.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use goodgate_failure::Cause;
+use goodgate_upstream::{Admission, Place, Shed, Turn, Upstream};
+use pingora_core::protocols::http::ServerSession;
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::Session;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::sleep_until;
+
+use crate::answer::ErrorAnswer;
+use crate::context::Context;
+use crate::copies;
+use crate::route::Route;
+use crate::stream::{ClientStream, HALF_CLOSED};
+
+/// What a request has to do with the limit of its upstream.
+#[derive(Debug, Default)]
+pub(crate) struct Queueing {
+    place: Option<Place>,
+    /// How long it has waited for it.
+    pub(crate) waited: Option<Duration>,
+}
+
+impl Queueing {
+    /// The request has its backend.
+    pub(crate) fn chosen(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.chosen();
+        }
+    }
+
+    /// The request goes on at this upstream, without another wait.
+    pub(crate) fn move_to(&mut self, upstream: &Arc<Upstream>) {
+        self.place = upstream.take_over();
+    }
+
+    /// No backend has anything to do with it any more.
+    pub(crate) fn leave(&mut self) {
+        self.place = None;
+    }
+}
+
+/// What a request is told that asks for its turn.
+pub(crate) enum Entry {
+    /// It goes on.
+    Admitted,
+    /// It is refused, with this answer if nothing better is found.
+    Refused(ErrorAnswer),
+    /// It was answered while it waited.
+    Answered,
+}
+
+/// Gets a place for the request, now or after a while.
+pub(crate) async fn enter(session: &mut Session, context: &mut Context, route: &Arc<Route>) -> Result<Entry> {
+    if !route.upstream.has_breaker() {
+        return Ok(Entry::Admitted);
+    }
+    // Boxed, since those without a breaker must not carry it.
+    Box::pin(ask(session, context, route)).await
+}
+
+async fn ask(session: &mut Session, context: &mut Context, route: &Arc<Route>) -> Result<Entry> {
+    let since = Instant::now();
+    match route.upstream.admit(&route.name, since) {
+        Admission::Admitted(place) => {
+            context.queueing.place = place;
+            Ok(Entry::Admitted)
+        }
+        Admission::Waits(_) if context.is_background() => Ok(refused(route, Shed::QueueFull)),
+        Admission::Waits(turn) => {
+            context.attempting.counts_from(since);
+            let waited = wait(session, route, turn, since).await;
+            let time = since.elapsed();
+            context.queueing.waited = Some(time);
+            if let Some(metrics) = &route.queue_metrics {
+                metrics.waited(time);
+            }
+            match waited? {
+                Ok(place) => context.queueing.place = Some(place),
+                Err(shed) => return Ok(refused(route, shed)),
+            }
+            // Somebody else may have got what this one wants.
+            if copies::answer_late(session, context).await? {
+                context.queueing.leave();
+                return Ok(Entry::Answered);
+            }
+            Ok(Entry::Admitted)
+        }
+        Admission::Shed(shed) => Ok(refused(route, shed)),
+    }
+}
+
+/// The wait; an error is that the client has left.
+async fn wait(
+    session: &mut Session,
+    route: &Route,
+    mut turn: Turn,
+    since: Instant,
+) -> Result<Result<Place, Shed>> {
+    keep_time(&route.upstream, since);
+    let patience = route.upstream.spec().breaker.map_or(Duration::ZERO, |policy| policy.pending_timeout);
+    let deadline = since + patience.min(route.timeout);
+    tokio::select! {
+        biased;
+        place = poll_fn(|context| turn.poll_place(context)) => return Ok(Ok(place)),
+        () = sleep_until(deadline.into()) => {}
+        () = left(session.as_downstream_mut()) => {
+            return Err(Error::create(ErrorType::ConnectionClosed, ErrorSource::Downstream, None, None));
+        }
+    }
+    if patience > route.timeout {
+        return Ok(Err(Shed::Deadline));
+    }
+    turn.waited_in_vain();
+    Ok(Err(Shed::PendingTimeout))
+}
+
+fn refused(route: &Route, shed: Shed) -> Entry {
+    if let Some(metrics) = &route.queue_metrics {
+        metrics.shed(shed);
+    }
+    let details = match shed {
+        Shed::QueueFull => "The service is at its limit, and as many requests wait as may.",
+        Shed::PendingTimeout => "The service is at its limit, and no place became free in time.",
+        Shed::Deadline => "The service is at its limit, and the time for the request is over.",
+    };
+    Entry::Refused(ErrorAnswer { details, ..ErrorAnswer::of(Cause::ConnectionLimitReached) })
+}
+
+/// Ends when the client has left. Nothing of its request is read.
+async fn left(client: &mut ServerSession) {
+    if let Some(closed) = client.watch_h2_stream_close() {
+        // Whatever the end is called.
+        let _ = closed.await;
+    } else if client.is_body_done() {
+        // The stream keeps what comes for the next request.
+        while client.read_body_or_idle(true).await.is_ok() {}
+    } else {
+        closed(client).await;
+    }
+}
+
+/// Ends when the client has closed the connection, in the middle of a request of which part may lie in the kernel. Most
+/// who close have left; who has only said that it is done has still a while, as everywhere.
+async fn closed(client: &ServerSession) {
+    let stream = client.stream().and_then(|stream| (**stream).as_any().downcast_ref::<ClientStream>());
+    if let Some(stream) = stream
+        && hung_up(stream).await.is_ok()
+    {
+        return tokio::time::sleep(HALF_CLOSED).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Over a handle of its own, since the wait for a hang-up uses up the news that there is something to read.
+async fn hung_up(stream: &ClientStream) -> io::Result<()> {
+    let Some(tcp) = stream.tcp() else { return Ok(()) };
+    let handle = TcpStream::from_std(tcp.as_fd().try_clone_to_owned()?.into())?;
+    while !handle.ready(Interest::READABLE).await?.is_read_closed() {
+        // Nothing is read: this says that the next news is wanted.
+        let _ = handle.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
+    }
+    Ok(())
+}
+
+/// While somebody waits for what time allows after an outage, one task sees to it that it passes.
+pub(crate) fn keep_time(upstream: &Arc<Upstream>, now: Instant) {
+    if !upstream.claims_clock(now) {
+        return;
+    }
+    let upstream = Arc::clone(upstream);
+    tokio::spawn(async move {
+        while let Some(next) = upstream.tick(Instant::now()) {
+            sleep_until(next.into()).await;
+        }
+    });
+}
