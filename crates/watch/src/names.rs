@@ -17,7 +17,11 @@ use tokio::task::JoinSet;
 use crate::discovery::{AGAIN_AFTER, Last, NameDiscovery};
 use crate::resolver::{RESOLV_CONF, Resolver};
 
+/// So many addresses of a name are in a line of the log.
+const ADDRESSES_SHOWN: usize = 16;
+
 /// The names of one upstream, each with the time of its next lookup.
+#[derive(Debug)]
 pub(crate) struct Names {
     resolver: Option<Resolver>,
     metrics: Arc<UpstreamMetrics>,
@@ -26,6 +30,7 @@ pub(crate) struct Names {
     of: Weak<Upstream>,
 }
 
+#[derive(Debug)]
 struct Name {
     discovery: Arc<NameDiscovery>,
     due: Instant,
@@ -164,9 +169,9 @@ impl Name {
         metrics: &NameMetrics,
         now: Instant,
     ) {
-        let addresses: Vec<_> = found.iter().map(|found| found.address).collect();
         if upstream.resolved(address, &found, now) {
-            info!(upstream = upstream.spec().name.as_str(), name:% = address, addresses:? = addresses; "name has new addresses");
+            let some: Vec<_> = found.iter().map(|found| found.address).take(ADDRESSES_SHOWN).collect();
+            info!(upstream = upstream.spec().name.as_str(), name:% = address, count = found.len(), addresses:? = some; "name has new addresses");
         } else if self.failing {
             info!(upstream = upstream.spec().name.as_str(), name:% = address; "name resolves again");
         }
