@@ -155,6 +155,9 @@ async fn a_short_name_is_looked_up_in_the_search_domains() {
     assert_eq!(gateway.get("/").await.status, 200);
     let gateway = Gateway::start(&site(&dnsmasq, &short, "")).await;
     assert_eq!(gateway.get("/").await.status, 502, "name servers of one's own have no search domains");
+    let complete = short.replace(':', ".:");
+    let gateway = Gateway::start(&site(&dnsmasq, &complete, ", search: [second.test]")).await;
+    assert_eq!(gateway.get("/").await.status, 502, "a name with a dot at its end is short for nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
