@@ -320,3 +320,20 @@ async fn an_answer_holds_within_the_bounds_that_the_upstream_sets() {
     assert_eq!(gateway.get("/slow").await.status, 200);
     assert_eq!((b.requests(), short.asked()), (at_b, asked), "a TTL of a second is stretched to an hour");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_never_answered_holds_up_no_other() {
+    let [a, b] = backends_on_one_port([Act::Answer(200), Act::Answer(200)]).await;
+    let dns = Dns::start(zone(&[&a])).await;
+    let port = a.address.port();
+    let config = site(&dns, port).replace("web: [", &format!("web: ['silent.test:{port}', "));
+    let gateway = Gateway::start(&config).await;
+    eventually("the first has an address", || async { gateway.get("/").await.status == 200 }).await;
+    for (there, gone) in [(&b, &a), (&a, &b), (&b, &a)] {
+        dns.set(zone(&[there]));
+        let moved = Instant::now();
+        eventually("it is followed", || async { gateway.state(gone.address).await == "absent" }).await;
+        assert!(moved.elapsed() < Duration::from_secs(3), "{:?} with a TTL of 1 s", moved.elapsed());
+        assert_eq!(gateway.state(there.address).await, "up");
+    }
+}

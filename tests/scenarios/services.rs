@@ -70,7 +70,10 @@ async fn a_service_whose_targets_change_loses_no_request() {
         gateway.errors().contains("targets of a service do not resolve")
     })
     .await;
+    eventually("so does the metric", || async { gateway.metric("goodgate_dns_stale").await == 1.0 }).await;
     load.more(50).await;
+    dns.set(records(&[&b]));
+    eventually("it is well again", || async { gateway.metric("goodgate_dns_stale").await == 0.0 }).await;
     dns.set(Zone::Silence);
     eventually("it is told", || async { gateway.metric("goodgate_dns_stale").await == 1.0 }).await;
     load.more(50).await;

@@ -51,6 +51,9 @@ impl Watcher {
             let upstream = Arc::clone(upstream);
             lookups.spawn(async move {
                 names.round(&upstream).await;
+                while names.is_waiting() {
+                    names.round(&upstream).await;
+                }
                 (upstream.spec().name.clone(), names)
             });
         }
