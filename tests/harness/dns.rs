@@ -1,7 +1,7 @@
 //! A DNS server of one name: its addresses can be changed, and it can fall silent. It is always silent about
 //! `silent.…` and never knows `missing.…`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,10 +12,42 @@ use tokio::net::UdpSocket;
 pub enum Zone {
     /// These addresses for every name, for so many seconds.
     Addresses(Vec<Ipv4Addr>, u32),
+    /// Those of these records that are asked for, for so many seconds.
+    Records(Vec<Record>, u32),
     /// No such name.
     NoSuchName,
     /// Nothing at all.
     Silence,
+}
+
+/// A record of the name that is asked for: its type and its data (RFC 1035 section 3.2).
+#[derive(Clone, Debug)]
+pub struct Record(u16, Vec<u8>);
+
+impl Record {
+    pub fn a(address: Ipv4Addr) -> Self {
+        Self(1, address.octets().to_vec())
+    }
+
+    pub fn aaaa(address: Ipv6Addr) -> Self {
+        Self(28, address.octets().to_vec())
+    }
+
+    /// It is another name for itself.
+    pub fn circle() -> Self {
+        Self(5, vec![0xc0, 12])
+    }
+
+    /// A target for a service (RFC 2782); an empty one is the root.
+    pub fn srv(priority: u16, weight: u16, port: u16, target: &str) -> Self {
+        let mut data = [priority, weight, port].map(u16::to_be_bytes).concat();
+        for label in target.split('.').filter(|label| !label.is_empty()) {
+            data.push(u8::try_from(label.len()).unwrap());
+            data.extend(label.as_bytes());
+        }
+        data.push(0);
+        Self(33, data)
+    }
 }
 
 /// A DNS server on a port of its own.
@@ -58,7 +90,7 @@ impl Dns {
 fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     let question_end = 12 + query.get(12..)?.iter().position(|byte| *byte == 0)? + 5;
     let question = query.get(12..question_end)?;
-    let asks_for_a = question[question.len() - 4..] == [0, 1, 0, 1];
+    let asked = u16::from_be_bytes([question[question.len() - 4], question[question.len() - 3]]);
     let zone = match question.get(1..=usize::from(*question.first()?))? {
         b"silent" => &Zone::Silence,
         b"missing" => &Zone::NoSuchName,
@@ -66,18 +98,23 @@ fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     };
     let (code, records, ttl) = match zone {
         Zone::Silence => return None,
-        Zone::NoSuchName => (3, &[][..], 0),
-        Zone::Addresses(addresses, ttl) if asks_for_a => (0, &addresses[..], *ttl),
-        Zone::Addresses(_, ttl) => (0, &[][..], *ttl),
+        Zone::NoSuchName => (3, Vec::new(), 0),
+        Zone::Addresses(addresses, ttl) => (0, addresses.iter().copied().map(Record::a).collect(), *ttl),
+        Zone::Records(records, ttl) => (0, records.clone(), *ttl),
     };
+    const ALIAS: u16 = 5;
+    let records: Vec<Record> =
+        records.into_iter().filter(|Record(kind, _)| [asked, ALIAS].contains(kind)).collect();
     let mut answer = query.get(..2)?.to_vec();
     answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(records.len()).ok()?, 0, 0, 0, 0]);
     answer.extend(question);
-    for address in records {
-        answer.extend([0xc0, 12, 0, 1, 0, 1]);
+    for Record(kind, data) in records {
+        answer.extend([0xc0, 12]);
+        answer.extend(kind.to_be_bytes());
+        answer.extend([0, 1]);
         answer.extend(ttl.to_be_bytes());
-        answer.extend([0, 4]);
-        answer.extend(address.octets());
+        answer.extend(u16::try_from(data.len()).ok()?.to_be_bytes());
+        answer.extend(data);
     }
     Some(answer)
 }

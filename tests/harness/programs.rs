@@ -1,10 +1,12 @@
-//! Programs of other makers, started and stopped by a scenario: nginx, Prometheus, promtool.
+//! Programs of other makers, started and stopped by a scenario: nginx, dnsmasq, Prometheus, promtool.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::{eventually, get};
@@ -86,6 +88,61 @@ impl Nginx {
 }
 
 impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.program = None;
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Debian's dnsmasq as the name server of `test`: what it is not told there does not exist. Answers hold for a second.
+pub struct Dnsmasq {
+    pub address: SocketAddr,
+    folder: PathBuf,
+    settings: Vec<String>,
+    program: Option<Program>,
+}
+
+impl Dnsmasq {
+    /// `hosts` are lines of an address and its name; `settings` more of its options.
+    pub async fn start(hosts: &str, settings: &[&str]) -> Self {
+        let (folder, address) = (super::gateway::folder(), free_address());
+        let settings = settings.iter().map(ToString::to_string).collect();
+        let mut dnsmasq = Self { address, folder, settings, program: None };
+        std::fs::write(dnsmasq.folder.join("hosts"), hosts).unwrap();
+        dnsmasq.revive().await;
+        dnsmasq
+    }
+
+    /// From now on these are the names that it knows.
+    pub fn set(&self, hosts: &str) {
+        std::fs::write(self.folder.join("hosts"), hosts).unwrap();
+        if let Some(program) = &self.program {
+            kill(Pid::from_raw(program.child.id().try_into().unwrap()), Signal::SIGHUP).unwrap();
+        }
+    }
+
+    pub fn kill(&mut self) {
+        self.program = None;
+    }
+
+    pub async fn revive(&mut self) {
+        let hosts = format!("--addn-hosts={}", self.folder.join("hosts").display());
+        let port = format!("--port={}", self.address.port());
+        let mut arguments =
+            vec!["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--local=/test/"];
+        arguments.extend(["--local-ttl=1", "--listen-address=127.0.0.1", "--bind-interfaces", &hosts, &port]);
+        arguments.extend(self.settings.iter().map(String::as_str));
+        self.program = Some(Program::start("dnsmasq", "dnsmasq-base", &arguments));
+        let address = self.address;
+        eventually(
+            "dnsmasq listens",
+            || async move { tokio::net::TcpStream::connect(address).await.is_ok() },
+        )
+        .await;
+    }
+}
+
+impl Drop for Dnsmasq {
     fn drop(&mut self) {
         self.program = None;
         let _ = std::fs::remove_dir_all(&self.folder);

@@ -3,9 +3,12 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::harness::backend::backends_on_one_port;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::harness::backend::{Gate, backends_on_one_port};
 use crate::harness::dns::{Dns, Zone};
-use crate::harness::{Act, Backend, Gateway, Load, eventually};
+use crate::harness::{Act, Backend, Gateway, Load, eventually, request};
 
 /// A site whose one backend is a name, looked up at this server.
 fn site(dns: &Dns, port: u16) -> String {
@@ -187,4 +190,150 @@ async fn a_request_that_fails_has_the_name_looked_up_at_once() {
     eventually("requests follow", || async { gateway.get("/").await.status == 200 }).await;
     assert!(moved.elapsed() < Duration::from_secs(5), "{:?} with a TTL of 60 s", moved.elapsed());
     assert_eq!(b.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_leaves_ends_what_is_under_way_and_keeps_no_idle_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let dns = Dns::start(Zone::Addresses(vec![Ipv4Addr::LOCALHOST], 1)).await;
+    let (gate, ended) = (Gate::shut(), tokio::sync::mpsc::unbounded_channel());
+    let (end, mut ended) = ended;
+    let opening = gate.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (gate, end) = (opening.clone(), end.clone());
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                while let Ok(1..) = stream.read(&mut buffer).await {
+                    if buffer.starts_with(b"GET /slow") {
+                        gate.passed().await;
+                    }
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                }
+                end.send(()).unwrap();
+            });
+        }
+    });
+    let gateway = Gateway::start(&site(&dns, port)).await;
+    let address = gateway.address;
+    let slow = tokio::spawn(async move { crate::harness::get(address, "/slow").await });
+    eventually("it is under way", || async {
+        gateway.metric("goodgate_backend_requests_in_flight").await == 1.0
+    })
+    .await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    dns.set(Zone::Addresses(vec![Ipv4Addr::new(127, 0, 0, 2)], 1));
+    let limit = Duration::from_secs(10);
+    let closed = tokio::time::timeout(limit, ended.recv()).await;
+    assert_eq!(closed, Ok(Some(())), "the idle one is closed long before its limit of a minute");
+    assert_eq!(gateway.state(format!("127.0.0.1:{port}")).await, "absent");
+    assert!(ended.try_recv().is_err(), "the other one is at work");
+    gate.open();
+    assert_eq!(slow.await.unwrap().unwrap().text(), "ok");
+    let closed = tokio::time::timeout(limit, ended.recv()).await;
+    assert_eq!(closed, Ok(Some(())), "and is not kept either");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_come_and_go_with_reloads_lose_no_request() {
+    let [a, b, c] = backends_on_one_port([const { Act::Answer(200) }; 3]).await;
+    let dns = Dns::start(zone(&[&a, &b])).await;
+    let config = site(&dns, a.address.port());
+    let gateway = Gateway::start(&config).await;
+    let load = Load::start(gateway.address, 4, |_, at| format!("/{at}"), |_, answer| answer.status == 200);
+    let plain = config.replace("app.test", "127.0.0.3");
+    let other = config.replace("app.test", "other.test");
+    let both = config.replace("web: [", &format!("web: ['{}', ", c.address));
+    for config in [&plain, &other, &both, &config, &plain, &config] {
+        load.more(30).await;
+        gateway.write_config(config);
+        gateway.reload("ok").await;
+    }
+    load.more(30).await;
+    assert_eq!(gateway.state(c.address).await, "absent");
+    load.stop().await.assert_good();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sticky_client_whose_address_leaves_is_tied_to_another_one() {
+    let [a, b] = backends_on_one_port([Act::Answer(200), Act::Answer(200)]).await;
+    let dns = Dns::start(zone(&[&a])).await;
+    let port = a.address.port();
+    let config = format!(
+        "server: {{ resolver: ['{}'] }}\nupstreams:\n  web: {{ sticky: {{ cookie: gg }}, backends: ['app.test:{port}'] }}\n\
+         routes:\n  - upstream: web\n",
+        dns.address
+    );
+    let gateway = Gateway::start(&config).await;
+    let first = gateway.get("/").await;
+    let tie = |answer: &crate::harness::Answer| {
+        answer.header("set-cookie").and_then(|cookie| cookie.split(';').next()).map(str::to_owned)
+    };
+    let cookie = tie(&first).expect("a cookie");
+    dns.set(zone(&[&b]));
+    eventually("it has moved", || async { gateway.state(a.address).await == "absent" }).await;
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n");
+    let answer = request(gateway.address, &head).await.unwrap();
+    assert_eq!((answer.status, b.requests()), (200, 1));
+    assert!(tie(&answer).is_some_and(|new| new != cookie), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_name_servers_are_asked_from_the_reload_on() {
+    let [a, b] = backends_on_one_port([Act::Answer(200), Act::Answer(200)]).await;
+    let (old, new) = (Dns::start(Zone::Addresses(vec![ip(&a)], 60)).await, Dns::start(zone(&[&b])).await);
+    let gateway = Gateway::start(&site(&old, a.address.port())).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    gateway.write_config(&site(&new, a.address.port()));
+    gateway.reload("ok").await;
+    eventually("the answer of the new one holds", || async {
+        gateway.get("/").await.status == 200 && b.requests() > 0
+    })
+    .await;
+    assert!(!gateway.errors().contains("only after a restart"), "{}", gateway.errors());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_holds_within_the_bounds_that_the_upstream_sets() {
+    let [a, b] = backends_on_one_port([Act::Answer(200), Act::Answer(200)]).await;
+    let long = Dns::start(Zone::Addresses(vec![ip(&a)], 600)).await;
+    let short = Dns::start(Zone::Addresses(vec![ip(&a)], 1)).await;
+    let port = a.address.port();
+    let upstream = |dns: &Dns, bounds: &str| {
+        format!("{{ backends: ['app.test:{port}'], dns: {{ resolver: ['{}'], {bounds} }} }}", dns.address)
+    };
+    let gateway = Gateway::start(&format!(
+        "upstreams:\n  clock: {}\n  slow: {}\nroutes:\n  - upstream: clock\n  - {{ upstream: slow, match: {{ path: /slow }} }}\n",
+        upstream(&long, "ttl_max: 1s"),
+        upstream(&short, "ttl_min: 1h, ttl_max: 2h"),
+    ))
+    .await;
+    let asked = short.asked();
+    long.set(Zone::Addresses(vec![ip(&b)], 600));
+    short.set(Zone::Addresses(vec![ip(&b)], 1));
+    eventually("a TTL of ten minutes is cut to a second", || async {
+        gateway.get("/").await.status == 200 && b.requests() > 0
+    })
+    .await;
+    let at_b = b.requests();
+    assert_eq!(gateway.get("/slow").await.status, 200);
+    assert_eq!((b.requests(), short.asked()), (at_b, asked), "a TTL of a second is stretched to an hour");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_never_answered_holds_up_no_other() {
+    let [a, b] = backends_on_one_port([Act::Answer(200), Act::Answer(200)]).await;
+    let dns = Dns::start(zone(&[&a])).await;
+    let port = a.address.port();
+    let config = site(&dns, port).replace("web: [", &format!("web: ['silent.test:{port}', "));
+    let gateway = Gateway::start(&config).await;
+    eventually("the first has an address", || async { gateway.get("/").await.status == 200 }).await;
+    for (there, gone) in [(&b, &a), (&a, &b), (&b, &a)] {
+        dns.set(zone(&[there]));
+        let moved = Instant::now();
+        eventually("it is followed", || async { gateway.state(gone.address).await == "absent" }).await;
+        assert!(moved.elapsed() < Duration::from_secs(3), "{:?} with a TTL of 1 s", moved.elapsed());
+        assert_eq!(gateway.state(there.address).await, "up");
+    }
 }

@@ -65,7 +65,7 @@ pub(crate) fn parse_collector(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").unwrap_or_default();
     match authority(rest.strip_suffix('/').unwrap_or(rest), Some(OTLP_PORT)) {
         Ok(BackendAddress::Ip(address)) => Ok(address.to_string()),
-        Ok(BackendAddress::Name { host, port }) => Ok(format!("{host}:{port}")),
+        Ok(name @ BackendAddress::Name { .. }) => Ok(name.to_string()),
         Ok(BackendAddress::Service(_) | BackendAddress::Unix(_)) | Err(_) => {
             Err(format!("`http://host:port` without a path, like `http://127.0.0.1:{OTLP_PORT}`"))
         }
@@ -74,7 +74,7 @@ pub(crate) fn parse_collector(text: &str) -> Result<String, String> {
 
 /// The records of a service have the ports.
 fn service(name: &str) -> Result<BackendAddress, String> {
-    let name = parse_name(name).map(BackendAddress::Service);
+    let name = parse_complete_name(name).map(BackendAddress::Service);
     name.ok_or_else(|| "`srv:name` without a port, like `srv:_http._tcp.app.internal`".to_owned())
 }
 
@@ -114,7 +114,7 @@ fn authority(text: &str, default_port: Option<u16>) -> Result<BackendAddress, St
     if let Ok(address) = format!("{host}:{port}").parse() {
         return Ok(BackendAddress::Ip(address));
     }
-    match parse_name(host) {
+    match parse_complete_name(host) {
         Some(host) => Ok(BackendAddress::Name { host, port }),
         None => wrong(BACKEND_FORMS.to_owned()),
     }
@@ -124,6 +124,12 @@ fn authority(text: &str, default_port: Option<u16>) -> Result<BackendAddress, St
 fn parse_port(text: &str) -> Option<u16> {
     let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| is_plain && *port > 0)
+}
+
+/// The same with its trailing dot, if it has one.
+fn parse_complete_name(text: &str) -> Option<String> {
+    let dot = if text.ends_with('.') { "." } else { "" };
+    Some(parse_name(text)? + dot)
 }
 
 /// A host name, in lower case and without a trailing dot. What looks like an IP address and is none,

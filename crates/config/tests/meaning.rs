@@ -139,7 +139,7 @@ routes: [{ upstream: app }]
     assert_eq!(app.dns, dns);
     let service = |at: usize| app.backends[at].address.clone();
     assert_eq!(service(0), BackendAddress::Service("_http._tcp.app.internal".to_owned()));
-    assert_eq!(service(1), BackendAddress::Service("other".to_owned()));
+    assert_eq!(service(1), BackendAddress::Service("other.".to_owned()), "the dot says that it is complete");
     assert_eq!(app.backends[0].tls_name.as_deref(), Some("app.internal"), "the records do not choose it");
 }
 

@@ -177,7 +177,8 @@ impl BackendSpec {
 pub enum BackendAddress {
     /// An IP address and port.
     Ip(SocketAddr),
-    /// A name to look up, and a port. Lower case, without a trailing dot.
+    /// A name to look up, and a port. Lower case; a trailing dot says that it is complete and short for nothing. It is
+    /// shown without.
     Name {
         /// The host name.
         host: String,
@@ -185,7 +186,7 @@ pub enum BackendAddress {
         port: u16,
     },
     /// A service that the DNS knows (RFC 2782), like `_http._tcp.app.internal`: addresses with ports, shares and an
-    /// order. Lower case, without a trailing dot.
+    /// order. As with a name.
     Service(String),
     /// The absolute path of a Unix socket.
     Unix(String),
@@ -207,9 +208,9 @@ impl BackendAddress {
     }
 }
 
-/// The domain that offers a service: its name without the labels that say which one.
+/// The domain that offers a service: its name without the labels that say which one, and without a trailing dot.
 pub fn domain_of(service: &str) -> &str {
-    let mut rest = service;
+    let mut rest = service.trim_end_matches('.');
     while rest.starts_with('_')
         && let Some((_, domain)) = rest.split_once('.')
     {
@@ -222,8 +223,8 @@ impl std::fmt::Display for BackendAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Ip(address) => address.fmt(f),
-            Self::Name { host, port } => write!(f, "{host}:{port}"),
-            Self::Service(name) => write!(f, "srv:{name}"),
+            Self::Name { host, port } => write!(f, "{}:{port}", host.trim_end_matches('.')),
+            Self::Service(name) => write!(f, "srv:{}", name.trim_end_matches('.')),
             Self::Unix(path) => write!(f, "unix:{path}"),
         }
     }
@@ -312,4 +313,30 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Between two reads of an upgraded connection.
     pub tunnel: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_domain_of_a_service_is_what_follows_the_labels_that_say_which() {
+        let domains = [
+            ("_http._tcp.app.internal", "app.internal"),
+            ("_http._tcp.app.internal.", "app.internal"),
+            ("web.service.consul", "web.service.consul"),
+            ("_http", "_http"),
+            ("a._b.c", "a._b.c"),
+        ];
+        for (service, domain) in domains {
+            assert_eq!(domain_of(service), domain, "{service}");
+        }
+    }
+
+    #[test]
+    fn a_complete_name_is_shown_without_its_dot() {
+        let host = "app.internal.".to_owned();
+        assert_eq!(BackendAddress::Name { host: host.clone(), port: 80 }.to_string(), "app.internal:80");
+        assert_eq!(BackendAddress::Service(host).to_string(), "srv:app.internal");
+    }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use goodgate_failure::Cause;
 use goodgate_telemetry::{NameMetrics, UpstreamMetrics};
@@ -12,23 +12,33 @@ use goodgate_upstream::{BackendAddress, FoundAddress, Unresolved, Upstream};
 use log::{info, warn};
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::discovery::ServiceDiscovery;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::discovery::{AGAIN_AFTER, Last, NameDiscovery};
 use crate::resolver::{RESOLV_CONF, Resolver};
 
+/// A round waits for lookups at most this long.
+const ROUND_MAX: Duration = Duration::from_millis(250);
+/// So many addresses of a name are in a line of the log.
+const ADDRESSES_SHOWN: usize = 16;
+
 /// The names of one upstream, each with the time of its next lookup.
+#[derive(Debug)]
 pub(crate) struct Names {
     resolver: Option<Resolver>,
     metrics: Arc<UpstreamMetrics>,
     due: HashMap<BackendAddress, Name>,
+    lookups: JoinSet<Lookup>,
     /// Whom the last round was for. A reload makes another one.
     of: Weak<Upstream>,
 }
 
+#[derive(Debug)]
 struct Name {
     discovery: Arc<NameDiscovery>,
     due: Instant,
+    /// A lookup is under way.
+    is_asked: bool,
     looked_up: Option<Instant>,
     /// What the last good lookup gave.
     found: Vec<FoundAddress>,
@@ -40,35 +50,61 @@ struct Name {
 }
 
 /// What a lookup gave.
-type Found = Option<BTreeSet<Backend>>;
+struct Lookup {
+    address: BackendAddress,
+    found: Option<BTreeSet<Backend>>,
+    last: Last,
+}
 
 impl Names {
     pub(crate) fn new(metrics: Arc<UpstreamMetrics>) -> Self {
-        Self { resolver: None, metrics, due: HashMap::new(), of: Weak::new() }
+        Self { resolver: None, metrics, due: HashMap::new(), lookups: JoinSet::new(), of: Weak::new() }
     }
 
-    /// Looks up what is due, all at the same time; when to come again.
+    /// Begins the lookups that are due, all at the same time, and takes in those that have ended; when to come again. One
+    /// that takes long holds up none of the others.
     pub(crate) async fn round(&mut self, upstream: &Arc<Upstream>) -> Instant {
         self.adopt(upstream);
-        let now = Instant::now();
-        let mut lookups = JoinSet::new();
-        for (address, name) in self.due.iter().filter(|(_, name)| name.due <= now) {
-            let (address, discovery) = (address.clone(), Arc::clone(&name.discovery));
-            lookups.spawn(async move {
-                let found = discovery.discover().await.ok().map(|(backends, _)| backends);
-                (address, found)
-            });
+        self.begin();
+        let over = tokio::time::Instant::now() + ROUND_MAX;
+        while let Ok(Some(lookup)) = tokio::time::timeout_at(over, self.lookups.join_next()).await {
+            self.take_in(upstream, lookup);
         }
-        while let Some(lookup) = lookups.join_next().await {
-            if let Ok((address, found)) = lookup
-                && let Some(name) = self.due.get_mut(&address)
-            {
-                name.looked_up(&address, upstream, found, self.metrics.names());
-            }
+        self.metrics.names().stale(self.due.values().any(Name::is_stale));
+        if self.is_waiting() {
+            return Instant::now();
         }
-        self.metrics.names().stale(self.due.values().any(|name| name.kept));
         let next = self.due.values().map(|name| name.due).min();
         next.unwrap_or_else(|| Instant::now() + AGAIN_AFTER)
+    }
+
+    /// Whether lookups are under way.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.lookups.is_empty()
+    }
+
+    fn begin(&mut self) {
+        let now = Instant::now();
+        for (address, name) in self.due.iter_mut().filter(|(_, name)| name.due <= now && !name.is_asked) {
+            name.is_asked = true;
+            let (address, discovery) = (address.clone(), Arc::clone(&name.discovery));
+            self.lookups.spawn(async move {
+                let found = discovery.discover().await.ok().map(|(backends, _)| backends);
+                Lookup { address, found, last: discovery.last() }
+            });
+        }
+    }
+
+    fn take_in(&mut self, upstream: &Upstream, lookup: Result<Lookup, JoinError>) {
+        match lookup {
+            Ok(lookup) => {
+                if let Some(name) = self.due.get_mut(&lookup.address) {
+                    name.looked_up(upstream, lookup, self.metrics.names());
+                }
+            }
+            // It does not say whose it was: all are asked again when their time comes.
+            Err(_) => self.due.values_mut().for_each(|name| name.is_asked = false),
+        }
     }
 
     /// Makes the names those of the upstream. What was found for the one before a reload holds for the one after it;
@@ -84,13 +120,16 @@ impl Names {
         let current = self.resolver.take().filter(|resolver| resolver.is_current(policy, conf));
         let is_new = current.is_none();
         let resolver = current.unwrap_or_else(|| Resolver::new(policy, conf));
+        if is_new {
+            self.lookups = JoinSet::new();
+        }
         for (address, name) in self.due.iter_mut().filter(|_| is_another || is_new) {
             name.discovery = Arc::new(name.discovery.renewed(resolver.clone(), policy));
             if is_another && !name.failing && !name.found.is_empty() {
                 upstream.resolved(address, &name.found, Instant::now());
             }
             if is_new {
-                name.due = Instant::now();
+                (name.due, name.is_asked) = (Instant::now(), false);
             }
         }
         for address in wanted {
@@ -118,6 +157,7 @@ impl Name {
         Self {
             discovery: Arc::new(discovery),
             due: Instant::now(),
+            is_asked: false,
             looked_up: None,
             found: Vec::new(),
             failing: false,
@@ -126,16 +166,15 @@ impl Name {
         }
     }
 
-    fn looked_up(
-        &mut self,
-        address: &BackendAddress,
-        upstream: &Upstream,
-        found: Found,
-        metrics: &NameMetrics,
-    ) {
+    /// Whether addresses are used on that lookups do not give any more: all, or those of a target.
+    fn is_stale(&self) -> bool {
+        self.kept || !self.complaint.1.is_empty()
+    }
+
+    fn looked_up(&mut self, upstream: &Upstream, lookup: Lookup, metrics: &NameMetrics) {
+        let Lookup { address, found, last } = lookup;
         let now = Instant::now();
-        self.looked_up = Some(now);
-        let last = self.discovery.last();
+        (self.looked_up, self.is_asked) = (Some(now), false);
         let found: Option<Vec<FoundAddress>> =
             found.map(|found| found.iter().filter_map(|backend| backend.ext.get().copied()).collect());
         // A family that is not wanted may be all that there is.
@@ -144,13 +183,13 @@ impl Name {
         };
         if let Some(found) = found.filter(is_of_use) {
             metrics.looked_up(None);
-            self.complain(address, upstream, &last);
-            self.found(address, upstream, found, metrics, now);
+            self.complain(&address, upstream, &last);
+            self.found(&address, upstream, found, metrics, now);
         } else {
             let ruled_out = || "there are only addresses of a family that dns.family rules out".to_owned();
             let (cause, why) = last.failure.unwrap_or_else(|| (Cause::DnsError, ruled_out()));
             metrics.looked_up(Some(cause));
-            self.failed(address, upstream, (cause, &why), metrics, now);
+            self.failed(&address, upstream, (cause, &why), metrics, now);
         }
         // A tenth earlier at random, so that many names are not asked for at one moment.
         self.due = now + last.holds.mul_f64(1.0 - fastrand::f64() * 0.1);
@@ -164,9 +203,9 @@ impl Name {
         metrics: &NameMetrics,
         now: Instant,
     ) {
-        let addresses: Vec<_> = found.iter().map(|found| found.address).collect();
         if upstream.resolved(address, &found, now) {
-            info!(upstream = upstream.spec().name.as_str(), name:% = address, addresses:? = addresses; "name has new addresses");
+            let some: Vec<_> = found.iter().map(|found| found.address).take(ADDRESSES_SHOWN).collect();
+            info!(upstream = upstream.spec().name.as_str(), name:% = address, count = found.len(), addresses:? = some; "name has new addresses");
         } else if self.failing {
             info!(upstream = upstream.spec().name.as_str(), name:% = address; "name resolves again");
         }

@@ -26,12 +26,20 @@ pub struct Watcher {
     metrics: Arc<Metrics>,
     upstreams: Arc<Mutex<Vec<Arc<Upstream>>>>,
     tasks: Mutex<HashMap<String, [JoinHandle<()>; 4]>>,
+    /// Names of upstreams to come that were looked up already.
+    primed: Mutex<HashMap<String, Names>>,
 }
 
 impl Watcher {
     /// A watcher that watches nothing yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { connector: ProbeConnector::new(), metrics, upstreams: Arc::default(), tasks: Mutex::default() }
+        Self {
+            connector: ProbeConnector::new(),
+            metrics,
+            upstreams: Arc::default(),
+            tasks: Mutex::default(),
+            primed: Mutex::default(),
+        }
     }
 
     /// Looks up every name of the upstreams that has no address yet, for at most `limit`: before they are
@@ -44,9 +52,17 @@ impl Watcher {
             let upstream = Arc::clone(upstream);
             lookups.spawn(async move {
                 names.round(&upstream).await;
+                while names.is_waiting() {
+                    names.round(&upstream).await;
+                }
+                (upstream.spec().name.clone(), names)
             });
         }
-        let all = async { while lookups.join_next().await.is_some() {} };
+        let all = async {
+            while let Some(primed) = lookups.join_next().await {
+                self.primed.lock().extend(primed);
+            }
+        };
         // A name that takes longer is looked up again by its task.
         let _ = tokio::time::timeout(limit, all).await;
     }
@@ -66,6 +82,7 @@ impl Watcher {
             let name = upstream.spec().name.clone();
             tasks.entry(name).or_insert_with_key(|name| self.start(name, upstream));
         }
+        self.primed.lock().clear();
     }
 
     fn start(&self, name: &str, upstream: &Upstream) -> [JoinHandle<()>; 4] {
@@ -74,7 +91,8 @@ impl Watcher {
             let name = name.to_owned();
             move || upstreams.lock().iter().find(|upstream| upstream.spec().name == name).map(Arc::clone)
         };
-        let mut names = Names::new(self.series(upstream));
+        let primed = self.primed.lock().remove(name);
+        let mut names = primed.unwrap_or_else(|| Names::new(self.series(upstream)));
         let mut probes = Probes::new(self.connector.clone(), self.series(upstream));
         let mut certificates = Certificates::default();
         let (look_up, show, probe) = (current.clone(), current.clone(), current.clone());

@@ -89,7 +89,7 @@ fn with(
 ) -> BackendSpec {
     let own_name = match &address {
         BackendAddress::Ip(address) => address.ip().to_string(),
-        BackendAddress::Name { host, .. } => host.clone(),
+        BackendAddress::Name { host, .. } => host.trim_end_matches('.').to_owned(),
         BackendAddress::Service(name) => domain_of(name).to_owned(),
         BackendAddress::Unix(_) => "localhost".to_owned(),
     };
