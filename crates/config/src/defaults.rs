@@ -23,8 +23,6 @@ pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9
 pub const SHUTDOWN_DELAY: Duration = Duration::ZERO;
 /// `server.shutdown.drain`.
 pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(30);
-/// `server.upstream_keepalive`.
-pub const UPSTREAM_KEEPALIVE: usize = 512;
 /// The port of a name server that is given none.
 pub const RESOLVER_PORT: u16 = 53;
 

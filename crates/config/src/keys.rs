@@ -309,7 +309,7 @@ mod tests {
         vec![
             ("server.shutdown.delay", time(SHUTDOWN_DELAY)),
             ("server.shutdown.drain", time(SHUTDOWN_DRAIN)),
-            ("server.upstream_keepalive", UPSTREAM_KEEPALIVE.to_string()),
+            ("server.upstream_keepalive", "auto".to_owned()),
             ("listeners[].address", LISTENER.to_string()),
             ("admin.address", ADMIN.to_string()),
             ("admin.hosts", "[]".to_owned()),

@@ -49,8 +49,9 @@ pub struct Server {
     pub shutdown_delay: Duration,
     /// How long requests in flight may take to end after that.
     pub shutdown_drain: Duration,
-    /// Idle backend connections kept per worker, all upstreams together.
-    pub upstream_keepalive: usize,
+    /// Idle backend connections kept per worker, all upstreams together; none: as many as the backends of the start make
+    /// useful.
+    pub upstream_keepalive: Option<usize>,
     /// Name servers of upstreams that name none; empty: those of `/etc/resolv.conf`.
     pub resolvers: Vec<SocketAddr>,
 }

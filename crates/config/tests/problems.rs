@@ -928,7 +928,7 @@ routes: [{ upstream: app }]
 ";
     let problems = r#"c.yaml:2:9: upstreams.app[0]: the environment variable `NO_SUCH_HOST` is not set and has no default
 c.yaml:3:20: server.threads: found "many" (from `${WORDS}`); allowed: auto, or a whole number from 1 to 1024
-c.yaml:3:52: server.upstream_keepalive: found "" (from `${EMPTY}`); allowed: a whole number from 1 to 65536
+c.yaml:3:52: server.upstream_keepalive: found "" (from `${EMPTY}`); allowed: auto, or a whole number from 1 to 65536
 c.yaml:4:24: limits.max_headers: `${` without its `}`; write `$${` for a literal `${`"#;
     assert_eq!(told(text), problems);
 }

@@ -204,10 +204,31 @@ fn server_conf(config: &Config) -> ServerConf {
     ServerConf {
         threads: threads(config),
         work_stealing: false,
-        upstream_keepalive_pool_size: config.server.upstream_keepalive,
+        upstream_keepalive_pool_size: config
+            .server
+            .upstream_keepalive
+            .unwrap_or_else(|| kept_connections(config)),
         max_retries: ATTEMPTS_MAX,
         ..ServerConf::default()
     }
+}
+
+/// Idle backend connections that a worker keeps unless it is told: enough that each request finds one, whichever
+/// backend it goes to, as far as there are files.
+fn kept_connections(config: &Config) -> usize {
+    use nix::sys::resource::{Resource, getrlimit};
+    const FOR_EACH: usize = 4;
+    /// What a name is taken to stand for.
+    const OF_A_NAME: usize = 8;
+    const AT_LEAST: usize = 512;
+    const AT_MOST: usize = 65_536;
+    let entries = config.upstreams.iter().flat_map(|upstream| &upstream.backends);
+    let backends: usize = entries.map(|entry| if entry.address.is_name() { OF_A_NAME } else { 1 }).sum();
+    let files =
+        getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| usize::try_from(soft).unwrap_or(AT_MOST));
+    // A quarter of them: each request needs two beside the one that is kept.
+    let affordable = files / 4 / threads(config).max(1);
+    (FOR_EACH * backends).min(affordable).clamp(AT_LEAST, AT_MOST)
 }
 
 fn target(log: &LogTarget) -> Target {

@@ -34,9 +34,7 @@ pub(super) fn server(top: &Map<'_>) -> Server {
         threads: map.read("threads", threads).flatten(),
         shutdown_delay: shutdown.read("delay", pause()).unwrap_or(defaults::SHUTDOWN_DELAY),
         shutdown_drain: shutdown.read("drain", pause()).unwrap_or(defaults::SHUTDOWN_DRAIN),
-        upstream_keepalive: map
-            .read("upstream_keepalive", integer(1..=UPSTREAM_KEEPALIVE_MAX))
-            .unwrap_or(defaults::UPSTREAM_KEEPALIVE),
+        upstream_keepalive: map.read("upstream_keepalive", upstream_keepalive).flatten(),
         resolvers: map.get("resolver").map(|view| resolvers(&view, "/etc/resolv.conf")).unwrap_or_default(),
     }
 }
@@ -133,4 +131,14 @@ pub(super) fn networks(map: &Map<'_>, key: &str) -> Vec<IpNet> {
         network.map(|net| net.trunc()).map_err(|_| "an IP address or a network, like `10.0.0.0/8`".to_owned())
     });
     map.get(key).and_then(|view| view.list_of(network)).unwrap_or_default()
+}
+
+/// None: `auto`.
+fn upstream_keepalive(node: &Node) -> Result<Option<usize>, String> {
+    if text(node).is_ok_and(|text| text == "auto") {
+        return Ok(None);
+    }
+    integer(1..=UPSTREAM_KEEPALIVE_MAX)(node)
+        .map(Some)
+        .map_err(|_| wrong(node, &format!("auto, or a whole number from 1 to {UPSTREAM_KEEPALIVE_MAX}")))
 }
