@@ -27,7 +27,7 @@ pub(crate) const TOP: Keys = Keys {
 };
 
 pub(crate) const SERVER: Keys =
-    Keys { built: &["threads", "shutdown", "upstream_keepalive", "resolver"], later: &["state_dir"] };
+    Keys { built: &["threads", "shutdown", "upstream_keepalive", "resolver", "state_dir"], later: &[] };
 
 pub(crate) const SHUTDOWN: Keys = Keys { built: &["delay", "drain"], later: &[] };
 

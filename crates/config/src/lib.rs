@@ -52,6 +52,11 @@ pub use template::{FieldValue, Template, Variable};
 pub use token::Token;
 pub use users::{PasswordHash, Users};
 
+/// An address as a configuration has it; none: it is none.
+pub fn backend_address(text: &str) -> Option<goodgate_upstream::BackendAddress> {
+    address::parse_backend(text).ok().map(|(address, _)| address)
+}
+
 /// A backend that is added at run time, from its address as in a configuration. The error says what is allowed.
 pub fn added_backend(
     address: &str,

@@ -52,6 +52,8 @@ pub struct Server {
     /// Idle backend connections kept per worker, all upstreams together; none: as many as the backends of the start make
     /// useful.
     pub upstream_keepalive: Option<usize>,
+    /// The folder in which what is known of backends is kept over a restart; none: it is forgotten.
+    pub state_dir: Option<PathBuf>,
     /// Name servers of upstreams that name none; empty: those of `/etc/resolv.conf`.
     pub resolvers: Vec<SocketAddr>,
 }

@@ -14,7 +14,7 @@ use goodgate_config::{Config, LogTarget, Tracing};
 use goodgate_proxy::{Door, Live, Proxy, RETIRE_EVERY};
 use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, Ring, StoreUsage, Target, Traces};
 use goodgate_upstream::Upstream;
-use goodgate_watch::Watcher;
+use goodgate_watch::{Memory, Watcher};
 use log::info;
 use pingora::server::configuration::ServerConf;
 use pingora_runtime::Runtime;
@@ -26,6 +26,8 @@ use crate::{bind, certificates, logging, signals, stop};
 
 /// Names are looked up for at most this long before the first request is accepted.
 const PRIME_LIMIT: Duration = Duration::from_secs(2);
+/// What is known of backends is written down so often at most.
+const REMEMBER_EVERY: Duration = Duration::from_secs(1);
 /// Attempts that Pingora's loop allows; how many are made is ours to decide, long before.
 const ATTEMPTS_MAX: usize = 4096;
 
@@ -33,7 +35,18 @@ const ATTEMPTS_MAX: usize = 4096;
 pub(crate) struct Running {
     pub(crate) live: Arc<Live>,
     pub(crate) watcher: Watcher,
+    /// What outlives the process; none: nothing does.
+    pub(crate) memory: Option<Memory>,
     pub(crate) ready: AtomicBool,
+}
+
+impl Running {
+    /// Writes down what is known of backends. Blocking.
+    pub(crate) fn remember(&self) {
+        if let Some(memory) = &self.memory {
+            memory.write(&self.live.upstreams());
+        }
+    }
 }
 
 impl Subject for Running {
@@ -100,7 +113,9 @@ pub(crate) fn start(config: &Config, file: Option<&Path>, ready: &dyn Fn(&Config
     let main = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     main.block_on(async {
         let watcher = Watcher::new(Arc::clone(&metrics));
-        let running = Arc::new(Running { live, watcher, ready: AtomicBool::new(false) });
+        let memory =
+            config.server.state_dir.as_deref().map(|folder| Memory::new(folder, Arc::clone(&metrics)));
+        let running = Arc::new(Running { live, watcher, memory, ready: AtomicBool::new(false) });
         serve(config, file, running, listeners, admin, ready).await
     })
 }
@@ -121,8 +136,12 @@ async fn serve(
 
     let signals = signals::listen().context("signals cannot be received")?;
     let upstreams = running.live.upstreams();
+    let recalled = running.memory.as_ref().map(Memory::read).unwrap_or_default();
+    recalled.orders(&upstreams);
     running.watcher.prime(&upstreams, PRIME_LIMIT).await;
+    recalled.health(&upstreams);
     running.watcher.watch(&upstreams);
+    tokio::spawn(remember(Arc::clone(&running)));
     tokio::spawn(certificates::watch(Arc::clone(&running)));
     tokio::spawn(retire_idle(Arc::clone(&running)));
     let mut reloader = Reloader::new(Arc::clone(&running), file, config);
@@ -152,6 +171,17 @@ async fn serve(
     stop::stop(&running, config, &stopping).await;
     workers.shutdown_timeout(Duration::ZERO);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes down what is known of backends, as long as the process runs.
+async fn remember(running: Arc<Running>) {
+    let mut round = tokio::time::interval(REMEMBER_EVERY);
+    while running.memory.is_some() {
+        round.tick().await;
+        let writing = Arc::clone(&running);
+        // A disk that hangs holds up nobody but this task.
+        let _ = tokio::task::spawn_blocking(move || writing.remember()).await;
+    }
 }
 
 /// Closes backend connections for their age, as long as the process runs.

@@ -37,6 +37,7 @@ pub(crate) async fn stop(running: &Running, config: &Config, stopping: &watch::S
     if left > 0 {
         warn!(requests = left; "the drain time is over with requests under way");
     }
+    running.remember();
     running.live.flush_stores();
     running.live.close_log();
     info!("goodgate has stopped");

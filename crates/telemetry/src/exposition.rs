@@ -38,6 +38,11 @@ impl Metrics {
         self.config.reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
     }
 
+    /// Notes that what is known of backends was written down, or could not be.
+    pub fn state_written(&self, ok: bool) {
+        self.config.state_writes.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
+    }
+
     /// Notes which configuration is in force since when.
     pub fn config_in_force(&self, hash: u64, since: SystemTime) {
         let seconds = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -301,6 +301,7 @@ pub(crate) struct ConfigFamilies {
     pub(crate) last_reload_successful: Gauge,
     pub(crate) last_success: Gauge,
     pub(crate) hash: IntGaugeVec,
+    pub(crate) state_writes: IntCounterVec,
 }
 
 impl ConfigFamilies {
@@ -320,9 +321,15 @@ impl ConfigFamilies {
                 "When the configuration was last loaded",
             )?,
             hash: to.gauges("goodgate_config_hash", "1 for the configuration in force", &["hash"])?,
+            state_writes: to.counters(
+                "goodgate_state_writes_total",
+                "Times that what is known of backends was written down",
+                &["result"],
+            )?,
         };
         families.last_reload_successful.set(1.0);
         for result in ["ok", "failed"] {
+            families.state_writes.with_label_values(&[result]);
             families.reloads.with_label_values(&[result]);
         }
         Ok(families)

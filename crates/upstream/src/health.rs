@@ -72,6 +72,12 @@ pub enum Why {
 }
 
 impl Why {
+    /// What is called so.
+    pub fn of(name: &str) -> Option<Self> {
+        let others = [Self::SuccessRate, Self::FirstByte, Self::Announced];
+        Cause::ALL.map(Self::Failure).into_iter().chain(others).find(|why| why.name() == name)
+    }
+
     /// The word for metrics, logs and the admin side.
     pub const fn name(self) -> &'static str {
         match self {
@@ -157,6 +163,17 @@ impl Health {
     /// Out of rotation until a probe has passed.
     pub const fn checking(now: Instant) -> Self {
         Self { condition: Condition::Checking, ..Self::up(now) }
+    }
+
+    /// What was believed before a restart.
+    pub const fn recalled(condition: Condition, since: Instant, strikes: u32) -> Self {
+        let strikes = if strikes < STRIKES_MAX { strikes } else { STRIKES_MAX };
+        Self { condition, since, probe_failures: 0, strikes }
+    }
+
+    /// Ejections, less those that were forgiven since.
+    pub const fn strikes(self) -> u32 {
+        self.strikes
     }
 
     /// The state with what belongs to it.

@@ -87,6 +87,13 @@ impl IdleClose {
         self.seen_until.store(self.until(now), Ordering::Relaxed);
     }
 
+    /// This was learned before a restart.
+    pub(crate) fn recall(&self, limit: Duration, now: Instant) {
+        self.seen.store(millis(limit).max(1), Ordering::Relaxed);
+        self.earliest.store(millis(limit).max(1), Ordering::Relaxed);
+        self.seen_until.store(self.until(now), Ordering::Relaxed);
+    }
+
     /// How long a connection may have lain idle to be used again, at most `configured`.
     pub(crate) fn limit(&self, configured: Duration, now: Instant) -> Duration {
         self.believed(now).map_or(configured, |limit| before(limit).min(configured))

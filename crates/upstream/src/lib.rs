@@ -15,6 +15,7 @@ mod hash_key;
 mod health;
 mod idle;
 mod lease;
+mod memory;
 mod orders;
 mod outliers;
 mod policy;
@@ -36,6 +37,7 @@ pub use hash_key::{HashOn, hash_of};
 pub use health::{Condition, Health, State, Transition, Why};
 pub use idle::IdleCloseView;
 pub use lease::{How, Lease};
+pub use memory::{BackendMemory, UpstreamMemory};
 pub use orders::{Changed, Mode, NotOrdered, Order, Orders};
 pub use outliers::OutlierPolicy;
 pub use policy::{

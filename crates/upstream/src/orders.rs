@@ -181,6 +181,25 @@ impl Orders {
         Ok(())
     }
 
+    /// Takes up what was ordered before a restart.
+    pub(crate) fn recall(&mut self, other: Self) {
+        *self = other;
+        self.added.truncate(ADDED_MAX);
+    }
+
+    /// Orders as they were written down.
+    pub fn written_down(
+        changed: impl IntoIterator<Item = (BackendAddress, Changed)>,
+        added: Vec<BackendSpec>,
+        removed: Vec<BackendAddress>,
+    ) -> Self {
+        let mut all: HashMap<BackendAddress, Vec<Changed>> = HashMap::new();
+        for (entry, change) in changed {
+            all.entry(entry).or_default().push(change);
+        }
+        Self { changed: all, added, removed }
+    }
+
     /// Entries of the file that were removed.
     pub fn removed(&self) -> &[BackendAddress] {
         &self.removed

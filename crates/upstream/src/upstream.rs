@@ -3,6 +3,7 @@
 mod admission;
 mod control;
 mod names;
+mod recall;
 mod seating;
 mod selection;
 mod verdicts;

@@ -7,6 +7,7 @@
 mod certificates;
 mod check;
 mod discovery;
+mod memory;
 mod names;
 mod probes;
 mod resolver;
@@ -14,4 +15,5 @@ mod revival;
 mod service;
 mod watcher;
 
+pub use memory::{Memory, Recalled};
 pub use watcher::Watcher;

@@ -46,7 +46,7 @@ pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Conf
     let limits = server::limits(&top);
     let stores = cache::stores(&top, folder);
     let under = Under::read(&top, folder, &stores, limits.body_bytes_max);
-    let server = server::server(&top);
+    let server = server::server(&top, folder);
     let upstreams = upstream::upstreams(&top, folder, under.upstream, &server.resolvers);
     let names = route::Names { upstreams: upstream::names(&top), stores: stores.names(), folder };
     let routes = route::routes(&top, under.route, &names, limits.body_bytes_max);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -26,7 +26,7 @@ const HEADERS_MAX: usize = 256;
 /// The largest body that can be allowed: finite, and more than anybody sends.
 pub(super) const BODY_BYTES_MAX: u64 = 1 << 40;
 
-pub(super) fn server(top: &Map<'_>) -> Server {
+pub(super) fn server(top: &Map<'_>, folder: &Path) -> Server {
     let map = top.section("server", &keys::SERVER);
     let shutdown = map.section("shutdown", &keys::SHUTDOWN);
     let pause = || duration(Duration::ZERO..=*TIMEOUT.end());
@@ -35,8 +35,16 @@ pub(super) fn server(top: &Map<'_>) -> Server {
         shutdown_delay: shutdown.read("delay", pause()).unwrap_or(defaults::SHUTDOWN_DELAY),
         shutdown_drain: shutdown.read("drain", pause()).unwrap_or(defaults::SHUTDOWN_DRAIN),
         upstream_keepalive: map.read("upstream_keepalive", upstream_keepalive).flatten(),
+        state_dir: map.read("state_dir", text_as(state_dir)).map(|path| folder.join(path)),
         resolvers: map.get("resolver").map(|view| resolvers(&view, "/etc/resolv.conf")).unwrap_or_default(),
     }
+}
+
+fn state_dir(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') {
+        return Err("a folder, like `/var/lib/goodgate`".to_owned());
+    }
+    Ok(PathBuf::from(text))
 }
 
 fn threads(node: &Node) -> Result<Option<NonZeroUsize>, String> {

@@ -30,7 +30,7 @@ impl Upstream {
     }
 
     /// The members anew by the orders; what was seen of them stays.
-    fn reseat(&self, orders: &Orders, now: Instant) {
+    pub(super) fn reseat(&self, orders: &Orders, now: Instant) {
         let known = self.backends();
         let mut members = self.members.lock();
         let names = members.iter().filter(|member| member.is_name());
