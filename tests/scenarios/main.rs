@@ -53,6 +53,7 @@ mod purging_many;
 mod queueing;
 mod real_parts;
 mod reloading;
+mod remembering;
 mod retries;
 mod rules;
 mod services;
