@@ -86,11 +86,8 @@ impl Upstream {
 /// None if there is nothing to remember.
 fn of_backend(backend: &Backend, now: Instant) -> Option<BackendMemory> {
     let health = backend.vitals.health();
-    let condition = match health.condition() {
-        Condition::Trial { why: Why::Announced } => Condition::Draining { until: Some(now) },
-        Condition::Trial { why } => Condition::Ejected { until: now, why },
-        condition => condition,
-    };
+    // What a trial that is under way finds out is not known yet.
+    let condition = health.trial_abandoned(now).condition();
     let idle_close = backend.idle_close(now).believed;
     let is_plain = matches!(condition, Condition::Up | Condition::Checking);
     if is_plain && health.strikes() == 0 && idle_close.is_none() {
