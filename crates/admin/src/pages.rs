@@ -1,5 +1,6 @@
 //! What each address of the operator's side answers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -76,6 +77,8 @@ struct BackendRow<'a> {
     cause: Option<&'static str>,
     weight: u16,
     backup: bool,
+    /// Those of level 0 are asked first, the others when none of them can be had.
+    level: usize,
     in_flight: u64,
     ok: u64,
     failed: u64,
@@ -154,7 +157,10 @@ impl Admin {
         let rows: Vec<BackendRow<'_>> = upstreams
             .iter()
             .flat_map(|upstream| {
-                upstream.backends().into_iter().map(|backend| row(&upstream.spec().name, &backend))
+                let backends = upstream.backends();
+                let ranks: BTreeSet<u32> = backends.iter().map(|backend| backend.rank).collect();
+                let level = move |backend: &Backend| ranks.range(..backend.rank).count();
+                backends.into_iter().map(move |backend| row(&upstream.spec().name, &backend, level(&backend)))
             })
             .collect();
         json(&rows)
@@ -210,7 +216,7 @@ fn json(document: &impl Serialize) -> Response<Vec<u8>> {
     }
 }
 
-fn row<'a>(upstream: &'a str, backend: &Backend) -> BackendRow<'a> {
+fn row<'a>(upstream: &'a str, backend: &Backend, level: usize) -> BackendRow<'a> {
     let view = backend.view();
     let idle_close = backend.idle_close(Instant::now()).believed;
     BackendRow {
@@ -221,6 +227,7 @@ fn row<'a>(upstream: &'a str, backend: &Backend) -> BackendRow<'a> {
         cause: view.cause.map(goodgate_failure::Cause::name),
         weight: view.weight,
         backup: view.backup,
+        level,
         in_flight: view.in_flight,
         ok: view.ok,
         failed: view.failed,
