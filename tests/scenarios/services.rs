@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::harness::backend::backends;
 use crate::harness::dns::{Dns, Record, Zone};
 use crate::harness::programs::Dnsmasq;
-use crate::harness::{Act, Backend, Gateway, Load, eventually};
+use crate::harness::{Act, Backend, Gateway, Load, eventually, get_admin};
 
 fn site(resolver: impl std::fmt::Display, backend: &str, settings: &str) -> String {
     format!(
@@ -35,6 +35,13 @@ async fn a_service_has_ports_weights_and_priorities() {
         assert_eq!(gateway.get("/").await.status, 200);
     }
     assert_eq!([&a, &b, &c, &d].map(Backend::requests), [30, 10, 0, 0]);
+    let rows = get_admin(gateway.admin, "/api/v1/backends").await.unwrap().text();
+    let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
+    for (backend, level, weight) in [(&a, 0, 3), (&b, 0, 1), (&c, 1, 1), (&d, 2, 1)] {
+        let address = backend.address.to_string();
+        let row = rows.as_array().unwrap().iter().find(|row| row["address"] == address.as_str()).unwrap();
+        assert_eq!((row["level"].as_u64(), row["weight"].as_u64()), (Some(level), Some(weight)), "{row}");
+    }
     for (gone, next) in [([&a, &b], &c), ([&c, &c], &d)] {
         for backend in gone {
             backend.die().await;

@@ -1,6 +1,6 @@
 //! The backends and the upstreams as the API shows them, and the orders that operators give for them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub(crate) struct BackendRow<'a> {
     cause: Option<&'static str>,
     weight: u16,
     backup: bool,
+    /// Those of level 0 are asked first, the others when none of them can be had.
+    level: usize,
     /// What an operator has made of it, beside the configuration.
     ordered: Option<Ordered>,
     in_flight: u64,
@@ -77,7 +79,13 @@ pub(crate) fn rows<'a>(upstreams: &'a [Arc<Upstream>], now: Instant) -> Vec<Back
         let orders = upstream.orders();
         let added: HashSet<String> = orders.added().iter().map(|entry| entry.address.to_string()).collect();
         let all = upstream.backends();
-        all.into_iter().map(|backend| row(upstream, &backend, &added, now)).collect::<Vec<_>>()
+        let ranks: BTreeSet<u32> = all.iter().map(|backend| backend.rank).collect();
+        let level = |backend: &Backend| ranks.range(..backend.rank).count();
+        let row = |backend: Arc<Backend>| BackendRow {
+            level: level(&backend),
+            ..row(upstream, &backend, &added, now)
+        };
+        all.into_iter().map(row).collect::<Vec<_>>()
     };
     upstreams.iter().flat_map(of).collect()
 }
@@ -119,6 +127,7 @@ fn row<'a>(
         cause: view.why.map(Why::name),
         weight: view.weight,
         backup: view.backup,
+        level: 0,
         ordered: ordered(backend, added.contains(&*backend.written)),
         in_flight: view.in_flight,
         ok: view.ok,

@@ -352,7 +352,7 @@ fn what_is_wrong_about_names_is_told_with_its_place() {
   app:
     backends: [{ address: 'srv:_http._tcp.app', weight: 2 }, 'srv:app:80']
     dns: { resolver: [], search: ['a b'], family: ipv5, ttl_min: 0, keep: forever, ttl: 1s }
-  web: { backends: ['web:1'], dns: { ttl_min: 10m } }
+  web: { backends: ['web:1'], dns: { ttl_min: 10m, search: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q] } }
 routes: [{ upstream: app }]
 ";
     let problems = r#"c.yaml:3:49: upstreams.app.backends[0].weight: not allowed with `srv:`: the service's records have the weights
@@ -363,7 +363,8 @@ c.yaml:4:51: upstreams.app.dns.family: found "ipv5"; allowed: any, ipv4_first, i
 c.yaml:4:66: upstreams.app.dns.ttl_min: found 0; allowed: 1s to 24h
 c.yaml:4:75: upstreams.app.dns.keep: found "forever"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:4:84: upstreams.app.dns.ttl: unknown key; allowed: resolver, search, family, ttl_min, ttl_max, keep
-c.yaml:5:47: upstreams.web.dns.ttl_min: found "10m"; allowed: `ttl_min` that is not above `ttl_max`, which is 60s unless given"#;
+c.yaml:5:47: upstreams.web.dns.ttl_min: `ttl_min` is 600s and `ttl_max` is 60s; allowed: `ttl_min` up to `ttl_max`
+c.yaml:5:60: upstreams.web.dns.search: found more than 16 domains; allowed: at most 16"#;
     assert_eq!(told(text), problems);
 }
 

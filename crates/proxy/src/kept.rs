@@ -89,7 +89,8 @@ impl KeptConnections {
         Some((kept, ConnectionAge { since_connect, idle: Some(idle) }))
     }
 
-    /// Closes what has lain idle for as long as it may, and what goes to a backend that has left. Who has just been given one of these finds it too old.
+    /// Closes what has lain idle for as long as it may, and what goes to a backend that has left. Who has just been
+    /// given one of these finds it too old.
     pub(crate) fn retire(&self, now: Instant) {
         let micros = self.micros(now);
         for shard in &self.shards {

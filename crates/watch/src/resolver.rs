@@ -281,4 +281,74 @@ mod tests {
             assert!(!usable(text), "{text}");
         }
     }
+
+    type Asked = std::sync::Arc<parking_lot::Mutex<Vec<String>>>;
+
+    /// A name server that knows one name, and notes what it is asked.
+    async fn server(knows: &'static str) -> (u16, Asked) {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let asked = Asked::default();
+        let noting = Asked::clone(&asked);
+        tokio::spawn(async move {
+            let mut packet = [0; 512];
+            while let Ok((_, client)) = socket.recv_from(&mut packet).await {
+                let (mut at, mut labels) = (12, Vec::new());
+                while packet[at] > 0 {
+                    let end = at + 1 + usize::from(packet[at]);
+                    labels.push(String::from_utf8_lossy(&packet[at + 1..end]).into_owned());
+                    at = end;
+                }
+                let (name, end) = (labels.join("."), at + 5);
+                let is_known = name == knows && packet[at + 2] == 1;
+                let mut answer = packet[..2].to_vec();
+                answer.extend([
+                    0x81,
+                    if name == knows { 0x80 } else { 0x83 },
+                    0,
+                    1,
+                    0,
+                    u8::from(is_known),
+                    0,
+                    0,
+                    0,
+                    0,
+                ]);
+                answer.extend(&packet[12..end]);
+                if is_known {
+                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 127, 0, 0, 7]);
+                }
+                noting.lock().push(name);
+                socket.send_to(&answer, client).await.unwrap();
+            }
+        });
+        (port, asked)
+    }
+
+    #[tokio::test]
+    async fn a_short_name_is_asked_for_in_the_domains_of_resolv_conf_in_their_order() {
+        let (port, asked) = server("app.b.test").await;
+        let made_for = MadeFor {
+            conf: Some(b"nameserver 127.0.0.1\nsearch a.test b.test\noptions ndots:2\n".to_vec()),
+            ..MadeFor::of(&policy(), Path::new("/nonexistent"))
+        };
+        let (mut config, options) = parts(&made_for).unwrap();
+        // The file has no place for a port.
+        let connections = config.name_servers.iter_mut().flat_map(|server| &mut server.connections);
+        connections.for_each(|connection| connection.port = port);
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
+        let resolver = Resolver { client: builder.build().ok(), made_for };
+        let answer = resolver.addresses(Name::from_ascii("app").unwrap()).await.unwrap();
+        assert_eq!(answer.found, [IpAddr::from([127, 0, 0, 7])]);
+        assert!((8..=9).contains(&answer.ttl.as_secs()), "{:?}", answer.ttl);
+        let mut names = std::mem::take(&mut *asked.lock());
+        names.dedup();
+        assert_eq!(names, ["app.a.test", "app.b.test"]);
+        let failure = resolver.addresses(Name::from_ascii("app.").unwrap()).await.unwrap_err();
+        assert_eq!((failure.cause, asked.lock().iter().all(|name| name == "app")), (Cause::DnsError, true));
+        let dotted = Name::from_ascii("app.b").unwrap();
+        assert!(resolver.addresses(dotted).await.is_err());
+        assert!(asked.lock().contains(&"app.b.a.test".to_owned()), "ndots:2 has one dot searched first");
+    }
 }

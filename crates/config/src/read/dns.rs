@@ -7,7 +7,8 @@ use goodgate_upstream::DnsPolicy;
 
 use super::server::resolvers;
 use crate::address::parse_domain;
-use crate::kind::{duration, one_of, text_as, wrong};
+use crate::kind::{duration, one_of, text_as};
+use crate::quantity::show_duration;
 use crate::view::Map;
 use crate::{defaults, keys};
 
@@ -31,10 +32,12 @@ pub(super) fn dns(map: &Map<'_>) -> DnsPolicy {
     {
         view.problem(format!("found more than {SEARCH_MAX} domains; allowed: at most {SEARCH_MAX}"));
     }
-    let wrong_bound =
-        map.get("ttl_max").or_else(|| map.get("ttl_min")).filter(|_| policy.ttl_min > policy.ttl_max);
-    if let Some(view) = wrong_bound {
-        view.problem(wrong(view.node(), "`ttl_min` that is not above `ttl_max`, which is 60s unless given"));
+    let bound = map.get("ttl_max").or_else(|| map.get("ttl_min"));
+    if let Some(view) = bound.filter(|_| policy.ttl_min > policy.ttl_max) {
+        let [least, most] = [policy.ttl_min, policy.ttl_max].map(show_duration);
+        view.problem(format!(
+            "`ttl_min` is {least} and `ttl_max` is {most}; allowed: `ttl_min` up to `ttl_max`"
+        ));
     }
     policy
 }
