@@ -10,6 +10,9 @@ use crate::Window;
 
 /// Over how long requests and retries are counted.
 const WINDOW: Duration = Duration::from_secs(10);
+/// A window forgets in steps of an eighth. Retries are counted over so much longer that the ten seconds are always
+/// whole, and requests over the ten seconds at most: in no ten seconds are there more retries than allowed.
+const RETRY_WINDOW: Duration = Duration::from_micros(10_000_000 * 8 / 7 + 1);
 
 /// How many retries an upstream may see.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,9 +66,9 @@ impl Budget {
     /// Takes one retry out of the budget; `false` if there is none left.
     pub fn take(&self, policy: BudgetPolicy, now: Instant) -> bool {
         let at = self.since_birth(now);
-        let allowed = self.retries.sum(at, WINDOW) < policy.allowance(self.requests.sum(at, WINDOW));
+        let allowed = self.retries.sum(at, RETRY_WINDOW) < policy.allowance(self.requests.sum(at, WINDOW));
         if allowed {
-            self.retries.add(at, WINDOW);
+            self.retries.add(at, RETRY_WINDOW);
         }
         allowed
     }
@@ -107,6 +110,6 @@ mod tests {
         let policy = BudgetPolicy::percent(0);
         while budget.take(policy, start) {}
         assert!(!budget.take(policy, start + Duration::from_secs(8)));
-        assert!(budget.take(policy, start + WINDOW));
+        assert!(budget.take(policy, start + RETRY_WINDOW));
     }
 }
