@@ -351,6 +351,6 @@ impl Health {
 }
 
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,8 @@ pub(crate) struct Rotation {
     pub(crate) taking_turns: usize,
     /// How many backends are ejected although they answer.
     pub(crate) softly_out: usize,
+    /// How many changes of health it knows of.
+    pub(crate) changes: u64,
     /// When the first trial is due, if a backend waits for one.
     pub(crate) trial_due: Option<Instant>,
 }
@@ -132,8 +134,8 @@ fn rings<'a>(backends: impl Iterator<Item = (u32, &'a Arc<Backend>)>) -> HashMap
 
 impl Rotation {
     /// The rotation of all members as they are now.
-    pub(crate) fn new(balance: Balance, roster: &Arc<Roster>) -> Self {
-        let mut rotation = Self { roster: Arc::clone(roster), ..Self::default() };
+    pub(crate) fn new(balance: Balance, roster: &Arc<Roster>, changes: u64) -> Self {
+        let mut rotation = Self { roster: Arc::clone(roster), changes, ..Self::default() };
         let mut ranks: BTreeMap<u32, Vec<Weighted>> = BTreeMap::new();
         for (number, seat) in (0_u32..).zip(&roster.seats) {
             let health = seat.vitals.health();

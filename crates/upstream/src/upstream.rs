@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use goodgate_failure::{Budget, Cause};
 use parking_lot::Mutex;
 
@@ -21,6 +21,7 @@ use crate::alarm::Alarm;
 use crate::breaker::Breaker;
 use crate::rotation::{Roster, Rotation};
 use crate::seen::Tallied;
+use crate::vitals::OfAll;
 use crate::{
     Address, Backend, BackendAddress, BackendSpec, BackendView, FoundAddress, Orders, Standing, UpstreamSpec,
 };
@@ -44,11 +45,11 @@ pub struct Upstream {
     budget: Arc<Budget>,
     /// Bounds what is under way.
     breaker: Option<Arc<Breaker>>,
-    /// Requests under way on all backends, those that have left included.
-    in_flight: Arc<AtomicU64>,
+    /// What all backends have together.
+    of_all: Arc<OfAll>,
     /// Failures for the probes to look into, and for the lookups of names.
-    probe_alarm: Alarm,
-    name_alarm: Alarm,
+    probe_alarm: Arc<Alarm>,
+    name_alarm: Arc<Alarm>,
     /// What operators have ordered; it holds for the upstream of the next configuration, too.
     orders: Arc<Mutex<Orders>>,
     /// Since when requests are sent to backends out of rotation for want of others.
@@ -63,7 +64,8 @@ impl Upstream {
     /// Builds the upstream; backends whose address `previous` knows keep what was seen of them, and names
     /// that it had resolved keep their addresses until the next lookup.
     pub fn new(spec: UpstreamSpec, previous: Option<&Self>, now: Instant) -> Arc<Self> {
-        let shared = |of: fn(&Self) -> &Arc<AtomicU64>| previous.map(|old| Arc::clone(of(old)));
+        let alarm =
+            |of: fn(&Self) -> &Arc<Alarm>| previous.map(|old| Arc::clone(of(old))).unwrap_or_default();
         let orders = previous.map(|old| Arc::clone(&old.orders)).unwrap_or_default();
         orders.lock().fit(&spec.backends);
         let known = previous.and_then(|old| old.breaker.as_ref());
@@ -78,9 +80,9 @@ impl Upstream {
             rotation: ArcSwap::from_pointee(Rotation::default()),
             cursor: AtomicU64::new(0),
             retry_cursor: AtomicU64::new(0),
-            in_flight: shared(|old| &old.in_flight).unwrap_or_default(),
-            probe_alarm: Alarm::default(),
-            name_alarm: Alarm::default(),
+            of_all: previous.map(|old| Arc::clone(&old.of_all)).unwrap_or_default(),
+            probe_alarm: alarm(|old| &old.probe_alarm),
+            name_alarm: alarm(|old| &old.name_alarm),
             orders,
             failing_open: previous.map(|old| Arc::clone(&old.failing_open)).unwrap_or_default(),
             ejecting: Mutex::default(),
@@ -105,7 +107,7 @@ impl Upstream {
         of_name: impl Fn(&BackendAddress) -> Option<(Vec<FoundAddress>, Standing)>,
         now: Instant,
     ) -> Vec<Member> {
-        let seating = Seating::new(&self.spec, known, &self.in_flight, orders, now);
+        let seating = Seating::new(&self.spec, known, &self.of_all, orders, now);
         let member = |entry: &BackendSpec| Member::new(entry, &seating, || of_name(&entry.address));
         orders.entries(&self.spec.backends).map(member).collect()
     }
@@ -123,7 +125,7 @@ impl Upstream {
     /// Whether a backend that `tried` does not rule out could be had: in rotation, for a trial, or, if that is
     /// allowed, for want of others.
     pub fn has_untried(&self, tried: impl Fn(Address) -> bool, now: Instant) -> bool {
-        let rotation = self.rotation.load();
+        let rotation = self.rotation();
         let may_have = |backend: &&Arc<Backend>| {
             self.spec.fail_open
                 || rotation.is_in(backend.address)
@@ -134,17 +136,17 @@ impl Upstream {
 
     /// Whether every backend in rotation has as much under way as it may.
     pub fn is_full(&self) -> bool {
-        self.rotation.load().is_all_full()
+        self.rotation().is_all_full()
     }
 
     /// Whether there are addresses of IPv4 and of IPv6 among the backends.
     pub fn has_both_families(&self) -> bool {
-        self.rotation.load().roster.has_both_families
+        self.rotation().roster.has_both_families
     }
 
     /// How many backends are in rotation, backups included.
     pub fn in_rotation(&self) -> usize {
-        self.rotation.load().taking_turns
+        self.rotation().taking_turns
     }
 
     /// Whether nothing is in rotation at all.
@@ -154,12 +156,12 @@ impl Upstream {
 
     /// Whether an ejection has run out, so that one request may find out more.
     pub fn is_trial_due(&self, now: Instant) -> bool {
-        self.rotation.load().trial_due.is_some_and(|due| due <= now)
+        self.rotation().trial_due.is_some_and(|due| due <= now)
     }
 
     /// When nothing is in rotation: how long until the next trial, or the next probe, can change that.
     pub fn next_chance(&self, now: Instant) -> Option<Duration> {
-        let rotation = self.rotation.load();
+        let rotation = self.rotation();
         if rotation.taking_turns > 0 {
             return None;
         }
@@ -171,7 +173,7 @@ impl Upstream {
     /// Why there is no backend for a request: they are full; or DNS has failed, if a name has no address; else
     /// just that.
     pub fn why_none(&self) -> Cause {
-        if self.rotation.load().is_full(|_| false) {
+        if self.rotation().is_full(|_| false) {
             return Cause::ConnectionLimitReached;
         }
         let members = self.members.lock();
@@ -180,12 +182,24 @@ impl Upstream {
 
     /// All backends as they are now.
     pub fn backends(&self) -> Vec<Arc<Backend>> {
-        self.rotation.load().backends().map(Arc::clone).collect()
+        self.rotation().backends().map(Arc::clone).collect()
     }
 
     /// All backends at this moment, for metrics and the admin side.
     pub fn views(&self) -> Vec<BackendView> {
-        self.rotation.load().backends().map(|backend| backend.view()).collect()
+        self.rotation().backends().map(|backend| backend.view()).collect()
+    }
+
+    /// The rotation, made anew if health has changed since: also by requests of an earlier configuration, which share
+    /// the vitals and not the rotation.
+    fn rotation(&self) -> Guard<Arc<Rotation>> {
+        let rotation = self.rotation.load();
+        if rotation.changes == self.of_all.changes.load(Ordering::Acquire) {
+            return rotation;
+        }
+        drop(rotation);
+        self.rotate(Members::Same);
+        self.rotation.load()
     }
 
     /// Makes the rotation anew from the members and their health. The lock orders concurrent makers, so
@@ -198,7 +212,8 @@ impl Upstream {
             Members::Changed => Arc::new(Roster::new(self.spec.balance, backends)),
             Members::Same => Arc::clone(&self.rotation.load().roster),
         };
-        self.rotation.store(Arc::new(Rotation::new(self.spec.balance, &roster)));
+        let changes = self.of_all.changes.load(Ordering::Acquire);
+        self.rotation.store(Arc::new(Rotation::new(self.spec.balance, &roster, changes)));
         self.rotated();
     }
 }

@@ -24,8 +24,7 @@ pub struct Vitals {
     unreachable: Window,
     misbehaved: Window,
     in_flight: AtomicU64,
-    /// The sum over all backends of the upstream.
-    in_flight_in_all: Arc<AtomicU64>,
+    of_all: Arc<OfAll>,
     /// Who must hear of each change of what is under way, if somebody must.
     place: ArcSwapOption<Place>,
     has_place: AtomicBool,
@@ -43,6 +42,15 @@ pub struct Vitals {
     pub(crate) has_left: AtomicBool,
 }
 
+/// What all backends of an upstream have together, whatever configuration they are of.
+#[derive(Debug, Default)]
+pub(crate) struct OfAll {
+    /// Requests under way, those on backends that have left included.
+    pub(crate) in_flight: AtomicU64,
+    /// How often a change of health has made rotations out of date.
+    pub(crate) changes: AtomicU64,
+}
+
 /// A backend's place in a ranking by what is under way.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -51,8 +59,8 @@ pub(crate) struct Place {
 }
 
 impl Vitals {
-    /// Nothing seen yet of a backend of an upstream that has so much under way in all.
-    pub(crate) fn new(in_flight_in_all: Arc<AtomicU64>, health: Health, now: Instant) -> Self {
+    /// Nothing seen yet of a backend, whose upstream has this in all.
+    pub(crate) fn new(of_all: Arc<OfAll>, health: Health, now: Instant) -> Self {
         Self {
             born: now,
             health: Mutex::new(health),
@@ -60,7 +68,7 @@ impl Vitals {
             unreachable: Window::default(),
             misbehaved: Window::default(),
             in_flight: AtomicU64::new(0),
-            in_flight_in_all,
+            of_all,
             place: ArcSwapOption::empty(),
             has_place: AtomicBool::new(false),
             slow_start: SlowStart::default(),
@@ -87,9 +95,12 @@ impl Vitals {
     /// Applies one step of the state machine; the transition if the state's name changed.
     pub(crate) fn step(&self, step: impl FnOnce(Health) -> Health, now: Instant) -> Option<(State, State)> {
         let mut health = self.health.lock();
-        let before = health.state();
-        *health = step(*health);
-        let after = health.state();
+        let old = *health;
+        *health = step(old);
+        let (before, after) = (old.state(), health.state());
+        if before != after || old.trial_due() != health.trial_due() {
+            self.of_all.changes.fetch_add(1, Ordering::Release);
+        }
         if before == after {
             return None;
         }
@@ -165,6 +176,7 @@ impl Vitals {
         let claimed = health.trial(now);
         if let Some(trial) = claimed {
             *health = trial;
+            self.of_all.changes.fetch_add(1, Ordering::Release);
         }
         claimed.is_some()
     }
@@ -185,7 +197,7 @@ impl Vitals {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        self.in_flight_in_all.fetch_add(1, Ordering::Relaxed);
+        self.of_all.in_flight.fetch_add(1, Ordering::Relaxed);
         true
     }
 
@@ -211,7 +223,7 @@ impl Vitals {
     /// One less is under way.
     pub(crate) fn ended(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.in_flight_in_all.fetch_sub(1, Ordering::Relaxed);
+        self.of_all.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.tell();
     }
 

@@ -140,7 +140,7 @@ impl Upstream {
     ) -> bool {
         let known = self.backends();
         let orders = self.orders.lock();
-        let seating = Seating::new(&self.spec, &known, &self.in_flight, &orders, now);
+        let seating = Seating::new(&self.spec, &known, &self.of_all, &orders, now);
         let mut members = self.members.lock();
         let Some(member) = members.iter_mut().find(|member| member.spec.address == *name) else {
             return false;

@@ -14,14 +14,14 @@ use crate::{
 impl Upstream {
     /// All that is worth knowing after a restart.
     pub fn remember(&self, now: Instant) -> UpstreamMemory {
-        let backends = self.backends();
+        let (backends, orders) = (self.backends(), self.orders());
         let members = self.members.lock();
         let names = members.iter().filter(|member| member.is_name());
         let found = names.map(|member| (member.spec.address.clone(), member.known().0));
         UpstreamMemory {
             names: found.filter(|(_, found)| !found.is_empty()).collect(),
             backends: backends.iter().filter_map(|backend| of_backend(backend, now)).collect(),
-            orders: self.orders(),
+            orders,
         }
     }
 

@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use crate::vitals::OfAll;
 use crate::{Address, Backend, BackendSpec, FoundAddress, Health, Mode, Orders, UpstreamSpec, Vitals};
 
 /// What new backends are made with.
 pub(super) struct Seating<'a> {
     spec: &'a UpstreamSpec,
     known: HashMap<Address, &'a Arc<Backend>>,
-    in_flight: &'a Arc<AtomicU64>,
+    of_all: &'a Arc<OfAll>,
     orders: &'a Orders,
     now: Instant,
 }
@@ -20,12 +20,12 @@ impl<'a> Seating<'a> {
     pub(super) fn new(
         spec: &'a UpstreamSpec,
         known: &'a [Arc<Backend>],
-        in_flight: &'a Arc<AtomicU64>,
+        of_all: &'a Arc<OfAll>,
         orders: &'a Orders,
         now: Instant,
     ) -> Self {
         let known = known.iter().map(|backend| (backend.address, backend)).collect();
-        Self { spec, known, in_flight, orders, now }
+        Self { spec, known, of_all, orders, now }
     }
 
     /// The backends that one entry stands for, those of an unwanted family left out. An address seen before keeps its vitals; a new one joins those
@@ -71,7 +71,7 @@ impl<'a> Seating<'a> {
         }
         let starts_checking = self.spec.probe.as_ref().is_some_and(|probe| probe.starts_checking);
         let health = if starts_checking { Health::checking(self.now) } else { Health::up(self.now) };
-        let vitals = Vitals::new(Arc::clone(self.in_flight), health, self.now);
+        let vitals = Vitals::new(Arc::clone(self.of_all), health, self.now);
         if !self.known.is_empty() {
             vitals.joins(self.now);
         }

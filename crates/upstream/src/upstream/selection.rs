@@ -46,11 +46,11 @@ impl Upstream {
         ties: Ties,
         now: Instant,
     ) -> Option<Lease> {
-        let rotation = self.rotation.load();
+        let rotation = self.rotation();
         let hall = Hall {
             rotation: &rotation,
             tried: &tried,
-            in_flight: &self.in_flight,
+            in_flight: &self.of_all.in_flight,
             slow_start: self.spec.slow_start,
             now,
         };
@@ -84,7 +84,7 @@ impl Upstream {
     /// its state (fail open), but for those that an operator has sent away. None, if that is not allowed, or there are
     /// backends that answer, and they are full.
     pub fn select_fail_open(self: &Arc<Self>, tried: impl Fn(Address) -> bool) -> Option<Lease> {
-        let rotation = self.rotation.load();
+        let rotation = self.rotation();
         if !self.spec.fail_open || rotation.is_full(&tried) {
             return None;
         }

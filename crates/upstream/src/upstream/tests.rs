@@ -1,6 +1,7 @@
 //! Selection, ejection and membership, with time passed in.
 
 mod balancing;
+mod model;
 mod naming;
 mod ordering;
 

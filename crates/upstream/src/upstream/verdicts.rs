@@ -47,7 +47,7 @@ impl Upstream {
 
     /// Backends that were ejected because no connection to them could be made.
     pub fn unreachable(&self) -> Vec<Arc<Backend>> {
-        self.rotation.load().out().filter(|backend| backend.is_unreachable()).map(Arc::clone).collect()
+        self.rotation().out().filter(|backend| backend.is_unreachable()).map(Arc::clone).collect()
     }
 
     /// A connection to `address` could be made.
@@ -61,7 +61,7 @@ impl Upstream {
         now: Instant,
         step: impl FnOnce(Health) -> Health,
     ) -> Option<Transition> {
-        let backend = Arc::clone(self.rotation.load().at(address)?);
+        let backend = Arc::clone(self.rotation().at(address)?);
         let due = backend.trial_due();
         let change = backend.vitals.step(step, now);
         if change.is_none() && backend.trial_due() != due {
@@ -105,7 +105,7 @@ impl Upstream {
         eject: impl FnOnce(&dyn Fn() -> bool) -> Option<Transition>,
     ) -> Option<Transition> {
         let _one_at_a_time = self.ejecting.lock();
-        let rotation = self.rotation.load();
+        let rotation = self.rotation();
         let has_room = || {
             #[expect(clippy::cast_precision_loss, reason = "backends are far fewer than 2^52")]
             let after = (rotation.softly_out + 1) as f64;
@@ -141,7 +141,7 @@ impl Upstream {
     pub(crate) fn changed(&self, change: Option<Transition>) -> Option<Transition> {
         let change = change?;
         self.rotate(Members::Same);
-        let rotation = self.rotation.load();
+        let rotation = self.rotation();
         let mode = rotation.at(change.backend).map_or(Mode::Serve, |backend| backend.mode);
         let in_rotation = rotation.taking_turns;
         let failed_open_for = self.failed_open_for();
