@@ -31,6 +31,15 @@ impl Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ends(&mut self) {
+        let _ = self.child.wait();
+    }
 }
 
 impl Drop for Program {
@@ -54,12 +63,22 @@ pub struct Nginx {
     pub address: SocketAddr,
     folder: PathBuf,
     program: Option<Program>,
+    /// The process whose network it is in; none: ours.
+    network: Option<u32>,
 }
 
 impl Nginx {
     pub async fn start(text: &str) -> Self {
+        Self::start_at(text, free_address(), None).await
+    }
+
+    /// In another network.
+    pub async fn start_in(text: &str, network: &Network) -> Self {
+        Self::start_at(text, SocketAddr::from((network.there, 8080)), Some(network.process())).await
+    }
+
+    async fn start_at(text: &str, address: SocketAddr, network: Option<u32>) -> Self {
         let folder = super::gateway::folder();
-        let address = free_address();
         let config = format!(
             "daemon off; master_process off; pid {0}/pid; error_log {0}/error.log;\n\
              events {{}}\nhttp {{ access_log off; client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; \
@@ -68,7 +87,7 @@ impl Nginx {
             folder.display()
         );
         std::fs::write(folder.join("nginx.conf"), config).unwrap();
-        let mut nginx = Self { address, folder, program: None };
+        let mut nginx = Self { address, folder, program: None, network };
         nginx.revive().await;
         nginx
     }
@@ -77,10 +96,28 @@ impl Nginx {
         self.program = None;
     }
 
+    pub fn signal(&self, signal: Signal) {
+        self.program.as_ref().expect("it runs").signal(signal);
+    }
+
+    /// Ends it by a signal, and waits for that.
+    pub fn stop(&mut self, signal: Signal) {
+        self.signal(signal);
+        self.program.take().expect("it runs").ends();
+    }
+
     pub async fn revive(&mut self) {
         let config = self.folder.join("nginx.conf").display().to_string();
         let prefix = self.folder.display().to_string();
-        self.program = Some(Program::start("nginx", "nginx-light", &["-c", &config, "-p", &prefix]));
+        let arguments = ["-c", &config, "-p", &prefix];
+        self.program = Some(match self.network {
+            None => Program::start("nginx", "nginx-light", &arguments),
+            Some(process) => {
+                let process = process.to_string();
+                let there = ["-t", &process, "-n", "nginx"];
+                Program::start("nsenter", "util-linux", &[&there[..], &arguments[..]].concat())
+            }
+        });
         let address = self.address;
         eventually("nginx listens", || async move { tokio::net::TcpStream::connect(address).await.is_ok() })
             .await;
@@ -209,4 +246,97 @@ impl Drop for Prometheus {
         self.program = None;
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Another network, on a wire to this machine: what is there can become unreachable in ways that loopback cannot.
+pub struct Network {
+    /// Our end, and the other one.
+    pub here: Ipv4Addr,
+    pub there: Ipv4Addr,
+    link: String,
+    holder: Program,
+}
+
+impl Network {
+    /// None, with a word about it, where that is not permitted.
+    pub async fn new() -> Option<Self> {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let number =
+            (std::process::id() as u16 ^ 0x2a).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) & 0x3fff;
+        // A network of RFC 2544, for tests of network devices.
+        let [high, low] = (number << 2).to_be_bytes();
+        let (here, there) = (Ipv4Addr::new(198, 18, high, low + 1), Ipv4Addr::new(198, 18, high, low + 2));
+        let holder = Program::start("unshare", "util-linux", &["--net", "sleep", "600"]);
+        let network = Self { here, there, link: format!("gg{number}"), holder };
+        let process = network.process().to_string();
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        eventually("the network is there", || async {
+            std::fs::read_link(format!("/proc/{process}/ns/net")).map_or(true, |other| other != own)
+        })
+        .await;
+        let (link, peer) = (network.link.as_str(), format!("{}p", network.link));
+        let made =
+            run("ip", &["link", "add", link, "type", "veth", "peer", "name", &peer, "netns", &process])
+                .and_then(|()| run("ip", &["address", "add", &format!("{here}/30"), "dev", link]))
+                .and_then(|()| run("ip", &["link", "set", link, "up"]))
+                .and_then(|()| network.inside(&["address", "add", &format!("{there}/30"), "dev", &peer]))
+                .and_then(|()| network.inside(&["link", "set", &peer, "up"]));
+        match made {
+            Ok(()) => Some(network),
+            Err(why) => {
+                eprintln!("skipped: another network cannot be made here ({why})");
+                None
+            }
+        }
+    }
+
+    fn process(&self) -> u32 {
+        self.holder.child.id()
+    }
+
+    /// Packets still arrive there, and nothing comes back: a firewall that drops.
+    pub fn swallow(&self) {
+        self.inside(&["route", "flush", "root", "198.18.0.0/15"]).unwrap();
+    }
+
+    /// As before.
+    pub fn give_back(&self) {
+        let (net, peer) = (self.net(), format!("{}p", self.link));
+        self.inside(&["route", "add", &net, "dev", &peer]).unwrap();
+    }
+
+    /// This machine is told that there is no way there.
+    pub fn forbid(&self) {
+        run("ip", &["route", "add", "unreachable", &format!("{}/32", self.there)]).unwrap();
+    }
+
+    pub fn allow(&self) {
+        run("ip", &["route", "del", "unreachable", &format!("{}/32", self.there)]).unwrap();
+    }
+
+    fn net(&self) -> String {
+        let [a, b, c, d] = self.here.octets();
+        format!("{}/30", Ipv4Addr::new(a, b, c, d & !3))
+    }
+
+    fn inside(&self, arguments: &[&str]) -> Result<(), String> {
+        let process = self.process().to_string();
+        run("nsenter", &[&["-t", &process, "-n", "ip"], arguments].concat())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = run("ip", &["route", "del", "unreachable", &format!("{}/32", self.there)]);
+        let _ = run("ip", &["link", "del", &self.link]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output =
+        Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
 }

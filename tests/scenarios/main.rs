@@ -44,6 +44,7 @@ mod maintenance;
 mod names;
 mod operators;
 mod orders;
+mod outages;
 mod passive;
 mod passwords;
 mod preflights;

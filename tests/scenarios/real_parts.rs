@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
+
 use crate::harness::programs::{Nginx, Prometheus};
 use crate::harness::{Act, Backend, Gateway, Load, eventually};
 use crate::site;
@@ -11,7 +13,7 @@ use crate::site;
 async fn nginx_backends_come_and_go_without_a_failed_request() {
     let (mut a, mut b) = (Nginx::start("hello").await, Nginx::start("hello").await);
     let config = format!(
-        "upstreams:\n  web:\n    fail_timeout: 500ms\n    backends: [{}, {}]\nroutes:\n  - upstream: web\n",
+        "upstreams:\n  web:\n    fail_timeout: 200ms\n    backends: [{}, {}]\nroutes:\n  - upstream: web\n",
         a.address, b.address
     );
     let gateway = Gateway::start(&config).await;
@@ -22,9 +24,14 @@ async fn nginx_backends_come_and_go_without_a_failed_request() {
         |_, answer| answer.status == 200 && answer.text() == "hello",
     );
     load.more(100).await;
-    for _ in 0..5 {
+    // A rolling update: each is stopped gently, quickly, or dies, and comes back.
+    for round in 0..20 {
         for nginx in [&mut a, &mut b] {
-            nginx.kill();
+            match round % 3 {
+                0 => nginx.stop(Signal::SIGQUIT),
+                1 => nginx.stop(Signal::SIGTERM),
+                _ => nginx.kill(),
+            }
             load.more(100).await;
             nginx.revive().await;
             eventually("it is back in rotation", || async { gateway.state(nginx.address).await == "up" })
