@@ -129,6 +129,6 @@ async fn five_hundred_backends_come_and_go_and_memory_does_not_grow() {
     }
     let (early, late) = (early.unwrap(), gateway.resident_bytes());
     load.stop().await.assert_good();
-    println!("{rounds} rounds, {} MiB after a third, {} MiB at the end", early >> 20, late >> 20);
+    eprintln!("{rounds} rounds, {} MiB after a third, {} MiB at the end", early >> 20, late >> 20);
     assert!(late < early + (8 << 20), "{} MiB, then {} MiB", early >> 20, late >> 20);
 }
