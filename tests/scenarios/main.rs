@@ -50,6 +50,7 @@ mod purging_many;
 mod queueing;
 mod real_parts;
 mod reloading;
+mod replaying;
 mod retries;
 mod rules;
 mod sparing;

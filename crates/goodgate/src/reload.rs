@@ -111,6 +111,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     compare("admin.hosts", old.admin.hosts != new.admin.hosts);
     compare("server.threads", old.server.threads != new.server.threads);
     compare("server.upstream_keepalive", old.server.upstream_keepalive != new.server.upstream_keepalive);
+    compare("server.spool", old.server.spool != new.server.spool);
     compare("server.resolver", old.server.resolvers != new.server.resolvers);
     compare(
         "server.shutdown",

@@ -47,7 +47,7 @@ pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Conf
     let routes = route::routes(&top, under.route, &names, limits.body_bytes_max);
     let caches = routes.iter().any(|route| route.cache.is_some());
     Some(Config {
-        server: server::server(&top),
+        server: server::server(&top, folder),
         listeners: listener::listeners(&top, folder),
         admin: server::admin(&top, folder),
         limits,

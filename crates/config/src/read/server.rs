@@ -12,7 +12,7 @@ use crate::address::{parse_host, parse_listen, parse_resolver};
 use crate::kind::{duration, integer, size, text, text_as, wrong};
 use crate::tree::Node;
 use crate::view::{Map, View};
-use crate::{Admin, Limits, Server, Token, defaults, keys};
+use crate::{Admin, Limits, Server, Spool, Token, defaults, keys};
 
 const THREADS_MAX: usize = 1024;
 /// A byte in a microsecond: a faster client is not meant to be given up.
@@ -26,7 +26,7 @@ const HEADERS_MAX: usize = 256;
 /// The largest body that can be allowed: finite, and more than anybody sends.
 pub(super) const BODY_BYTES_MAX: u64 = 1 << 40;
 
-pub(super) fn server(top: &Map<'_>) -> Server {
+pub(super) fn server(top: &Map<'_>, folder: &Path) -> Server {
     let map = top.section("server", &keys::SERVER);
     let shutdown = map.section("shutdown", &keys::SHUTDOWN);
     let pause = || duration(Duration::ZERO..=*TIMEOUT.end());
@@ -38,6 +38,22 @@ pub(super) fn server(top: &Map<'_>) -> Server {
             .read("upstream_keepalive", integer(1..=UPSTREAM_KEEPALIVE_MAX))
             .unwrap_or(defaults::UPSTREAM_KEEPALIVE),
         resolvers: map.get("resolver").map(|view| resolvers(&view)).unwrap_or_default(),
+        spool: spool(&map.section("spool", &keys::SPOOL), folder),
+    }
+}
+
+/// A folder that is named must be there; the one that is not may lack, as long as nobody needs it.
+fn spool(map: &Map<'_>, folder: &Path) -> Spool {
+    let path = map.get("path").and_then(|view| {
+        let path = folder.join(view.read(text)?);
+        if !path.is_dir() {
+            view.problem(wrong(view.node(), "a folder that is there"));
+        }
+        Some(path)
+    });
+    Spool {
+        path: path.unwrap_or_else(|| defaults::SPOOL_PATH.into()),
+        bytes_max: map.read("size", size(0..=BODY_BYTES_MAX)).unwrap_or(defaults::SPOOL_BYTES_MAX),
     }
 }
 
