@@ -80,18 +80,19 @@ fn chunked(body: &[u8]) -> Vec<u8> {
     all
 }
 
-/// What chunks hold.
+/// What chunks hold; what is empty may have none.
 fn content(mut chunks: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
-    loop {
+    while !chunks.is_empty() {
         let end = chunks.windows(2).position(|pair| pair == b"\r\n").unwrap();
         let size = usize::from_str_radix(std::str::from_utf8(&chunks[..end]).unwrap(), 16).unwrap();
         if size == 0 {
-            return all;
+            break;
         }
         all.extend_from_slice(&chunks[end + 2..end + 2 + size]);
         chunks = &chunks[end + 4 + size..];
     }
+    all
 }
 
 /// Sends a request on a connection that is kept, its body while the answer is waited for.
@@ -157,6 +158,80 @@ async fn an_upload_whose_backend_dies_half_way_is_finished_by_another() {
         assert_eq!((bodies(&gateway, "kept").await, is_left(&spool).await), (4.0, 0));
         std::fs::remove_dir(spool).unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_whose_length_nobody_says_may_be_short_or_empty() {
+    for bytes in [0, 1, 1000, 70_000] {
+        let (bad, good) = (dying(bytes, End::Close).await, Backend::start(Act::Answer(200)).await);
+        let gateway = start(&bad, &good, "", "").await;
+        for _ in 0..2 {
+            let mut connection = Connection::open(gateway.address).await.unwrap();
+            let head = "PUT /file HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked";
+            assert_eq!(send(&mut connection, head, &chunked(&body(bytes))).await.status, 200, "{bytes}");
+            assert!(content(&good.bodies().pop().unwrap()) == body(bytes), "{bytes}");
+        }
+        assert_eq!((good.requests(), bad.accepted()), (2, 1), "{bytes}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_which_a_part_is_lost_never_passes_for_the_whole() {
+    let passes = std::sync::Arc::new(tokio::sync::Notify::new());
+    let pass = std::sync::Arc::clone(&passes);
+    let bad = Scripted::start(move |mut stream: TcpStream| {
+        let pass = std::sync::Arc::clone(&pass);
+        async move {
+            let mut waste = vec![0; 65536];
+            let mut read = 0;
+            while read < 4 * MIB {
+                read += stream.read(&mut waste).await.unwrap();
+            }
+            pass.notified().await;
+        }
+    })
+    .await;
+    let good = Backend::start(Act::Answer(200)).await;
+    let gateway = start(&bad, &good, "", "").await;
+    let whole = body(4 * MIB);
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let (address, whole) = (gateway.address, whole.clone());
+        let upload =
+            tokio::spawn(async move { put(&mut Connection::open(address).await.unwrap(), &whole).await });
+        let before = good.requests();
+        eventually("a backend has it", || async {
+            good.requests() > before || gateway.metric("goodgate_spool_bytes").await >= 3.5 * MIB as f64
+        })
+        .await;
+        if good.requests() == before {
+            cut_files(gateway.pid());
+            passes.notify_one();
+        }
+        answers.push(upload.await.unwrap());
+    }
+    let lost = answers.iter().find(|answer| answer.status != 200).expect("one met the bad backend");
+    assert_eq!(lost.status, 500, "{lost:?}");
+    let record = gateway.record(lost).await;
+    assert_eq!(record["cause"], "proxy_internal_error", "{record}");
+    assert_eq!(record["attempts"][1]["no_retry"], "body_too_large", "{record}");
+    let wholes = good.bodies().iter().filter(|got| **got == whole).count();
+    assert_eq!(wholes, 1, "what came of the other one was cut off");
+    assert_eq!(bodies(&gateway, "failed").await, 1.0);
+}
+
+/// Takes away what a process has in files without a name.
+fn cut_files(pid: i32) {
+    let mut cut = 0;
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = std::fs::read_link(&path).map(|name| name.display().to_string()).unwrap_or_default();
+        if name.starts_with("/var/tmp/") && name.ends_with("(deleted)") {
+            std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1000).unwrap();
+            cut += 1;
+        }
+    }
+    assert_eq!(cut, 1, "the file of one body");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// full. The client's connection stays usable then, which it does not after an attempt has failed.
 pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) -> Result<bool> {
     split::hand_back(context);
-    let Some(route) = context.route.clone() else {
+    let Some(route) = &context.route else {
         return Ok(false);
     };
     let error = if route.upstream.is_full() && !route.upstream.has_breaker() {
@@ -39,7 +39,7 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
         if copies::answer_late(session, context).await? || copies::answer_waited(session, context).await? {
             return Ok(false);
         }
-        match queue::enter(session, context, &route).await? {
+        match queue::enter(session, context).await? {
             Entry::Admitted => return Ok(true),
             Entry::Answered => return Ok(false),
             Entry::Refused(error) => error,

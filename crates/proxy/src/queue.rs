@@ -63,12 +63,15 @@ pub(crate) enum Entry {
 }
 
 /// Gets a place for the request, now or after a while.
-pub(crate) async fn enter(session: &mut Session, context: &mut Context, route: &Arc<Route>) -> Result<Entry> {
-    if !route.upstream.has_breaker() {
-        return Ok(Entry::Admitted);
+pub(crate) async fn enter(session: &mut Session, context: &mut Context) -> Result<Entry> {
+    match context.route.as_ref().filter(|route| route.upstream.has_breaker()) {
+        None => Ok(Entry::Admitted),
+        Some(route) => {
+            let route = Arc::clone(route);
+            // Boxed, since those without a breaker must not carry it.
+            Box::pin(ask(session, context, &route)).await
+        }
     }
-    // Boxed, since those without a breaker must not carry it.
-    Box::pin(ask(session, context, route)).await
 }
 
 async fn ask(session: &mut Session, context: &mut Context, route: &Arc<Route>) -> Result<Entry> {

@@ -16,12 +16,18 @@ use bytes::Bytes;
 use goodgate_telemetry::{SpoolMetrics, SpoolResult};
 use log::warn;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout_at;
 
 /// What of a body is kept in memory.
 const MEMORY_BYTES: usize = 256 << 10;
 /// What is sent again at a time.
 const PIECE_BYTES: usize = 64 << 10;
+/// Threads at work for all bodies, whose memory is not that of bodies.
+const THREADS_MAX: usize = 8;
+/// How long a request waits for a piece of its body to be written, before it goes on without.
+const WRITE_LIMIT: Duration = Duration::from_secs(1);
 /// How often it is said in the log that the file of a body failed.
 const SAID_EVERY: Duration = Duration::from_mins(1);
 
@@ -32,6 +38,7 @@ pub(crate) struct Spool {
     bytes_max: u64,
     bytes: AtomicU64,
     metrics: SpoolMetrics,
+    threads: Semaphore,
     said: Mutex<Option<Instant>>,
 }
 
@@ -39,7 +46,20 @@ impl Spool {
     /// Files in this folder, of so many bytes in all.
     pub(crate) fn new(folder: &Path, bytes_max: u64, metrics: SpoolMetrics) -> Arc<Self> {
         let folder = folder.to_owned();
-        Arc::new(Self { folder, bytes_max, bytes: AtomicU64::new(0), metrics, said: Mutex::default() })
+        let (bytes, threads) = (AtomicU64::new(0), Semaphore::new(THREADS_MAX));
+        Arc::new(Self { folder, bytes_max, bytes, metrics, threads, said: Mutex::default() })
+    }
+
+    /// Has a thread do this.
+    fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> JoinHandle<io::Result<T>> {
+        let spool = Arc::clone(self);
+        tokio::spawn(async move {
+            let _one_of_few = spool.threads.acquire().await;
+            ended(spawn_blocking(work).await)
+        })
     }
 
     fn reserve(&self, count: u64) -> bool {
@@ -110,7 +130,8 @@ enum Keeping {
 /// What a thread does for the body.
 #[derive(Debug)]
 enum Job {
-    Write(JoinHandle<io::Result<Arc<File>>>),
+    /// Until then.
+    Write(tokio::time::Instant, JoinHandle<io::Result<Arc<File>>>),
     /// From this place of the body.
     Read(u64, JoinHandle<io::Result<Bytes>>),
 }
@@ -174,7 +195,7 @@ impl Body {
             };
             let offset = self.sent - self.memory.len() as u64;
             let length = (self.file_bytes - offset).min(PIECE_BYTES as u64);
-            let read = spawn_blocking(move || {
+            let read = self.spool.run(move || {
                 let mut piece = vec![0; usize::try_from(length).unwrap_or(PIECE_BYTES)];
                 file.read_exact_at(&mut piece, offset)?;
                 Ok(Bytes::from(piece))
@@ -203,11 +224,12 @@ impl Body {
         let (spool, file, offset) = (Arc::clone(&self.spool), self.file.clone(), self.file_bytes);
         self.file_bytes += piece.len() as u64;
         let piece = piece.clone();
-        self.job = Some(Job::Write(spawn_blocking(move || {
+        let write = self.spool.run(move || {
             let file = file.map_or_else(|| spool.file().map(Arc::new), Ok)?;
             file.write_all_at(&piece, offset)?;
             Ok(file)
-        })));
+        });
+        self.job = Some(Job::Write(tokio::time::Instant::now() + WRITE_LIMIT, write));
     }
 
     /// Nobody will want it again: the answer goes out.
@@ -224,7 +246,7 @@ impl Body {
     async fn settle(&mut self) -> io::Result<Option<Bytes>> {
         let (done, at) = match &mut self.job {
             None => return Ok(None),
-            Some(Job::Write(write)) => match ended(write.await) {
+            Some(Job::Write(limit, write)) => match in_time(*limit, write).await {
                 Ok(file) => {
                     self.file = (self.file_bytes > 0).then_some(file);
                     (Ok(None), self.sent)
@@ -265,6 +287,11 @@ impl Drop for Body {
         };
         self.spool.metrics.count(result);
     }
+}
+
+/// A disk that hangs must not hold up the request.
+async fn in_time<T>(limit: tokio::time::Instant, job: &mut JoinHandle<io::Result<T>>) -> io::Result<T> {
+    timeout_at(limit, job).await.map_or_else(|_| Err(io::ErrorKind::TimedOut.into()), ended)
 }
 
 fn ended<T>(job: Result<io::Result<T>, tokio::task::JoinError>) -> io::Result<T> {

@@ -121,3 +121,15 @@ fn a_file_has_no_name_and_another_way_leaves_none() {
     }
     std::fs::remove_dir(&folder).unwrap();
 }
+
+#[tokio::test]
+async fn a_disk_that_hangs_costs_the_copy_and_a_moment() {
+    let spool = spool(&std::env::temp_dir(), 10_000_000);
+    let hang = spool.threads.acquire_many(u32::try_from(THREADS_MAX).unwrap()).await.unwrap();
+    let mut body = Body::new(&spool, 5_000_000);
+    let begun = Instant::now();
+    fill(&mut body, 1_000_000).await;
+    assert_eq!(body.state, Keeping::Lost(SpoolResult::Failed));
+    assert!((WRITE_LIMIT..WRITE_LIMIT * 5).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    drop(hang);
+}
