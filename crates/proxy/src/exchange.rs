@@ -41,7 +41,7 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
         }
         match queue::enter(session, context).await? {
             Entry::Admitted => return Ok(true),
-            Entry::Answered => return Ok(false),
+            Entry::Over => return Ok(false),
             Entry::Refused(error) => error,
         }
     } else {

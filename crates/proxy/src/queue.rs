@@ -58,8 +58,8 @@ pub(crate) enum Entry {
     Admitted,
     /// It is refused, with this answer if nothing better is found.
     Refused(ErrorAnswer),
-    /// It was answered while it waited.
-    Answered,
+    /// It is over: answered while it waited, or nobody would have waited for it.
+    Over,
 }
 
 /// Gets a place for the request, now or after a while.
@@ -81,7 +81,7 @@ async fn ask(session: &mut Session, context: &mut Context, route: &Arc<Route>) -
             context.queueing.place = place;
             Ok(Entry::Admitted)
         }
-        Admission::Waits(_) if context.is_background() => Ok(refused(route, Shed::QueueFull)),
+        Admission::Waits(_) | Admission::Shed(_) if context.is_background() => Ok(Entry::Over),
         Admission::Waits(turn) => {
             context.attempting.counts_from(since);
             let waited = wait(session, route, turn, since).await;
@@ -97,7 +97,7 @@ async fn ask(session: &mut Session, context: &mut Context, route: &Arc<Route>) -
             // Somebody else may have got what this one wants.
             if copies::answer_late(session, context).await? {
                 context.queueing.leave();
-                return Ok(Entry::Answered);
+                return Ok(Entry::Over);
             }
             Ok(Entry::Admitted)
         }

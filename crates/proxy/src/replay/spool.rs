@@ -22,6 +22,8 @@ use tokio::time::timeout_at;
 
 /// What of a body is kept in memory.
 const MEMORY_BYTES: usize = 256 << 10;
+/// What of all bodies together is.
+const MEMORY_BYTES_IN_ALL: u64 = 64 << 20;
 /// What is sent again at a time.
 const PIECE_BYTES: usize = 64 << 10;
 /// Threads at work for all bodies, whose memory is not that of bodies.
@@ -37,6 +39,7 @@ pub(crate) struct Spool {
     folder: PathBuf,
     bytes_max: u64,
     bytes: AtomicU64,
+    memory_bytes: AtomicU64,
     metrics: SpoolMetrics,
     threads: Semaphore,
     said: Mutex<Option<Instant>>,
@@ -46,8 +49,15 @@ impl Spool {
     /// Files in this folder, of so many bytes in all.
     pub(crate) fn new(folder: &Path, bytes_max: u64, metrics: SpoolMetrics) -> Arc<Self> {
         let folder = folder.to_owned();
-        let (bytes, threads) = (AtomicU64::new(0), Semaphore::new(THREADS_MAX));
-        Arc::new(Self { folder, bytes_max, bytes, metrics, threads, said: Mutex::default() })
+        Arc::new(Self {
+            folder,
+            bytes_max,
+            bytes: AtomicU64::new(0),
+            memory_bytes: AtomicU64::new(0),
+            metrics,
+            threads: Semaphore::new(THREADS_MAX),
+            said: Mutex::default(),
+        })
     }
 
     /// Has a thread do this.
@@ -62,9 +72,12 @@ impl Spool {
         })
     }
 
+    fn reserve_memory(&self, count: u64) -> bool {
+        reserve(&self.memory_bytes, count, MEMORY_BYTES_IN_ALL)
+    }
+
     fn reserve(&self, count: u64) -> bool {
-        let more = |bytes: u64| bytes.checked_add(count).filter(|bytes| *bytes <= self.bytes_max);
-        let reserved = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        let reserved = reserve(&self.bytes, count, self.bytes_max);
         if reserved {
             self.metrics.holds(count);
         }
@@ -214,7 +227,8 @@ impl Body {
         if self.taken > self.bytes_max {
             return self.lose(SpoolResult::TooLarge);
         }
-        if self.file_bytes == 0 && self.memory.len() + piece.len() <= MEMORY_BYTES {
+        let fits = self.file_bytes == 0 && self.memory.len() + piece.len() <= MEMORY_BYTES;
+        if fits && self.spool.reserve_memory(piece.len() as u64) {
             self.memory.extend_from_slice(piece);
             return;
         }
@@ -272,7 +286,8 @@ impl Body {
     }
 
     fn forget(&mut self) {
-        self.memory = Vec::new();
+        let memory = std::mem::take(&mut self.memory);
+        self.spool.memory_bytes.fetch_sub(memory.len() as u64, Ordering::Relaxed);
         self.file = None;
         self.spool.release(std::mem::take(&mut self.file_bytes));
     }
@@ -287,6 +302,11 @@ impl Drop for Body {
         };
         self.spool.metrics.count(result);
     }
+}
+
+fn reserve(bytes: &AtomicU64, count: u64, bytes_max: u64) -> bool {
+    let more = |bytes: u64| bytes.checked_add(count).filter(|bytes| *bytes <= bytes_max);
+    bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
 }
 
 /// A disk that hangs must not hold up the request.

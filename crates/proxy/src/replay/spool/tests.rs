@@ -43,7 +43,19 @@ async fn what_has_come_is_sent_again_as_often_as_needed() {
         assert_eq!(spool.bytes.load(Ordering::Relaxed), in_files);
         drop(body);
         assert_eq!(spool.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(spool.memory_bytes.load(Ordering::Relaxed), 0);
     }
+}
+
+#[tokio::test]
+async fn when_all_bodies_together_have_their_memory_the_next_one_is_in_a_file_from_its_start() {
+    let spool = spool(&std::env::temp_dir(), 10_000_000);
+    assert!(spool.reserve_memory(MEMORY_BYTES_IN_ALL - 60_000));
+    let mut body = Body::new(&spool, 5_000_000);
+    let all = fill(&mut body, 200_000).await;
+    assert_eq!((body.memory.len(), body.file_bytes), (50_000, 150_000));
+    body.rewind();
+    assert!(rest(&mut body).await.unwrap() == all);
 }
 
 #[tokio::test]
