@@ -446,3 +446,28 @@ async fn memory_stays_flat_however_much_is_uploaded() {
     assert!(grown < 96 * MIB, "{} MiB for 192 MiB of bodies", grown / MIB);
     nothing_is_held(&gateway).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_kept_and_a_place_at_the_upstream_go_together() {
+    let (bad, good) = (dying(MIB, End::Close).await, Backend::start(Act::Answer(200)).await);
+    let text = config(&bad, &good, "", "").replace(
+        "    max_fails: 0\n",
+        "    max_fails: 0\n    breaker: { max_requests: 1, max_pending: 20 }\n",
+    );
+    let gateway = Gateway::start(&text).await;
+    let mut uploads = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let address = gateway.address;
+        uploads.spawn(async move {
+            let mut connection = Connection::open(address).await.unwrap();
+            put(&mut connection, &body(2 * MIB)).await.status
+        });
+    }
+    assert_eq!(uploads.join_all().await, [200; 8]);
+    assert_eq!(good.requests(), 8);
+    assert!(good.bodies().iter().all(|got| *got == body(2 * MIB)));
+    eventually("all records", || async { gateway.records().len() == 8 }).await;
+    assert!(gateway.records().iter().filter(|record| record["queued_ms"].is_number()).count() >= 1);
+    assert_eq!(gateway.metric("goodgate_upstream_breaker_requests").await, 0.0);
+    nothing_is_held(&gateway).await;
+}
