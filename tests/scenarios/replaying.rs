@@ -1,10 +1,13 @@
 //! Bodies that are sent again though they are long: `retry.max_body_bytes` and the spool.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::harness::backend::{read_head, response};
 use crate::harness::gateway::folder;
@@ -177,17 +180,18 @@ async fn a_body_whose_length_nobody_says_may_be_short_or_empty() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_which_a_part_is_lost_never_passes_for_the_whole() {
-    let passes = std::sync::Arc::new(tokio::sync::Notify::new());
-    let pass = std::sync::Arc::clone(&passes);
+    let passes = Arc::new((Notify::new(), AtomicBool::new(false)));
+    let pass = Arc::clone(&passes);
     let bad = Scripted::start(move |mut stream: TcpStream| {
-        let pass = std::sync::Arc::clone(&pass);
+        let pass = Arc::clone(&pass);
         async move {
             let mut waste = vec![0; 65536];
             let mut read = 0;
             while read < 4 * MIB {
                 read += stream.read(&mut waste).await.unwrap();
             }
-            pass.notified().await;
+            pass.1.store(true, Ordering::SeqCst);
+            pass.0.notified().await;
         }
     })
     .await;
@@ -201,12 +205,13 @@ async fn a_body_of_which_a_part_is_lost_never_passes_for_the_whole() {
             tokio::spawn(async move { put(&mut Connection::open(address).await.unwrap(), &whole).await });
         let before = good.requests();
         eventually("a backend has it", || async {
-            good.requests() > before || gateway.metric("goodgate_spool_bytes").await >= 3.5 * MIB as f64
+            good.requests() > before || passes.1.load(Ordering::SeqCst)
         })
         .await;
         if good.requests() == before {
-            cut_files(gateway.pid());
-            passes.notify_one();
+            cut_file(&gateway).await;
+            passes.1.store(false, Ordering::SeqCst);
+            passes.0.notify_one();
         }
         answers.push(upload.await.unwrap());
     }
@@ -220,18 +225,23 @@ async fn a_body_of_which_a_part_is_lost_never_passes_for_the_whole() {
     assert_eq!(bodies(&gateway, "failed").await, 1.0);
 }
 
-/// Takes away what a process has in files without a name.
-fn cut_files(pid: i32) {
-    let mut cut = 0;
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = std::fs::read_link(&path).map(|name| name.display().to_string()).unwrap_or_default();
-        if name.starts_with("/var/tmp/") && name.ends_with("(deleted)") {
-            std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1000).unwrap();
-            cut += 1;
-        }
-    }
-    assert_eq!(cut, 1, "the file of one body");
+/// Takes away what is kept of the one body, once all of it is in its file, which has no name.
+async fn cut_file(gateway: &Gateway) {
+    let file = || {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap();
+        let mut paths = entries.map(|entry| entry.unwrap().path());
+        paths.find(|path| {
+            let name = std::fs::read_link(path).map(|name| name.display().to_string()).unwrap_or_default();
+            name.starts_with("/var/tmp/") && name.ends_with("(deleted)")
+        })
+    };
+    eventually("all is written", || async {
+        let held = gateway.metric("goodgate_spool_bytes").await;
+        file().is_some_and(|path| std::fs::metadata(path).unwrap().len() as f64 == held)
+    })
+    .await;
+    let file = std::fs::OpenOptions::new().write(true).open(file().unwrap()).unwrap();
+    file.set_len(1000).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -381,7 +391,7 @@ async fn uploads_over_http_2_are_sent_again_too() {
     let gateway = Gateway::start_in(folder, &text).await;
     let mut config = authority.client(None);
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let stream = shake_hands(gateway.address, &std::sync::Arc::new(config), "site.test").await.unwrap();
+    let stream = shake_hands(gateway.address, &Arc::new(config), "site.test").await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(async move { drop(connection.await) });
     let whole = body(4 * MIB);
