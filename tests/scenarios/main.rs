@@ -55,6 +55,7 @@ mod queueing;
 mod real_parts;
 mod reloading;
 mod remembering;
+mod replaying;
 mod retries;
 mod rules;
 mod services;

@@ -23,6 +23,10 @@ pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9
 pub const SHUTDOWN_DELAY: Duration = Duration::ZERO;
 /// `server.shutdown.drain`.
 pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(30);
+/// `server.spool.path`.
+pub const SPOOL_PATH: &str = "/var/tmp";
+/// `server.spool.size`.
+pub const SPOOL_BYTES_MAX: u64 = 1 << 30;
 /// The port of a name server that is given none.
 pub const RESOLVER_PORT: u16 = 53;
 
@@ -189,6 +193,9 @@ pub const RETRY_ON: &[Word] =
 pub const REPLAY: Replay = Replay::Idempotent;
 /// `routes[].retry.budget`, in percent.
 pub const BUDGET_PERCENT: u8 = 20;
+
+/// `routes[].retry.max_body_bytes`, and the least that it can be: so much is kept in any case.
+pub const RETRY_BODY_BYTES_MAX: u64 = 64 * KIB;
 
 /// `routes[].cache.mode`.
 pub const MODE: Mode = Mode::Standard;

@@ -26,10 +26,14 @@ pub(crate) const TOP: Keys = Keys {
     later: &["include"],
 };
 
-pub(crate) const SERVER: Keys =
-    Keys { built: &["threads", "shutdown", "upstream_keepalive", "resolver", "state_dir"], later: &[] };
+pub(crate) const SERVER: Keys = Keys {
+    built: &["threads", "shutdown", "upstream_keepalive", "resolver", "spool", "state_dir"],
+    later: &[],
+};
 
 pub(crate) const SHUTDOWN: Keys = Keys { built: &["delay", "drain"], later: &[] };
+
+pub(crate) const SPOOL: Keys = Keys { built: &["path", "size"], later: &[] };
 
 pub(crate) const LISTENER: Keys =
     Keys { built: &["address", "proxy_protocol", "redirect_to_https", "http2", "tls"], later: &[] };
@@ -171,7 +175,8 @@ pub(crate) const HEADERS: Keys = Keys { built: &["set", "remove"], later: &[] };
 
 pub(crate) const MATCH: Keys = Keys { built: &["host", "path", "methods"], later: &["headers"] };
 
-pub(crate) const RETRY: Keys = Keys { built: &["tries", "on", "replay", "budget"], later: &[] };
+pub(crate) const RETRY: Keys =
+    Keys { built: &["tries", "on", "replay", "budget", "max_body_bytes"], later: &[] };
 
 pub(crate) const ERRORS: Keys = Keys { built: &["html", "contact", "replace", "next_hop"], later: &[] };
 
@@ -211,10 +216,11 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 45] = [
+pub(crate) const ALL: [(&str, &Keys); 46] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
+    ("server.spool", &SPOOL),
     ("listeners[]", &LISTENER),
     ("listeners[].tls", &LISTENER_TLS),
     ("listeners[].tls.certificates[]", &CERTIFICATE),
@@ -310,6 +316,8 @@ mod tests {
             ("server.shutdown.delay", time(SHUTDOWN_DELAY)),
             ("server.shutdown.drain", time(SHUTDOWN_DRAIN)),
             ("server.upstream_keepalive", "auto".to_owned()),
+            ("server.spool.path", SPOOL_PATH.to_owned()),
+            ("server.spool.size", size(SPOOL_BYTES_MAX)),
             ("listeners[].address", LISTENER.to_string()),
             ("admin.address", ADMIN.to_string()),
             ("admin.hosts", "[]".to_owned()),
@@ -414,6 +422,7 @@ mod tests {
             ("routes[].retry.tries", TRIES.to_string()),
             ("routes[].retry.on", words(RETRY_ON)),
             ("routes[].retry.budget", format!("{BUDGET_PERCENT}%")),
+            ("routes[].retry.max_body_bytes", size(RETRY_BODY_BYTES_MAX)),
             ("routes[].cache.store", STORE.to_owned()),
             ("routes[].cache.use_stale", words(USE_STALE)),
             ("routes[].cache.stale_for", time(STALE_FOR)),

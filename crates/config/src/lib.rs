@@ -44,7 +44,7 @@ pub use rate::{Per, Period, Rate, RateLimit};
 pub use settings::{
     AccessLog, Action, Admin, BasicAuth, ClientCertificates, Config, ErrorSpec, HeaderRules, HostPattern,
     Limits, Listener, ListenerTls, LogFormat, LogMask, LogTarget, Maintenance, Redirect, Respond, Rewrite,
-    RouteSpec, Server, Tracing,
+    RouteSpec, Server, Spool, Tracing,
 };
 pub use split::Split;
 pub use target::{BadTarget, normal_target};

@@ -56,6 +56,17 @@ pub struct Server {
     pub state_dir: Option<PathBuf>,
     /// Name servers of upstreams that name none; empty: those of `/etc/resolv.conf`.
     pub resolvers: Vec<SocketAddr>,
+    /// Where request bodies are kept that may be sent again.
+    pub spool: Spool,
+}
+
+/// Files of request bodies, all together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// The folder.
+    pub path: PathBuf,
+    /// Bytes of all files.
+    pub bytes_max: u64,
 }
 
 /// An address that clients are accepted on.

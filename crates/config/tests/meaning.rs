@@ -160,6 +160,22 @@ routes: [{ upstream: a }]
 }
 
 #[test]
+fn bodies_are_kept_as_far_as_a_route_says() {
+    let config = read(
+        "server: { spool: { path: /, size: 2GiB } }
+upstreams: { a: ['10.0.0.1:80'] }
+routes:
+  - { upstream: a, retry: { max_body_bytes: 10MiB } }
+  - { match: { path: /b }, upstream: a }
+",
+    )
+    .unwrap();
+    assert_eq!((config.server.spool.path.to_str(), config.server.spool.bytes_max), (Some("/"), 2 << 30));
+    let kept: Vec<_> = config.routes.iter().map(|route| route.retry.body_bytes_max).collect();
+    assert_eq!(kept, [10 << 20, 64 << 10]);
+}
+
+#[test]
 fn a_breaker_is_there_when_it_is_written_and_has_its_defaults() {
     let config = read(
         "upstreams:

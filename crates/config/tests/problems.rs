@@ -105,6 +105,20 @@ routes: [{ upstream: app }]
 }
 
 #[test]
+fn what_is_kept_of_bodies_is_checked_to_the_letter() {
+    let text = "server: { spool: { path: missing, size: -1, max: 3 } }
+upstreams: { a: ['10.0.0.1:80'] }
+routes:
+  - { upstream: a, retry: { max_body_bytes: 63KiB } }
+";
+    let problems = r#"c.yaml:1:26: server.spool.path: found "missing"; allowed: a folder that is there
+c.yaml:1:41: server.spool.size: found -1; allowed: a size, like `64KiB` or `10MB`
+c.yaml:1:45: server.spool.max: unknown key; allowed: path, size
+c.yaml:4:45: routes[0].retry.max_body_bytes: found "63KiB"; allowed: 64KiB to 1TiB"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn a_breaker_is_checked_to_the_letter() {
     let text = "upstreams:
   a:

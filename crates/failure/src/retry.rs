@@ -47,6 +47,8 @@ pub struct RetryPolicy {
     pub replay: Replay,
     /// How many retries the upstream may see in all.
     pub budget: BudgetPolicy,
+    /// Bytes of a request's body that are kept so that it can be sent again; at least 64 KiB.
+    pub body_bytes_max: u64,
 }
 
 /// Why no further attempt was made. A closed set: a metric label.
@@ -58,7 +60,7 @@ pub enum Refusal {
     Budget,
     /// The request may have been acted on and must not be repeated.
     NotReplayable,
-    /// The request body is larger than what is kept for a second attempt (64 KiB).
+    /// The request body is larger than what is kept for a second attempt, or could not be kept.
     BodyTooLarge,
     /// The request's `timeout` has passed.
     Deadline,
@@ -105,7 +107,7 @@ impl Refusal {
                 "Retries are at their share of the upstream's requests: more of them would add to the outage."
             }
             Self::NotReplayable => "The request may have been acted on, and its method must not be repeated.",
-            Self::BodyTooLarge => "The request body is over the 64 KiB that are kept.",
+            Self::BodyTooLarge => "The request body is larger than what is kept of it, or could not be kept.",
             Self::Deadline => "The time for all attempts is over.",
             Self::NoBackendLeft => "Every backend has been tried.",
             Self::BytesOut => "The client has received the beginning of the answer.",
@@ -122,7 +124,8 @@ impl Refusal {
             Self::Deadline => Some("routes[].timeout"),
             Self::NoBackendLeft => Some("upstreams.*.backends"),
             Self::NotConfigured => Some("routes[].retry.on"),
-            Self::BodyTooLarge | Self::BytesOut => None,
+            Self::BodyTooLarge => Some("routes[].retry.max_body_bytes"),
+            Self::BytesOut => None,
         }
     }
 }
@@ -209,14 +212,14 @@ impl RetryPolicy {
         if at.now >= at.deadline {
             return Decision::Stop(Refusal::Deadline);
         }
+        if at.request_bytes_sent && !self.replay.allows(at.method) {
+            return Decision::Stop(Refusal::NotReplayable);
+        }
         if !at.body_kept {
             return Decision::Stop(Refusal::BodyTooLarge);
         }
         if !at.request_bytes_sent {
             return Decision::RetryFree;
-        }
-        if !self.replay.allows(at.method) {
-            return Decision::Stop(Refusal::NotReplayable);
         }
         if at.sent_attempts >= self.tries.get() {
             return Decision::Stop(Refusal::Tries);
@@ -237,6 +240,7 @@ mod tests {
             on: Words::of(&[Word::Error, Word::Timeout, Word::InvalidHeader, Word::Http503]),
             replay: Replay::Idempotent,
             budget: BudgetPolicy::percent(20),
+            body_bytes_max: 64 << 10,
         }
     }
 
@@ -278,6 +282,8 @@ mod tests {
         assert_eq!(stopped(Situation { sent_attempts: 3, ..at }), Decision::Stop(Refusal::Tries));
         assert_eq!(stopped(Situation { deadline: at.now, ..at }), Decision::Stop(Refusal::Deadline));
         assert_eq!(stopped(Situation { body_kept: false, ..at }), Decision::Stop(Refusal::BodyTooLarge));
+        let post = Situation { method: &Method::POST, body_kept: false, ..at };
+        assert_eq!(stopped(post), Decision::Stop(Refusal::NotReplayable), "a longer body would not help");
         assert_eq!(stopped(Situation { response_bytes_out: true, ..at }), Decision::Stop(Refusal::BytesOut));
     }
 

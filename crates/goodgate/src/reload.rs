@@ -112,6 +112,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     compare("server.threads", old.server.threads != new.server.threads);
     compare("server.upstream_keepalive", old.server.upstream_keepalive != new.server.upstream_keepalive);
     compare("server.state_dir", old.server.state_dir != new.server.state_dir);
+    compare("server.spool", old.server.spool != new.server.spool);
     compare(
         "server.shutdown",
         old.server.shutdown_drain != new.server.shutdown_drain

@@ -18,6 +18,7 @@ use crate::attempt::Attempting;
 use crate::copies::Copying;
 use crate::mirror::Mirroring;
 use crate::queue::Queueing;
+use crate::replay::Replaying;
 use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::tls::ClientIdentity;
@@ -68,6 +69,7 @@ pub(crate) struct Context {
     /// Why it is refused, if that is plain from the start.
     pub(crate) refused: Option<ErrorAnswer>,
     pub(crate) queueing: Queueing,
+    pub(crate) replaying: Replaying,
     pub(crate) attempting: Attempting,
     pub(crate) copying: Copying,
     pub(crate) mirroring: Mirroring,
@@ -145,6 +147,7 @@ impl Context {
             bound: None,
             refused: None,
             queueing: Queueing::default(),
+            replaying: Replaying::default(),
             attempting: Attempting::new(now),
             copying: Copying::default(),
             mirroring: Mirroring::default(),

@@ -19,19 +19,18 @@ use crate::context::Context;
 use crate::kept::{self, KeptConnections};
 use crate::peer::{Terms, peer};
 use crate::queue::{self, Entry};
+use crate::replay::{BODY_LOST, KEPT_BY_PINGORA};
 use crate::route::Route;
 use crate::stream::ClientStream;
 use crate::{copies, forward, interim, mirror, split, ties};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// What Pingora keeps of a request's body for a second attempt.
-const KEPT_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Decides early what needs no attempt to be known: an upstream without a single backend, or whose backends are
 /// full. The client's connection stays usable then, which it does not after an attempt has failed.
 pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) -> Result<bool> {
     split::hand_back(context);
-    let Some(route) = context.route.clone() else {
+    let Some(route) = &context.route else {
         return Ok(false);
     };
     let error = if route.upstream.is_full() && !route.upstream.has_breaker() {
@@ -40,9 +39,9 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
         if copies::answer_late(session, context).await? || copies::answer_waited(session, context).await? {
             return Ok(false);
         }
-        match queue::enter(session, context, &route).await? {
+        match queue::enter(session, context).await? {
             Entry::Admitted => return Ok(true),
-            Entry::Answered => return Ok(false),
+            Entry::Over => return Ok(false),
             Entry::Refused(error) => error,
         }
     } else {
@@ -145,7 +144,8 @@ pub(crate) fn connected(
     let Some(route) = context.route.clone() else {
         return Ok(());
     };
-    if !context.attempting.connected(&route, kept, connection, || is_repeatable(session, &route)) {
+    let is_kept = context.replaying.is_on();
+    if !context.attempting.connected(&route, kept, connection, || is_repeatable(session, &route, is_kept)) {
         return Err(settled(true));
     }
     let is_plain = context.attempting.lease().is_some_and(|lease| lease.backend().tls_name.is_none());
@@ -169,15 +169,15 @@ pub(crate) fn tls_time(digest: &Digest) -> Option<Duration> {
 }
 
 /// Whether the request could be sent once more if its connection dies: by its method, and because its body is
-/// kept. A body whose length is not known may be too long for that.
-fn is_repeatable(session: &Session, route: &Route) -> bool {
+/// kept, by Pingora if not by us. A body whose length is not known may be too long for that.
+fn is_repeatable(session: &Session, route: &Route, is_kept: bool) -> bool {
     let request = session.req_header();
     if !route.retry.replay.allows(&request.method) {
         return false;
     }
     let length = request.headers.get(header::CONTENT_LENGTH).map(|length| length.to_str().ok()?.parse().ok());
     match length {
-        Some(length) => length.is_some_and(|length: usize| length <= KEPT_BODY_BYTES_MAX),
+        Some(length) => length.is_some_and(|length: u64| is_kept || length <= KEPT_BY_PINGORA),
         None => !request.headers.contains_key(header::TRANSFER_ENCODING),
     }
 }
@@ -362,9 +362,13 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &mut Er
     let now = Instant::now();
     let in_vain = timed_out || *error.etype() == ErrorType::ReadTimedout;
     let is_unanswered = context.attempting.log.last().is_some_and(|attempt| attempt.phase == Phase::Request);
-    if in_vain && is_unanswered && session.is_http2() && !session.as_downstream_mut().is_body_done() {
+    if in_vain && is_unanswered && context.is_http2 && !session.as_downstream_mut().is_body_done() {
         // Pingora has no limit between two reads of an HTTP/2 body: it was the client that let the time pass.
         (error.etype, error.esource) = (ErrorType::ReadTimedout, ErrorSource::Downstream);
+    }
+    if *error.etype() == BODY_LOST {
+        // To Pingora whatever reads a body is the client.
+        error.esource = ErrorSource::Internal;
     }
     if error.esource() == &ErrorSource::Downstream {
         context.attempting.abandoned(&route, now);

@@ -17,6 +17,7 @@ use crate::copies;
 use crate::forward;
 use crate::kept_date;
 use crate::mirror;
+use crate::replay;
 use crate::rules;
 use crate::snapshot::Live;
 use crate::split;
@@ -38,7 +39,7 @@ pub(crate) fn dress(
         && response.remove_header(&header::TRANSFER_ENCODING).is_some()
     {
         // RFC 9112 section 6.1: an HTTP/1.0 client knows no chunks. The end of the connection ends the body.
-        session.set_keepalive(None);
+        replay::set_keepalive(session, context, None);
     }
     response.insert_header("X-Request-Id", context.request_id.value())?;
     if let Some(status) = copies::status_header(session, context) {

@@ -22,7 +22,7 @@ use crate::attempt::Connection;
 use crate::context::{Client, Context};
 use crate::route::Route;
 use crate::snapshot::Live;
-use crate::{begin, classify, copies, exchange, finish, forward, gate, http2, mirror, own, verdict};
+use crate::{begin, classify, copies, exchange, finish, forward, gate, http2, mirror, own, replay, verdict};
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
@@ -154,6 +154,7 @@ impl ProxyHttp for Gateway {
         let may_proceed = exchange::may_proceed(session, context).await?;
         if may_proceed {
             mirror::begin(session, context);
+            replay::begin(session, context, &self.live.spool);
         }
         Ok(may_proceed)
     }
@@ -276,10 +277,10 @@ impl ProxyHttp for Gateway {
         context: &mut Box<Context>,
     ) -> Result<()> {
         if self.live.is_draining() {
-            session.set_keepalive(None);
+            replay::set_keepalive(session, context, None);
         } else if context.kept_for.is_some() && !response.status.is_informational() {
             let is_complete = session.as_downstream_mut().is_body_done();
-            session.set_keepalive(context.kept_for.filter(|_| is_complete));
+            replay::set_keepalive(session, context, context.kept_for.filter(|_| is_complete));
         }
         finish::dress(session, response, context)
     }
@@ -303,11 +304,13 @@ impl ProxyHttp for Gateway {
         error: &Error,
         context: &mut Box<Context>,
     ) -> FailToProxy {
+        replay::end(session, context).await;
         let status = verdict::give_up(session, context, error).await;
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Box<Context>) {
+        replay::end(session, context).await;
         finish::finish(&self.live, session, context, error);
     }
 

@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use crate::context::Context;
 use crate::exchange::{failed, settled};
+use crate::replay;
 
 /// More of them to one request than this are no HTTP that anybody means.
 const INTERIM_MAX: u32 = 32;
@@ -20,7 +21,7 @@ pub(crate) async fn pass_on(
     context: &mut Context,
 ) -> Result<()> {
     // To Pingora it is an answer before the end of the request, and closes the connection.
-    context.kept_for = context.kept_for.or(session.as_downstream().get_keepalive());
+    context.kept_for = context.kept_for.or(replay::keepalive(session, context));
     if context.attempting.interim() > INTERIM_MAX {
         context.disarm();
         return Err(settled(failed(session, context, Cause::HttpProtocolError)));

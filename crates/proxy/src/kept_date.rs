@@ -8,6 +8,7 @@
 use http::{HeaderValue, header};
 use memchr::memmem;
 use parking_lot::Mutex;
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -23,13 +24,17 @@ pub(crate) struct KeptDate(Mutex<Option<[u8; DATE_BYTES]>>);
 
 /// Keeps the date of the answer whose header is about to be written.
 pub(crate) fn keep(session: &mut Session, response: &ResponseHeader) {
+    keep_of(session.as_downstream_mut(), response);
+}
+
+/// The same in the session of a client.
+pub(crate) fn keep_of(client: &mut ServerSession, response: &ResponseHeader) {
     let Some(date) = response.headers.get(header::DATE) else {
         return;
     };
-    if session.is_http2() || *date == get_cached_date() {
+    if client.is_http2() || *date == get_cached_date() {
         return;
     }
-    let client = session.as_downstream_mut();
     let stream = client.stream().and_then(|stream| (**stream).as_any().downcast_ref::<ClientStream>());
     if let Some(stream) = stream {
         stream.kept_date().set(date);

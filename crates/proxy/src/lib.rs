@@ -38,6 +38,7 @@ mod peer;
 mod places;
 mod proxy_header;
 mod queue;
+mod replay;
 mod request_id;
 mod route;
 mod rules;

@@ -58,17 +58,20 @@ pub(crate) enum Entry {
     Admitted,
     /// It is refused, with this answer if nothing better is found.
     Refused(ErrorAnswer),
-    /// It was answered while it waited.
-    Answered,
+    /// It is over: answered while it waited, or nobody would have waited for it.
+    Over,
 }
 
 /// Gets a place for the request, now or after a while.
-pub(crate) async fn enter(session: &mut Session, context: &mut Context, route: &Arc<Route>) -> Result<Entry> {
-    if !route.upstream.has_breaker() {
-        return Ok(Entry::Admitted);
+pub(crate) async fn enter(session: &mut Session, context: &mut Context) -> Result<Entry> {
+    match context.route.as_ref().filter(|route| route.upstream.has_breaker()) {
+        None => Ok(Entry::Admitted),
+        Some(route) => {
+            let route = Arc::clone(route);
+            // Boxed, since those without a breaker must not carry it.
+            Box::pin(ask(session, context, &route)).await
+        }
     }
-    // Boxed, since those without a breaker must not carry it.
-    Box::pin(ask(session, context, route)).await
 }
 
 async fn ask(session: &mut Session, context: &mut Context, route: &Arc<Route>) -> Result<Entry> {
@@ -78,7 +81,7 @@ async fn ask(session: &mut Session, context: &mut Context, route: &Arc<Route>) -
             context.queueing.place = place;
             Ok(Entry::Admitted)
         }
-        Admission::Waits(_) if context.is_background() => Ok(refused(route, Shed::QueueFull)),
+        Admission::Waits(_) | Admission::Shed(_) if context.is_background() => Ok(Entry::Over),
         Admission::Waits(turn) => {
             context.attempting.counts_from(since);
             let waited = wait(session, route, turn, since).await;
@@ -94,7 +97,7 @@ async fn ask(session: &mut Session, context: &mut Context, route: &Arc<Route>) -
             // Somebody else may have got what this one wants.
             if copies::answer_late(session, context).await? {
                 context.queueing.leave();
-                return Ok(Entry::Answered);
+                return Ok(Entry::Over);
             }
             Ok(Entry::Admitted)
         }

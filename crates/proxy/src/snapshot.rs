@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 use goodgate_cache::{PurgeMode, PurgeScope};
 use goodgate_config::{Certificate, Config, Limits, Listener};
-use goodgate_telemetry::{AccessLog, LogPolicy, Metrics, Ring, RouteMetrics, StoreUsage, Traces};
+use goodgate_telemetry::{
+    AccessLog, LogPolicy, Metrics, Ring, RouteMetrics, SpoolMetrics, StoreUsage, Traces,
+};
 use goodgate_upstream::{StickyKey, Upstream};
 use http::Method;
 use ipnet::IpNet;
@@ -23,6 +25,7 @@ use crate::hops::Trail;
 use crate::kept::KeptConnections;
 use crate::listener::Entrance;
 use crate::places::Places;
+use crate::replay::Spool;
 use crate::route::Router;
 use crate::stores::Stores;
 use crate::ties;
@@ -57,6 +60,7 @@ pub struct Live {
     pub(crate) access_log: AccessLog,
     pub(crate) ring: Ring,
     pub(crate) kept: Arc<KeptConnections>,
+    pub(crate) spool: Arc<Spool>,
     pub(crate) traces: Option<Traces>,
     pub(crate) trail: Trail,
     pub(crate) places: Arc<Places>,
@@ -79,6 +83,8 @@ impl Live {
         let sticky_key = ties::draw_key();
         let snapshot = build(config, None, (&stores, &verifier, &sticky_key), &metrics, now);
         stores.wait_for_disks(DISKS_LIMIT);
+        let spool = &config.server.spool;
+        let spool = Spool::new(&spool.path, spool.bytes_max, SpoolMetrics::new(&metrics));
         Self {
             ring: Ring::new(snapshot.upstream_names(), now),
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -89,6 +95,7 @@ impl Live {
             metrics,
             access_log,
             kept: KeptConnections::new(now),
+            spool,
             traces,
             trail: Trail::new(fastrand::u64(..)),
             places: Arc::default(),

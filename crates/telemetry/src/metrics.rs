@@ -2,6 +2,7 @@
 
 mod backends;
 mod queues;
+mod spool;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
@@ -11,6 +12,7 @@ use crate::refused::RefusedCounters;
 use crate::survival::Survivals;
 pub(crate) use backends::{BackendFamilies, FailOpenFamilies};
 pub(crate) use queues::QueueFamilies;
+pub(crate) use spool::SpoolFamilies;
 
 /// Seconds: from a cache hit to the longest default timeout.
 const DURATION_BUCKETS: [f64; 14] =
@@ -38,6 +40,7 @@ pub struct Metrics {
     pub(crate) backends: BackendFamilies,
     pub(crate) fail_open: FailOpenFamilies,
     pub(crate) queues: QueueFamilies,
+    pub(crate) spool: SpoolFamilies,
     pub(crate) dns: DnsFamilies,
     pub(crate) caches: CacheFamilies,
     pub(crate) config: ConfigFamilies,
@@ -71,6 +74,7 @@ impl Metrics {
             backends: BackendFamilies::declare(&to)?,
             fail_open: FailOpenFamilies::declare(&to)?,
             queues: QueueFamilies::declare(&to)?,
+            spool: SpoolFamilies::declare(&to)?,
             dns: DnsFamilies::declare(&to)?,
             caches: CacheFamilies::declare(&to)?,
             config: ConfigFamilies::declare(&to)?,
@@ -196,11 +200,7 @@ impl RequestFamilies {
                 &["route"],
             )?,
             mirrored: to.counters("goodgate_mirrored_requests_total", "Copies of requests", MIRRORED)?,
-            client_aborts: to.counters(
-                "goodgate_client_aborts_total",
-                "Clients that left",
-                &["upstream", "phase"],
-            )?,
+            client_aborts: to.counters("goodgate_client_aborts_total", "Clients that left", ABORTED)?,
         })
     }
 }
@@ -231,8 +231,10 @@ impl DnsFamilies {
     }
 }
 
+const ABORTED: &[&str] = &["upstream", "phase"];
 const MIRRORED: &[&str] = &["route", "result"];
 const CACHE: &[&str] = &["cache"];
+const TIER: &[&str] = &["cache", "tier"];
 const DROPPED_WRITES: &str = "goodgate_cache_disk_dropped_writes_total";
 const DISK_ERRORS: &str = "goodgate_cache_disk_errors_total";
 const CHECKSUM_FAILURES: &str = "goodgate_cache_disk_checksum_failures_total";
@@ -264,13 +266,9 @@ impl CacheFamilies {
                 "Requests by what the cache did",
                 &["route", "result"],
             )?,
-            objects: to.gauges("goodgate_cache_objects", "Objects held", &["cache", "tier"])?,
-            bytes: to.gauges("goodgate_cache_bytes", "Bytes held", &["cache", "tier"])?,
-            evictions: to.counters(
-                "goodgate_cache_evictions_total",
-                "Objects evicted",
-                &["cache", "tier"],
-            )?,
+            objects: to.gauges("goodgate_cache_objects", "Objects held", TIER)?,
+            bytes: to.gauges("goodgate_cache_bytes", "Bytes held", TIER)?,
+            evictions: to.counters("goodgate_cache_evictions_total", "Objects evicted", TIER)?,
             survival: to.ratios(
                 "goodgate_survival_ratio",
                 "The share of GET requests that a copy would answer if the upstream died now",

@@ -165,6 +165,9 @@ fn retry(map: &Map<'_>) -> RetryPolicy {
         on: on.map_or(Words::of(defaults::RETRY_ON), Words::from_iter),
         replay: map.read("replay", one_of(&REPLAY)).unwrap_or(defaults::REPLAY),
         budget: BudgetPolicy::percent(map.read("budget", percent).unwrap_or(defaults::BUDGET_PERCENT)),
+        body_bytes_max: map
+            .read("max_body_bytes", size(defaults::RETRY_BODY_BYTES_MAX..=BODY_BYTES_MAX))
+            .unwrap_or(defaults::RETRY_BODY_BYTES_MAX),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::address::{parse_host, parse_listen, parse_resolver};
 use crate::kind::{duration, integer, size, text, text_as, wrong};
 use crate::tree::Node;
 use crate::view::{Map, View};
-use crate::{Admin, Limits, Server, Token, defaults, keys};
+use crate::{Admin, Limits, Server, Spool, Token, defaults, keys};
 
 const THREADS_MAX: usize = 1024;
 /// A byte in a microsecond: a faster client is not meant to be given up.
@@ -37,6 +37,22 @@ pub(super) fn server(top: &Map<'_>, folder: &Path) -> Server {
         upstream_keepalive: map.read("upstream_keepalive", upstream_keepalive).flatten(),
         state_dir: map.read("state_dir", text_as(state_dir)).map(|path| folder.join(path)),
         resolvers: map.get("resolver").map(|view| resolvers(&view, "/etc/resolv.conf")).unwrap_or_default(),
+        spool: spool(&map.section("spool", &keys::SPOOL), folder),
+    }
+}
+
+/// A folder that is named must be there; the one that is not may lack, as long as nobody needs it.
+fn spool(map: &Map<'_>, folder: &Path) -> Spool {
+    let path = map.get("path").and_then(|view| {
+        let path = folder.join(view.read(text)?);
+        if !path.is_dir() {
+            view.problem(wrong(view.node(), "a folder that is there"));
+        }
+        Some(path)
+    });
+    Spool {
+        path: path.unwrap_or_else(|| defaults::SPOOL_PATH.into()),
+        bytes_max: map.read("size", size(0..=BODY_BYTES_MAX)).unwrap_or(defaults::SPOOL_BYTES_MAX),
     }
 }
 

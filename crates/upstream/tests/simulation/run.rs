@@ -107,6 +107,7 @@ impl<'a> Run<'a> {
             }),
             replay: Replay::Idempotent,
             budget: BudgetPolicy::percent(BUDGET_PERCENT),
+            body_bytes_max: 64 << 10,
         };
         Self {
             world,
