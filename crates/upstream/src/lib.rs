@@ -18,6 +18,7 @@ mod lease;
 mod orders;
 mod outliers;
 mod policy;
+mod probe_policy;
 mod rotation;
 mod seen;
 mod slow_start;
@@ -40,8 +41,9 @@ pub use orders::{Changed, Mode, NotOrdered, Order, Orders};
 pub use outliers::OutlierPolicy;
 pub use policy::{
     AddedBackend, BackendAddress, BackendSpec, CaBundle, ClientIdentity, EjectionPolicy, HostHeader,
-    ProbeKind, ProbePolicy, Timeouts, TlsPolicy, UpstreamSpec, domain_of,
+    Timeouts, TlsPolicy, UpstreamSpec, domain_of,
 };
+pub use probe_policy::{BadPattern, BodyPattern, HttpProbe, ProbeKind, ProbePolicy, ProbeTls};
 pub use sticky::{BackendId, StickyKey, StickyPolicy};
 pub use upstream::{Probed, Ties, Upstream, Wish};
 pub use vitals::Vitals;

@@ -33,6 +33,8 @@ pub use verdicts::Probed;
 pub struct Upstream {
     spec: UpstreamSpec,
     members: Mutex<Vec<Member>>,
+    /// How often they have changed.
+    membership: AtomicU64,
     /// Whether one of them is a name.
     has_names: AtomicBool,
     rotation: ArcSwap<Rotation>,
@@ -73,6 +75,7 @@ impl Upstream {
             budget: previous.map_or_else(|| Arc::new(Budget::new(now)), |old| Arc::clone(&old.budget)),
             spec,
             members: Mutex::default(),
+            membership: AtomicU64::new(0),
             has_names: AtomicBool::new(false),
             rotation: ArcSwap::from_pointee(Rotation::default()),
             cursor: AtomicU64::new(0),
@@ -177,6 +180,11 @@ impl Upstream {
         members.iter().find_map(Member::why_unresolved).unwrap_or(Cause::DestinationUnavailable)
     }
 
+    /// Another number whenever there may be other backends, or others ordered away.
+    pub fn membership(&self) -> u64 {
+        self.membership.load(Ordering::Acquire)
+    }
+
     /// All backends as they are now.
     pub fn backends(&self) -> Vec<Arc<Backend>> {
         self.rotation.load().backends().map(Arc::clone).collect()
@@ -198,6 +206,9 @@ impl Upstream {
             Members::Same => Arc::clone(&self.rotation.load().roster),
         };
         self.rotation.store(Arc::new(Rotation::new(self.spec.balance, &roster)));
+        if change == Members::Changed {
+            self.membership.fetch_add(1, Ordering::Release);
+        }
         self.rotated();
     }
 }

@@ -1,4 +1,4 @@
-//! The tasks that watch: four for each upstream name, as long as the name is configured.
+//! The tasks that watch: four for each upstream name, as long as the name is configured, and one for all probes.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -23,6 +23,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Watcher {
     connector: ProbeConnector,
+    probes: Arc<Probes>,
+    /// The task of the probes, once something is watched.
+    probing: Mutex<Option<JoinHandle<()>>>,
     metrics: Arc<Metrics>,
     upstreams: Arc<Mutex<Vec<Arc<Upstream>>>>,
     tasks: Mutex<HashMap<String, [JoinHandle<()>; 4]>>,
@@ -33,8 +36,11 @@ pub struct Watcher {
 impl Watcher {
     /// A watcher that watches nothing yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
+        let connector = ProbeConnector::new();
         Self {
-            connector: ProbeConnector::new(),
+            probes: Probes::new(connector.clone(), Arc::clone(&metrics)),
+            probing: Mutex::default(),
+            connector,
             metrics,
             upstreams: Arc::default(),
             tasks: Mutex::default(),
@@ -83,6 +89,12 @@ impl Watcher {
             tasks.entry(name).or_insert_with_key(|name| self.start(name, upstream));
         }
         self.primed.lock().clear();
+        let probe = || {
+            let upstreams = Arc::clone(&self.upstreams);
+            tokio::spawn(Arc::clone(&self.probes).run(move || upstreams.lock().clone()))
+        };
+        self.probing.lock().get_or_insert_with(probe);
+        self.probes.changed();
     }
 
     fn start(&self, name: &str, upstream: &Upstream) -> [JoinHandle<()>; 4] {
@@ -93,7 +105,8 @@ impl Watcher {
         };
         let primed = self.primed.lock().remove(name);
         let mut names = primed.unwrap_or_else(|| Names::new(self.series(upstream)));
-        let mut probes = Probes::new(self.connector.clone(), self.series(upstream));
+        let probes = Arc::clone(&self.probes);
+        let key: Arc<str> = name.into();
         let mut certificates = Certificates::default();
         let (look_up, show, probe) = (current.clone(), current.clone(), current.clone());
         let resolving = tokio::spawn(async move {
@@ -106,10 +119,9 @@ impl Watcher {
         });
         let probing = tokio::spawn(async move {
             while let Some(upstream) = probe() {
-                let due = probes.round(&upstream).await;
-                let suspects = rest_until(due, upstream.probe_alarm()).await;
+                let suspects = rest_until(Instant::now() + LOOK_AGAIN, upstream.probe_alarm()).await;
                 if !suspects.is_empty() {
-                    probes.verify(&upstream, &suspects).await;
+                    probes.suspect(&key, &suspects);
                 }
             }
         });
