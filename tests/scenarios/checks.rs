@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::harness::backend::{page, response};
 use crate::harness::client::get_admin;
+use crate::harness::programs::free_address;
 use crate::harness::tls::{Authority, in_front_of, valid};
 use crate::harness::{Act, Backend, Gateway, backends, eventually, request};
 use crate::site;
@@ -272,4 +273,74 @@ async fn a_backend_that_an_operator_disables_in_one_upstream_is_probed_for_the_o
     order("enable").await;
     let before = ok("one").await;
     eventually("both hear of it again", || async { ok("one").await >= before + 2.0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_64_checks_of_a_backend_are_shown_with_their_causes() {
+    let [a, mut b] = backends([Act::Answer(200), Act::Answer(200)]).await;
+    let (shown, good) = (b.address, a.address);
+    let what = "    max_fails: 0\n    health_check: { http: { path: /health }, interval: 30ms, interval_down: 30ms, rise: 1, fall: 1 }\n";
+    let folder = crate::harness::gateway::folder();
+    let [listener, admin] = [free_address(), free_address()];
+    let gateway = Gateway::start_in(
+        folder.clone(),
+        &format!(
+            "listeners: [{{ address: '{listener}' }}]\nadmin: {{ address: '{admin}' }}\naccess_log: {{ path: off }}\n{}",
+            site(&[&a, &b], what, "")
+        ),
+    )
+    .await;
+    let of = |backend: std::net::SocketAddr| async move {
+        let path = format!("/api/v1/probes?upstream=web&backend={backend}");
+        let answer = get_admin(admin, &path).await.unwrap();
+        let shown: Value = serde_json::from_str(&answer.text()).unwrap();
+        assert_eq!(shown[0]["address"], backend.to_string());
+        shown[0]["probes"].as_array().unwrap().clone()
+    };
+    eventually("64 are kept, and no more", || async { of(good).await.len() == 64 }).await;
+    for probe in of(good).await {
+        assert_eq!((&probe["result"], &probe["status"]), (&"ok".into(), &200.into()), "{probe}");
+        assert!(probe["took_ms"].as_f64().unwrap() > 0.0, "{probe}");
+    }
+    let ages: Vec<f64> = of(good).await.iter().map(|probe| probe["ago_s"].as_f64().unwrap()).collect();
+    assert!(ages.is_sorted(), "the newest first: {ages:?}");
+    b.set(Act::Answer(503));
+    becomes(&gateway, &b, "down").await;
+    eventually("the status is shown", || async {
+        let probe = of(shown).await[0].clone();
+        probe["result"] == "received_503" && probe["status"] == 503
+    })
+    .await;
+    let (code, text) = gateway.command(&["backends", "--config"]).await;
+    assert!(code == 0 && text.contains(&format!("web {shown}: last health check ")), "{text}");
+    assert!(text.contains("s ago: received_503 (status 503) after "), "{text}");
+    assert_eq!(row(&gateway, "web", &b).await["last_probe"]["result"], "received_503");
+    b.die().await;
+    eventually("nobody is there", || async {
+        let probe = of(shown).await[0].clone();
+        probe["result"] == "connection_refused" && probe["status"].is_null()
+    })
+    .await;
+    // The story of a request that found nobody tells it, too.
+    a.die().await;
+    becomes(&gateway, &a, "down").await;
+    let answer = gateway.get("/").await;
+    assert_eq!(answer.status, 502);
+    let id = answer.header("x-request-id").unwrap().to_owned();
+    let story = get_admin(admin, &format!("/api/v1/explain?request_id={id}")).await.unwrap().text();
+    let flat = story.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("is down by its health check (the last one, "), "{flat}");
+    assert!(flat.contains(" ago: connection_refused after "), "{flat}");
+    b.revive().await;
+    for (query, why) in [
+        ("", "upstream is needed"),
+        ("?upstream=web", "backend is needed"),
+        ("?upstream=x&backend=y", "there is no upstream x"),
+        ("?upstream=web&backend=1.2.3.4:5", "web has no backend 1.2.3.4:5"),
+        ("?upstream=web&limit=1", "there is no parameter limit"),
+    ] {
+        let answer = get_admin(admin, &format!("/api/v1/probes{query}")).await.unwrap();
+        assert_eq!(answer.status, 400);
+        assert!(answer.text().contains(why), "{}", answer.text());
+    }
 }

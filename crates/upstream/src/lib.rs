@@ -18,6 +18,7 @@ mod lease;
 mod orders;
 mod outliers;
 mod policy;
+mod probe_log;
 mod probe_policy;
 mod rotation;
 mod seen;
@@ -43,6 +44,7 @@ pub use policy::{
     AddedBackend, BackendAddress, BackendSpec, CaBundle, ClientIdentity, EjectionPolicy, HostHeader,
     Timeouts, TlsPolicy, UpstreamSpec, domain_of,
 };
+pub use probe_log::ProbeResult;
 pub use probe_policy::{BadPattern, BodyPattern, HttpProbe, ProbeKind, ProbePolicy, ProbeTls};
 pub use sticky::{BackendId, StickyKey, StickyPolicy};
 pub use upstream::{Probed, Ties, Upstream, Wish};

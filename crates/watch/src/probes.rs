@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use goodgate_telemetry::{Metrics, UpstreamMetrics, backend_changed};
 use goodgate_upstream::{
-    Address, Backend, ProbeKind, ProbePolicy, ProbeTls, State, TlsPolicy, Upstream, domain_of,
+    Address, Backend, ProbeKind, ProbePolicy, ProbeResult, ProbeTls, State, TlsPolicy, Upstream, domain_of,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -195,7 +195,7 @@ fn own_name(backend: &Backend) -> &str {
 }
 
 impl User for Watched {
-    fn expect_probe(&self, at: Instant) {
+    fn expect_probe(&self, at: Option<Instant>) {
         self.backend.expect_probe(at);
     }
 
@@ -249,12 +249,13 @@ impl UnderWay {
             schedule.users(self.start.job).map(of).collect()
         };
         let now = Instant::now();
+        let result = ProbeResult { at: now, took, found: found.probed, status: found.status };
         for (upstream, backend, metrics) in users {
             metrics.checked(found.probed);
+            backend.note_probe(&result);
             let change = upstream.probed(backend.address, found.probed, now);
             backend_changed(name(&upstream), &metrics, change);
         }
-        let _ = took;
     }
 }
 

@@ -33,8 +33,8 @@ pub(crate) struct Terms {
 
 /// Who wants to know.
 pub(crate) trait User {
-    /// The next probe is made then.
-    fn expect_probe(&self, at: Instant);
+    /// The next probe is made then; none: no more are.
+    fn expect_probe(&self, at: Option<Instant>);
     /// It gets no request before its first probe.
     fn is_checking(&self) -> bool;
     /// It is out of rotation and is asked more often, to be back soon.
@@ -131,6 +131,9 @@ impl<U: User> Schedule<U> {
                 None => self.add(&terms, terms_id, place),
             };
             if let Some(known) = self.jobs.get_mut(&job) {
+                if let Stage::Waiting { due } = known.stage {
+                    user.expect_probe(Some(due));
+                }
                 known.users.push((Arc::clone(upstream), user));
                 jobs.insert(backend, job);
             }
@@ -151,7 +154,8 @@ impl<U: User> Schedule<U> {
             self.upstreams.remove(upstream).map(|jobs| jobs.into_values().collect()).unwrap_or_default();
         for job in &before {
             if let Some(job) = self.jobs.get_mut(job) {
-                job.users.retain(|(name, _)| **name != *upstream);
+                let leaving = job.users.extract_if(.., |(name, _)| **name == *upstream);
+                leaving.for_each(|(_, user)| user.expect_probe(None));
             }
         }
         before
@@ -202,7 +206,7 @@ impl<U: User> Schedule<U> {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.stage = Stage::Waiting { due };
             for (_, user) in &job.users {
-                user.expect_probe(due);
+                user.expect_probe(Some(due));
             }
             self.due.push(Reverse((due, id)));
         }

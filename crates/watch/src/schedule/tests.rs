@@ -18,8 +18,8 @@ struct Who {
 }
 
 impl User for Who {
-    fn expect_probe(&self, at: Instant) {
-        self.expected.set(Some(at));
+    fn expect_probe(&self, at: Option<Instant>) {
+        self.expected.set(at);
     }
 
     fn is_checking(&self) -> bool {
@@ -184,9 +184,11 @@ fn what_is_asked_in_the_same_way_is_asked_once() {
     assert_eq!(starts.len(), 4);
     assert!(starts.iter().all(|start| schedule.users(start.job).count() == 1));
     // Nothing stays of what nobody wants.
+    assert!(who.expected.get().is_some());
     for name in &names {
         schedule.remove(name);
     }
+    assert_eq!(who.expected.get(), None);
     for start in &starts {
         schedule.finished(start, now + 4 * SECOND);
     }
