@@ -116,7 +116,7 @@ mod tests {
             at: born + Duration::from_millis(number * 5000),
             took: Duration::from_micros(number * 7),
             found: found(number),
-            status: (number % 2 == 0).then_some(200 + u16::try_from(number).unwrap()),
+            status: number.is_multiple_of(2).then_some(200 + u16::try_from(number).unwrap()),
         };
         (0..200).for_each(|number| log.add(&result(number), born));
         assert_eq!(log.last(born), Some(result(199)));
