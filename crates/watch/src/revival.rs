@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use goodgate_telemetry::{UpstreamMetrics, backend_changed};
 use goodgate_upstream::{Address, Backend, ProbeKind, Probed, Upstream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::check::{Place, ProbeConnector, Question, ask};
@@ -15,18 +16,30 @@ use crate::check::{Place, ProbeConnector, Question, ask};
 const EVERY: Duration = Duration::from_secs(1);
 /// Connections of one upstream that are being made at a time.
 const IN_FLIGHT_MAX: usize = 64;
+/// Those of all upstreams.
+const IN_FLIGHT_IN_ALL_MAX: usize = 512;
+
+/// Places for the connections of all upstreams.
+pub(crate) fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(IN_FLIGHT_IN_ALL_MAX))
+}
 
 /// The connections to backends of one upstream that could not be reached.
 pub(crate) struct Revival {
     connector: ProbeConnector,
     metrics: Arc<UpstreamMetrics>,
+    places: Arc<Semaphore>,
     running: JoinSet<Address>,
     tried: HashSet<Address>,
 }
 
 impl Revival {
-    pub(crate) fn new(connector: ProbeConnector, metrics: Arc<UpstreamMetrics>) -> Self {
-        Self { connector, metrics, running: JoinSet::new(), tried: HashSet::new() }
+    pub(crate) fn new(
+        connector: ProbeConnector,
+        metrics: Arc<UpstreamMetrics>,
+        places: Arc<Semaphore>,
+    ) -> Self {
+        Self { connector, metrics, places, running: JoinSet::new(), tried: HashSet::new() }
     }
 
     /// Tries all that are not being tried; when to come again.
@@ -45,14 +58,16 @@ impl Revival {
             if self.running.len() >= IN_FLIGHT_MAX {
                 break;
             }
+            // Who finds no place is tried a second later.
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { break };
             if self.tried.insert(backend.address) {
-                self.try_one(upstream, &backend);
+                self.try_one(upstream, &backend, place);
             }
         }
         next
     }
 
-    fn try_one(&mut self, upstream: &Arc<Upstream>, backend: &Backend) {
+    fn try_one(&mut self, upstream: &Arc<Upstream>, backend: &Backend, held: OwnedSemaphorePermit) {
         let spec = upstream.spec();
         let question = Question {
             kind: ProbeKind::Tcp,
@@ -69,6 +84,7 @@ impl Revival {
                 let change = upstream.reachable(address, Instant::now());
                 backend_changed(&upstream.spec().name, &metrics, change);
             }
+            drop(held);
             address
         });
     }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use goodgate_telemetry::{Metrics, UpstreamMetrics, backend_changed};
 use goodgate_upstream::{Address, Alarm, Upstream};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::certificates::Certificates;
 use crate::check::ProbeConnector;
 use crate::names::Names;
 use crate::probes::Probes;
-use crate::revival::Revival;
+use crate::revival::{Revival, places};
 
 /// How often at least a task looks whether its upstream has become another one.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -26,6 +27,8 @@ pub struct Watcher {
     probes: Arc<Probes>,
     /// The task of the probes, once something is watched.
     probing: Mutex<Option<JoinHandle<()>>>,
+    /// Those of connections to who could not be reached.
+    places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     upstreams: Arc<Mutex<Vec<Arc<Upstream>>>>,
     tasks: Mutex<HashMap<String, [JoinHandle<()>; 4]>>,
@@ -41,6 +44,7 @@ impl Watcher {
             probes: Probes::new(connector.clone(), Arc::clone(&metrics)),
             probing: Mutex::default(),
             connector,
+            places: places(),
             metrics,
             upstreams: Arc::default(),
             tasks: Mutex::default(),
@@ -140,7 +144,8 @@ impl Watcher {
         upstream: &Upstream,
     ) -> JoinHandle<()> {
         let metrics = self.series(upstream);
-        let mut revival = Revival::new(self.connector.clone(), Arc::clone(&metrics));
+        let mut revival =
+            Revival::new(self.connector.clone(), Arc::clone(&metrics), Arc::clone(&self.places));
         tokio::spawn(async move {
             let mut compared = Instant::now();
             let mut revived = compared;
