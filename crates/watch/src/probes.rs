@@ -48,6 +48,13 @@ struct Seen {
     metrics: Arc<UpstreamMetrics>,
 }
 
+impl Seen {
+    /// Whether the upstream has other backends now: no probe is started before that is known.
+    fn is_old(&self) -> bool {
+        self.upstream.membership() != self.membership
+    }
+}
+
 impl Probes {
     pub(crate) fn new(connector: ProbeConnector, metrics: Arc<Metrics>) -> Arc<Self> {
         let schedule = Mutex::new(Schedule::new());
@@ -62,11 +69,13 @@ impl Probes {
 
     /// Probes for good; `upstreams` tells which are in force.
     pub(crate) async fn run(self: Arc<Self>, upstreams: impl Fn() -> Vec<Arc<Upstream>> + Send) {
-        let mut seen = HashMap::new();
+        let mut seen: HashMap<Arc<str>, Seen> = HashMap::new();
         let mut look = Instant::now();
         loop {
             let now = Instant::now();
-            if self.has_changed.swap(false, Ordering::Relaxed) || look <= now {
+            let has_changed =
+                self.has_changed.swap(false, Ordering::Relaxed) || seen.values().any(Seen::is_old);
+            if has_changed || look <= now {
                 self.look(&upstreams(), &mut seen, now);
                 look = now + LOOK_AGAIN;
             }
