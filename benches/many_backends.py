@@ -104,7 +104,11 @@ def load(port, seconds):
 def main():
     binary, seconds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200000, 200000))
+    except ValueError:
+        print(f"only {hard} files may be open: 10,000 backends need some 50,000", file=sys.stderr)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = tempfile.mkdtemp(prefix="goodgate-many-")
     programs = [start_backends(folder)]
     kinds = [("goodgate", goodgate)] + [(k.__name__, k) for k in (haproxy, nginx) if shutil.which(k.__name__)]

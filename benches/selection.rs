@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use goodgate_failure::{Cause, Word, Words};
 use goodgate_upstream::{
-    BackendAddress, BackendSpec, Balance, BalanceFactor, EjectionPolicy, ProbeKind, ProbePolicy, Probed,
-    Ties, Timeouts, Upstream, UpstreamSpec, Wish,
+    BackendAddress, BackendSpec, Balance, BalanceFactor, EjectionPolicy, ProbeKind, ProbePolicy, ProbeTls,
+    Probed, Ties, Timeouts, Upstream, UpstreamSpec, Wish,
 };
 
 const FIRST: Wish = Wish { is_retry: false, may_be_trial: true };
@@ -106,6 +106,7 @@ fn changes(criterion: &mut Criterion) {
         let probe = ProbePolicy {
             kind: ProbeKind::Tcp,
             port: None,
+            tls: ProbeTls::AsBackend,
             interval: Duration::from_secs(1),
             interval_down: Duration::from_secs(1),
             timeout: Duration::from_secs(1),

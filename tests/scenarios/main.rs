@@ -22,6 +22,7 @@ mod balancing;
 mod broken_configs;
 mod browser;
 mod chaos;
+mod checks;
 mod client_tls;
 mod coalescing;
 mod confirming;

@@ -11,6 +11,7 @@ use goodgate_upstream::{Backend, BackendSpec, Mode, NotOrdered, Order, Upstream,
 use log::{info, warn};
 use serde::Serialize;
 
+use crate::probes::ProbeRow;
 use crate::query::Query;
 
 /// The parameters of an order.
@@ -45,6 +46,8 @@ pub(crate) struct BackendRow<'a> {
     next_trial_s: Option<f64>,
     /// Until its next health check.
     next_probe_s: Option<f64>,
+    /// Its last health check.
+    last_probe: Option<ProbeRow>,
     /// After how long it closes an idle connection, as far as that was learned.
     idle_close_ms: Option<u64>,
 }
@@ -137,6 +140,7 @@ fn row<'a>(
         first_byte_p99_ms: quantile(1),
         next_trial_s: backend.trial_due().map(until),
         next_probe_s: backend.next_probe().map(until),
+        last_probe: backend.last_probe().map(|result| ProbeRow::new(&result, now)),
         idle_close_ms: backend
             .idle_close(now)
             .believed

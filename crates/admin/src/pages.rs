@@ -19,6 +19,7 @@ use crate::explain::measured::Measured;
 use crate::explain::{story, unknown};
 use crate::failures::{self, Filter};
 use crate::names::NameRow;
+use crate::probes;
 use crate::purge::Order;
 use crate::query::Query;
 use crate::visitor::Conditions;
@@ -101,6 +102,7 @@ impl Admin {
             BACKENDS => text(StatusCode::METHOD_NOT_ALLOWED, "405: an order is a POST\n"),
             "/api/v1/upstreams" if is_read => self.upstreams(),
             "/api/v1/names" if is_read => self.names(),
+            "/api/v1/probes" if is_read => self.probes(uri.query()).unwrap_or_else(|why| refused(&why)),
             "/api/v1/failures" if is_read => self.failures(uri.query()).unwrap_or_else(|why| refused(&why)),
             "/api/v1/cache/survival" if is_read => json(&self.subject.metrics().survival()),
             PURGE if *method == Method::POST => {
@@ -111,7 +113,7 @@ impl Admin {
             _ => text(
                 StatusCode::NOT_FOUND,
                 "404: try /metrics, /livez, /readyz, /api/v1/backends, /api/v1/upstreams, \
-                 /api/v1/names, \
+                 /api/v1/names, /api/v1/probes?upstream=…&backend=…, \
                  /api/v1/failures, /api/v1/explain?request_id=…, \
                  /api/v1/cache/survival, POST /api/v1/cache/purge\n",
             ),
@@ -154,6 +156,11 @@ impl Admin {
         let upstreams = self.subject.upstreams();
         backends::order(&upstreams, &parameters(query, form)?, Instant::now())?;
         Ok(json(&backends::rows(&upstreams, Instant::now())))
+    }
+
+    /// The error says what is wrong with the query.
+    fn probes(&self, query: Option<&str>) -> Result<Response<Vec<u8>>, String> {
+        Ok(json(&probes::probes(&self.subject.upstreams(), query, Instant::now())?))
     }
 
     /// The error says what is wrong with the query.

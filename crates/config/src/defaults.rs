@@ -7,7 +7,7 @@ use std::time::Duration;
 use goodgate_cache::Mode;
 use goodgate_failure::{Replay, Word};
 use goodgate_upstream::{DnsPolicy, Family};
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use crate::{LogFormat, Per};
 
@@ -110,6 +110,8 @@ pub const HTTPS_PORT: u16 = 443;
 /// `upstreams.*.tls.verify`: whether a backend must prove who it is.
 pub const TLS_VERIFY: bool = true;
 
+/// `upstreams.*.health_check.http.method`.
+pub const PROBE_METHOD: Method = Method::GET;
 /// `upstreams.*.health_check.http.expect_status`: first and last status that pass.
 pub const EXPECT_STATUS: (u16, u16) = (200, 299);
 /// `upstreams.*.health_check.interval`.

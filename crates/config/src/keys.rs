@@ -110,12 +110,26 @@ pub(crate) const BACKEND: Keys =
     Keys { built: &["address", "weight", "max_conns", "max_fails", "fail_timeout", "backup"], later: &[] };
 
 pub(crate) const HEALTH_CHECK: Keys = Keys {
-    built: &["http", "tcp", "port", "interval", "interval_down", "timeout", "rise", "fall", "initial"],
+    built: &["http", "tcp", "port", "tls", "interval", "interval_down", "timeout", "rise", "fall", "initial"],
     later: &[],
 };
 
-pub(crate) const PROBE_HTTP: Keys =
-    Keys { built: &["path", "host", "expect_status", "expect_body", "drain_on_404"], later: &[] };
+pub(crate) const PROBE_HTTP: Keys = Keys {
+    built: &[
+        "path",
+        "method",
+        "host",
+        "headers",
+        "expect_status",
+        "expect_headers",
+        "expect_body",
+        "expect_body_regex",
+        "drain_on_404",
+    ],
+    later: &[],
+};
+
+pub(crate) const PROBE_TLS: Keys = Keys { built: &["sni", "ca", "verify"], later: &[] };
 
 pub(crate) const PROBE_TCP: Keys = Keys { built: &[], later: &[] };
 
@@ -216,7 +230,7 @@ pub(crate) const TRACING: Keys = Keys { built: &["otlp", "sample"], later: &[] }
 
 /// Every section, with its place as the reference writes it.
 #[cfg(test)]
-pub(crate) const ALL: [(&str, &Keys); 46] = [
+pub(crate) const ALL: [(&str, &Keys); 47] = [
     ("", &TOP),
     ("server", &SERVER),
     ("server.shutdown", &SHUTDOWN),
@@ -234,6 +248,7 @@ pub(crate) const ALL: [(&str, &Keys); 46] = [
     ("upstreams.*.health_check", &HEALTH_CHECK),
     ("upstreams.*.health_check.http", &PROBE_HTTP),
     ("upstreams.*.health_check.tcp", &PROBE_TCP),
+    ("upstreams.*.health_check.tls", &PROBE_TLS),
     ("upstreams.*.breaker", &BREAKER),
     ("upstreams.*.timeouts", &TIMEOUTS),
     ("upstreams.*.dns", &DNS),
@@ -387,6 +402,7 @@ mod tests {
             ("upstreams.*.outliers.first_byte", OUTLIER_FIRST_BYTE.to_string()),
             ("upstreams.*.health_check.initial", "up".to_owned()),
             ("upstreams.*.health_check.http.drain_on_404", "false".to_owned()),
+            ("upstreams.*.health_check.http.method", PROBE_METHOD.to_string()),
         ]
     }
 

@@ -96,10 +96,10 @@ routes:
     assert_eq!(app.backends[0].address, BackendAddress::Name { host: "app".to_owned(), port: 80 });
     assert_eq!((app.backends[0].weight.get(), app.backends[0].ejection.max_fails), (3, 2));
     assert!(app.backends[0].backup && app.backends[1].ejection.max_fails == 0);
-    let ProbeKind::Http { path, expect_status, .. } = &app.probe.as_ref().unwrap().kind else {
+    let ProbeKind::Http(http) = &app.probe.as_ref().unwrap().kind else {
         panic!("an HTTP probe is expected");
     };
-    assert_eq!((path.as_str(), expect_status.as_slice()), ("/up?x", &[204..=204, 300..=308][..]));
+    assert_eq!((http.path.as_str(), http.expect_status.as_slice()), ("/up?x", &[204..=204, 300..=308][..]));
 
     let [api, rest] = config.routes.as_slice() else { panic!("two routes are expected") };
     assert_eq!(api.name, "www.example.com/api GET,PURGE");
@@ -219,7 +219,7 @@ routes:
     assert_eq!((a.timeouts.read, b.timeouts.read), (Duration::from_secs(5), Duration::from_secs(7)));
     assert_eq!((b.timeouts.connect, b.timeouts.write), (Duration::from_secs(2), Duration::from_mins(1)));
     assert_eq!((a.backends[0].ejection.max_fails, b.backends[0].ejection.max_fails), (1, 1));
-    assert!(matches!(a.probe.as_ref().unwrap().kind, ProbeKind::Http { .. }));
+    assert!(matches!(a.probe.as_ref().unwrap().kind, ProbeKind::Http(_)));
     assert_eq!(b.probe.as_ref().unwrap().kind, ProbeKind::Tcp);
     assert_eq!(
         config.routes.iter().filter_map(|route| route.action.upstream()).collect::<Vec<_>>(),

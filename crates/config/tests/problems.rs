@@ -711,6 +711,31 @@ c.yaml:6:71: upstreams.e.health_check.interval: found "1ms"; allowed: 10ms to 1h
 }
 
 #[test]
+fn a_health_check_expects_what_an_answer_can_have() {
+    let text = "upstreams:
+  a: { backends: ['a:1'], health_check: { http: { path: /, method: PUT, expect_body_regex: '(' }, tls: maybe } }
+  b: { backends: ['b:1'], health_check: { http: { path: /, method: HEAD, expect_body: ok }, tls: { verify: no, cert: x } } }
+  c: { backends: ['c:1'], health_check: { http: { path: /, headers: { Host: a, 'a b': c, X-A: \"\\n\", x-b: '1', X-B: '2' } } } }
+  d: { backends: ['d:1', 'unix:/run/d.sock'], health_check: { tcp: {}, port: 1 } }
+  e: { backends: ['e:1'], health_check: { http: { path: /, expect_body_regex: '(\\w{500}){500}' } } }
+routes: [{ upstream: a }]
+";
+    let problems = r#"c.yaml:2:68: upstreams.a.health_check.http.method: found "PUT"; allowed: GET, HEAD, OPTIONS, POST
+c.yaml:2:92: upstreams.a.health_check.http.expect_body_regex: found "("; allowed: a regular expression, like `status: (ok|warn)`
+c.yaml:2:104: upstreams.a.health_check.tls: found "maybe"; allowed: true, false, or a map
+c.yaml:3:74: upstreams.b.health_check.http.expect_body: not allowed with `method: HEAD`: its answers have no body
+c.yaml:3:108: upstreams.b.health_check.tls.verify: found "no"; allowed: full, off
+c.yaml:3:112: upstreams.b.health_check.tls.cert: unknown key; allowed: sni, ca, verify
+c.yaml:4:71: upstreams.c.health_check.http.headers.Host: the key is not allowed here; allowed: another name: `host` is what it sets
+c.yaml:4:80: upstreams.c.health_check.http.headers."a b": the key is not allowed here; allowed: a header's name, like `X-Frame-Options`
+c.yaml:4:95: upstreams.c.health_check.http.headers.X-A: found "\n"; allowed: printable ASCII without spaces around it
+c.yaml:4:111: upstreams.c.health_check.http.headers.X-B: `x-b` is there already: case does not matter
+c.yaml:5:72: upstreams.d.health_check.port: not allowed with unix:/run/d.sock: a Unix socket has no ports
+c.yaml:6:79: upstreams.e.health_check.http.expect_body_regex: found "(\w{500}){500}"; allowed: a regular expression that takes less than 1 MiB"#;
+    assert_eq!(told(text), problems);
+}
+
+#[test]
 fn updating_is_no_failure_of_a_backend() {
     let text = "upstreams:
   app:

@@ -85,6 +85,9 @@ fn notes(rows: &[Value], upstreams: &[Value]) -> String {
                 let _ = writeln!(text, "{place}: {what} {}", length(seconds));
             }
         }
+        if let Some(last) = last_probe(row) {
+            let _ = writeln!(text, "{place}: {last}");
+        }
         let failures = row["failures"].as_object().into_iter().flatten();
         let causes: Vec<String> = failures.map(|(cause, count)| format!("{cause} {count}")).collect();
         if !causes.is_empty() {
@@ -113,6 +116,18 @@ fn notes(rows: &[Value], upstreams: &[Value]) -> String {
         }
     }
     if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// The last health check, if it has not passed, or the backend is out all the same.
+fn last_probe(row: &Value) -> Option<String> {
+    let last = &row["last_probe"];
+    let result = last["result"].as_str()?;
+    if result == "ok" && row["state"] == "up" {
+        return None;
+    }
+    let status = last["status"].as_u64().map(|status| format!(" (status {status})")).unwrap_or_default();
+    let ago = length(last["ago_s"].as_f64()?);
+    Some(format!("last health check {ago} ago: {result}{status} after {}", millis(&last["took_ms"])))
 }
 
 fn string(value: &Value) -> &str {
@@ -147,6 +162,7 @@ mod tests {
              "for_s": 12.34, "cause": "connection_refused", "weight": 2, "backup": false, "in_flight": 1,
              "ok": 5, "failed": 3, "failures": {"connection_refused": 3}, "first_byte_p50_ms": 1.536,
              "first_byte_p99_ms": 98.3, "next_trial_s": 4.0, "next_probe_s": null,
+             "last_probe": {"ago_s": 0.31, "took_ms": 1.234, "result": "received_503", "status": 503},
              "ordered": {"added": false, "mode": null, "weight_in_file": 1}},
             {"upstream": "app", "backend": "10.0.0.2:80", "address": "10.0.0.2:80", "state": "up",
              "for_s": 7200, "cause": null, "weight": 1, "backup": true, "in_flight": 0, "ok": 0, "failed": 0,
@@ -162,6 +178,7 @@ app       app.test:80 (10.0.0.1:80)  ejected  12.3 s  connection_refused  2     
 app       10.0.0.2:80 (backup)       up       2.0 h   -                   1       0          0   0       -        -
 
 app 10.0.0.1:80: one request is tried on it in 4.0 s
+app 10.0.0.1:80: last health check 0.3 s ago: received_503 (status 503) after 1.23 ms
 app 10.0.0.1:80: failed for connection_refused 3
 app 10.0.0.1:80: weight ordered by an operator; the file says 1
 app 10.0.0.3:80: removed by an operator

@@ -256,8 +256,8 @@ fn kept_connections(config: &Config) -> usize {
     let backends: usize = entries.map(|entry| if entry.address.is_name() { OF_A_NAME } else { 1 }).sum();
     let files =
         getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| usize::try_from(soft).unwrap_or(AT_MOST));
-    // A quarter of them: each request needs two beside the one that is kept.
-    let affordable = files / 4 / threads(config).max(1);
+    // Half of them: the others are for clients and for requests under way.
+    let affordable = files / 2 / threads(config).max(1);
     (FOR_EACH * backends).min(affordable).clamp(AT_LEAST, AT_MOST)
 }
 

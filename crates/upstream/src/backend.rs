@@ -8,7 +8,8 @@ use goodgate_failure::{Blame, Cause};
 
 use crate::health::{Condition, Why};
 use crate::{
-    Address, BackendId, EjectionPolicy, Health, IdleCloseView, Mode, State, Transition, Vitals, domain_of,
+    Address, BackendId, EjectionPolicy, Health, IdleCloseView, Mode, ProbeResult, State, Transition, Vitals,
+    domain_of,
 };
 
 /// A backend as one configuration and the orders of operators have it. The running state behind it is shared and
@@ -222,14 +223,29 @@ impl Backend {
         self.vitals.seen.quantiles(self.vitals.since_birth(now))
     }
 
-    /// The next health check of it is made then.
-    pub fn expect_probe(&self, at: Instant) {
-        *self.vitals.next_probe.lock() = Some(at);
+    /// The next health check of it is made then; none: no more are.
+    pub fn expect_probe(&self, at: Option<Instant>) {
+        *self.vitals.next_probe.lock() = at;
     }
 
     /// When its next health check is made, if any is.
     pub fn next_probe(&self) -> Option<Instant> {
         *self.vitals.next_probe.lock()
+    }
+
+    /// A health check of it is over.
+    pub fn note_probe(&self, result: &ProbeResult) {
+        self.vitals.probes.add(result, self.vitals.born);
+    }
+
+    /// Its last health checks, the newest first.
+    pub fn probes(&self) -> Vec<ProbeResult> {
+        self.vitals.probes.newest_first(self.vitals.born)
+    }
+
+    /// The last one.
+    pub fn last_probe(&self) -> Option<ProbeResult> {
+        self.vitals.probes.last(self.vitals.born)
     }
 
     /// When the trial is due that it waits for, if it waits for one.

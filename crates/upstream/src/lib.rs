@@ -19,6 +19,8 @@ mod memory;
 mod orders;
 mod outliers;
 mod policy;
+mod probe_log;
+mod probe_policy;
 mod rotation;
 mod seen;
 mod slow_start;
@@ -42,8 +44,10 @@ pub use orders::{Changed, Mode, NotOrdered, Order, Orders};
 pub use outliers::OutlierPolicy;
 pub use policy::{
     AddedBackend, BackendAddress, BackendSpec, CaBundle, ClientIdentity, EjectionPolicy, HostHeader,
-    ProbeKind, ProbePolicy, Timeouts, TlsPolicy, UpstreamSpec, domain_of,
+    Timeouts, TlsPolicy, UpstreamSpec, domain_of,
 };
+pub use probe_log::ProbeResult;
+pub use probe_policy::{BadPattern, BodyPattern, HttpProbe, ProbeKind, ProbePolicy, ProbeTls};
 pub use sticky::{BackendId, StickyKey, StickyPolicy};
 pub use upstream::{Probed, Ties, Upstream, Wish};
 pub use vitals::Vitals;

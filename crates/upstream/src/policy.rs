@@ -1,15 +1,14 @@
 //! What an upstream is told to be: plain values, built by `config`, applied by this room and by `watch`.
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroU32};
-use std::ops::RangeInclusive;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use goodgate_failure::Words;
 use http::HeaderName;
 
-use crate::{Address, Balance, BreakerPolicy, DnsPolicy, HashOn, OutlierPolicy, StickyPolicy};
+use crate::{Address, Balance, BreakerPolicy, DnsPolicy, HashOn, OutlierPolicy, ProbePolicy, StickyPolicy};
 
 /// One upstream as configured.
 #[derive(Clone, Debug)]
@@ -94,7 +93,7 @@ pub struct AddedBackend {
 }
 
 /// TLS to backends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TlsPolicy {
     /// Whose certificates are trusted; none: those that the machine trusts.
     pub ca: Option<Arc<CaBundle>>,
@@ -255,47 +254,6 @@ pub struct EjectionPolicy {
     /// Failures after the connection stood count only if they are at least this share (0.0 to 1.0) of the
     /// backend's attempts in the window.
     pub min_fail_share: f64,
-}
-
-/// Active health checks of an upstream.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ProbePolicy {
-    /// What is asked.
-    pub kind: ProbeKind,
-    /// Another port than the backend's own.
-    pub port: Option<NonZeroU16>,
-    /// Time between two probes of one backend, jittered by a tenth either way.
-    pub interval: Duration,
-    /// The same while the backend is down.
-    pub interval_down: Duration,
-    /// How long one probe may take.
-    pub timeout: Duration,
-    /// Passes in a row that put a backend back.
-    pub rise: NonZeroU32,
-    /// Failures in a row that take it out.
-    pub fall: NonZeroU32,
-    /// Whether a new backend stays out of rotation until its first probe has passed.
-    pub starts_checking: bool,
-}
-
-/// What a probe asks.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ProbeKind {
-    /// A connection is enough.
-    Tcp,
-    /// A GET must be answered with an expected status.
-    Http {
-        /// Path and query.
-        path: String,
-        /// The `Host`; the backend's address if absent.
-        host: Option<String>,
-        /// Statuses that pass.
-        expect_status: Vec<RangeInclusive<u16>>,
-        /// What the beginning of the body must contain.
-        expect_body: Option<String>,
-        /// Whether a 404 says that the backend wants no new requests.
-        drains_on_404: bool,
-    },
 }
 
 /// Time limits towards the backends of an upstream. All finite.

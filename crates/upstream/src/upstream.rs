@@ -35,6 +35,8 @@ pub use verdicts::Probed;
 pub struct Upstream {
     spec: UpstreamSpec,
     members: Mutex<Vec<Member>>,
+    /// How often they have changed.
+    membership: AtomicU64,
     /// Whether one of them is a name.
     has_names: AtomicBool,
     rotation: ArcSwap<Rotation>,
@@ -76,6 +78,7 @@ impl Upstream {
             budget: previous.map_or_else(|| Arc::new(Budget::new(now)), |old| Arc::clone(&old.budget)),
             spec,
             members: Mutex::default(),
+            membership: AtomicU64::new(0),
             has_names: AtomicBool::new(false),
             rotation: ArcSwap::from_pointee(Rotation::default()),
             cursor: AtomicU64::new(0),
@@ -180,6 +183,11 @@ impl Upstream {
         members.iter().find_map(Member::why_unresolved).unwrap_or(Cause::DestinationUnavailable)
     }
 
+    /// Another number whenever there may be other backends, or others ordered away.
+    pub fn membership(&self) -> u64 {
+        self.membership.load(Ordering::Acquire)
+    }
+
     /// All backends as they are now.
     pub fn backends(&self) -> Vec<Arc<Backend>> {
         self.rotation().backends().map(Arc::clone).collect()
@@ -214,6 +222,9 @@ impl Upstream {
         };
         let changes = self.of_all.changes.load(Ordering::Acquire);
         self.rotation.store(Arc::new(Rotation::new(self.spec.balance, &roster, changes)));
+        if change == Members::Changed {
+            self.membership.fetch_add(1, Ordering::Release);
+        }
         self.rotated();
     }
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::average::Average;
 use crate::balance::Ranking;
 use crate::idle::IdleClose;
+use crate::probe_log::ProbeLog;
 use crate::seen::Seen;
 use crate::slow_start::SlowStart;
 use crate::{EjectionPolicy, Health, State};
@@ -18,7 +19,7 @@ use crate::{EjectionPolicy, Health, State};
 /// What has been seen of one address.
 #[derive(Debug)]
 pub struct Vitals {
-    born: Instant,
+    pub(crate) born: Instant,
     health: Mutex<Health>,
     attempts: Window,
     unreachable: Window,
@@ -38,6 +39,7 @@ pub struct Vitals {
     pub(crate) idle_close: IdleClose,
     pub(crate) certificate_expires: Mutex<Option<SystemTime>>,
     pub(crate) next_probe: Mutex<Option<Instant>>,
+    pub(crate) probes: ProbeLog,
     /// It is no member of its upstream any more.
     pub(crate) has_left: AtomicBool,
 }
@@ -80,6 +82,7 @@ impl Vitals {
             idle_close: IdleClose::new(now),
             certificate_expires: Mutex::default(),
             next_probe: Mutex::default(),
+            probes: ProbeLog::default(),
             has_left: AtomicBool::new(false),
         }
     }

@@ -4,10 +4,11 @@
 //! that costs more than the probe, and kept per backend it costs memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use goodgate_failure::{Cause, ReceivedStatus};
-use goodgate_upstream::{Address, Backend, ProbeKind, ProbePolicy, Probed, TlsPolicy};
-use http::HeaderName;
+use goodgate_upstream::{Address, HttpProbe, ProbeKind, Probed, TlsPolicy};
+use http::{HeaderMap, HeaderName, Method};
 use pingora_core::connectors::http::v1::Connector;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -32,53 +33,79 @@ impl std::fmt::Debug for ProbeConnector {
     }
 }
 
-/// What is asked of one backend.
-pub(crate) struct Check {
-    pub(crate) connector: ProbeConnector,
-    pub(crate) policy: ProbePolicy,
+/// What all backends of an upstream are asked.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Question {
+    pub(crate) kind: ProbeKind,
     pub(crate) tls: TlsPolicy,
+    /// How long it may take.
+    pub(crate) timeout: Duration,
     /// A field of answers that says that the backend wants no new requests.
     pub(crate) drain_header: Option<HeaderName>,
-    pub(crate) backend: Arc<Backend>,
 }
 
-impl Check {
+/// Whom it is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) address: Address,
+    /// The name that is sent and proven in the TLS handshake; none: no TLS.
+    pub(crate) tls_name: Option<Arc<str>>,
+    /// The `Host`, where the question has none.
+    pub(crate) host: Option<Arc<str>>,
+}
+
+/// What a probe has found, and the status if one was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) probed: Probed,
+    pub(crate) status: Option<u16>,
+}
+
+/// One probe.
+pub(crate) async fn ask(connector: &ProbeConnector, question: &Question, place: &Place) -> Found {
+    let mut status = None;
+    let probe = question.probe(connector, place, &mut status);
+    let probed = match tokio::time::timeout(question.timeout, probe).await {
+        Ok(Ok(probed)) => probed,
+        Ok(Err(error)) => Probed::Failed(cause(&error)),
+        Err(_) => Probed::Failed(Cause::HttpResponseTimeout),
+    };
+    Found { probed, status }
+}
+
+impl Question {
     /// A new connection, and for HTTP one request on it. Nothing is kept.
-    pub(crate) async fn probe(&self) -> Result<Probed> {
-        let (mut session, _) = self.connector.0.get_http_session(&self.peer()?).await?;
-        match &self.policy.kind {
-            ProbeKind::Tcp => Ok(Probed::Passed),
-            ProbeKind::Http { path, host, expect_status, expect_body, drains_on_404 } => {
-                let host = host.as_deref().unwrap_or(self.backend.host());
-                let status = self.ask(&mut session, path, host).await?;
-                let drains = self.drain_header.as_ref().is_some_and(|name| {
-                    session.resp_header().is_some_and(|response| response.headers.contains_key(name))
-                });
-                if drains || (*drains_on_404 && status == 404) {
-                    return Ok(Probed::Announced);
-                }
-                let is_good = expect_status.iter().any(|range| range.contains(&status));
-                if !is_good {
-                    return Error::e_explain(ErrorType::HTTPStatus(status), "health check");
-                }
-                if let Some(text) = expect_body {
-                    contains(&mut session, text.as_bytes()).await?;
-                }
-                Ok(Probed::Passed)
-            }
+    async fn probe(
+        &self,
+        connector: &ProbeConnector,
+        place: &Place,
+        received: &mut Option<u16>,
+    ) -> Result<Probed> {
+        let (mut session, _) = connector.0.get_http_session(&self.peer(place)?).await?;
+        let ProbeKind::Http(probe) = &self.kind else { return Ok(Probed::Passed) };
+        let host = probe.host.as_deref().or(place.host.as_deref()).unwrap_or_default();
+        let status = send(&mut session, probe, host).await?;
+        *received = Some(status);
+        let fields = session.resp_header().map(|response| &response.headers);
+        let has = |name| fields.is_some_and(|fields| fields.contains_key(name));
+        if self.drain_header.as_ref().is_some_and(has) || (probe.drains_on_404 && status == 404) {
+            return Ok(Probed::Announced);
         }
+        if !probe.expect_status.iter().any(|range| range.contains(&status)) {
+            return Error::e_explain(ErrorType::HTTPStatus(status), "health check");
+        }
+        if !fields.is_some_and(|fields| has_expected(probe, fields)) {
+            return stranger();
+        }
+        read_body(&mut session, probe).await?;
+        Ok(Probed::Passed)
     }
 
-    fn peer(&self) -> Result<HttpPeer> {
-        let name = self.backend.tls_name.as_deref();
+    fn peer(&self, place: &Place) -> Result<HttpPeer> {
+        let name = place.tls_name.as_deref();
         let (has_tls, sni) = (name.is_some(), name.unwrap_or_default().to_owned());
-        let mut peer = match self.backend.address {
-            Address::Ip(mut target) => {
-                if let Some(port) = self.policy.port {
-                    target.set_port(port.get());
-                }
-                HttpPeer::new(target, has_tls, sni)
-            }
+        let mut peer = match place.address {
+            Address::Ip(target) => HttpPeer::new(target, has_tls, sni),
             Address::Unix(path) => HttpPeer::new_uds(path, has_tls, sni)?,
         };
         // Nothing is reused: a probe is to find out whether a connection can be made.
@@ -89,10 +116,10 @@ impl Check {
             .as_ref()
             .map(|client| Arc::new(CertKey::new(client.chain().to_vec(), client.key().to_vec())));
         let options = &mut peer.options;
-        options.connection_timeout = Some(self.policy.timeout);
-        options.total_connection_timeout = Some(self.policy.timeout);
-        options.read_timeout = Some(self.policy.timeout);
-        options.write_timeout = Some(self.policy.timeout);
+        options.connection_timeout = Some(self.timeout);
+        options.total_connection_timeout = Some(self.timeout);
+        options.read_timeout = Some(self.timeout);
+        options.write_timeout = Some(self.timeout);
         options.verify_cert = self.tls.verify;
         options.verify_hostname = self.tls.verify;
         options.ca = self.tls.ca.as_ref().map(|bundle| {
@@ -100,44 +127,68 @@ impl Check {
         });
         Ok(peer)
     }
+}
 
-    async fn ask(&self, session: &mut HttpSession, path: &str, host: &str) -> Result<u16> {
-        let mut request = RequestHeader::build("GET", path.as_bytes(), None)?;
-        request.insert_header("Host", host)?;
-        request.insert_header("User-Agent", "goodgate-health-check")?;
-        request.insert_header("Connection", "close")?;
-        session.write_request_header(Box::new(request)).await?;
-        loop {
-            session.read_response().await?;
-            let status = session.resp_header().map_or(0, |response| response.status.as_u16());
-            if !(100..200).contains(&status) {
-                return Ok(status);
-            }
+/// Sends the request; the status of the final answer.
+async fn send(session: &mut HttpSession, probe: &HttpProbe, host: &str) -> Result<u16> {
+    let mut request = RequestHeader::build(probe.method.clone(), probe.path.as_bytes(), None)?;
+    request.insert_header("Host", host)?;
+    request.insert_header("User-Agent", "goodgate-health-check")?;
+    for (name, value) in &probe.headers {
+        request.insert_header(name, value)?;
+    }
+    if probe.method == Method::POST {
+        request.insert_header("Content-Length", "0")?;
+    }
+    request.insert_header("Connection", "close")?;
+    session.write_request_header(Box::new(request)).await?;
+    loop {
+        session.read_response().await?;
+        let status = session.resp_header().map_or(0, |response| response.status.as_u16());
+        if !(100..200).contains(&status) {
+            return Ok(status);
         }
     }
+}
+
+fn has_expected(probe: &HttpProbe, fields: &HeaderMap) -> bool {
+    probe.expect_headers.iter().all(|(name, value)| fields.get_all(name).iter().any(|found| found == value))
 }
 
 /// So much of a body is looked at.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// Whether the beginning of the body contains the text. Whoever answers without it is not the service that is meant.
-async fn contains(session: &mut HttpSession, text: &[u8]) -> Result<()> {
+/// Reads what has to be read of the body to know whether it has what is expected of it. Whoever answers without it is
+/// not the service that is meant.
+async fn read_body(session: &mut HttpSession, probe: &HttpProbe) -> Result<()> {
+    let (mut text, pattern) = (probe.expect_body.as_deref(), &probe.expect_pattern);
     let mut body = Vec::new();
-    while body.len() < BODY_BYTES_MAX {
+    while (text.is_some() || pattern.is_some()) && body.len() < BODY_BYTES_MAX {
         let Some(piece) = session.read_body_ref().await? else { break };
-        body.extend_from_slice(piece);
-        if memchr::memmem::find(&body, text).is_some() {
-            return Ok(());
-        }
+        // It may begin in what was searched before: a body that comes byte by byte is not searched again for each.
+        let from = body.len().saturating_sub(text.map_or(0, str::len));
+        let room = BODY_BYTES_MAX - body.len();
+        body.extend_from_slice(piece.get(..room).unwrap_or(piece));
+        let is_new = |wanted: &&str| {
+            memchr::memmem::find(body.get(from..).unwrap_or_default(), wanted.as_bytes()).is_none()
+        };
+        text = text.filter(is_new);
     }
-    Error::e_explain(ErrorType::Custom(WRONG_BODY), "the body of the health check lacks the expected text")
+    if text.is_some() || pattern.as_ref().is_some_and(|pattern| !pattern.is_in(&body)) {
+        return stranger();
+    }
+    Ok(())
 }
 
-const WRONG_BODY: &str = "WrongBody";
+fn stranger<T>() -> Result<T> {
+    Error::e_explain(ErrorType::Custom(OTHER_SERVICE), "the answer is not that of the service that is meant")
+}
+
+const OTHER_SERVICE: &str = "OtherService";
 
 /// Why a probe failed.
 #[expect(clippy::wildcard_enum_match_arm, reason = "a probe that failed otherwise ended without an answer")]
-pub(crate) fn cause(error: &Error) -> Cause {
+fn cause(error: &Error) -> Cause {
     match error.etype() {
         ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Cause::ConnectionTimeout,
         // The others are what Pingora makes of a Unix socket that is missing or not allowed.
@@ -153,7 +204,7 @@ pub(crate) fn cause(error: &Error) -> Cause {
         ErrorType::HTTPStatus(status) => {
             ReceivedStatus::from_code(*status).map_or(Cause::HttpProtocolError, Cause::Received)
         }
-        ErrorType::InvalidHTTPHeader | ErrorType::Custom(WRONG_BODY) => Cause::HttpProtocolError,
+        ErrorType::InvalidHTTPHeader | ErrorType::Custom(OTHER_SERVICE) => Cause::HttpProtocolError,
         _ => Cause::ConnectionTerminated,
     }
 }

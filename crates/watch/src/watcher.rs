@@ -1,4 +1,4 @@
-//! The tasks that watch: four for each upstream name, as long as the name is configured.
+//! The tasks that watch: four for each upstream name, as long as the name is configured, and one for all probes.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use goodgate_telemetry::{Metrics, UpstreamMetrics, backend_changed};
 use goodgate_upstream::{Address, Alarm, Upstream};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::certificates::Certificates;
 use crate::check::ProbeConnector;
 use crate::names::Names;
 use crate::probes::Probes;
-use crate::revival::Revival;
+use crate::revival::{Revival, places};
 
 /// How often at least a task looks whether its upstream has become another one.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -23,6 +24,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Watcher {
     connector: ProbeConnector,
+    probes: Arc<Probes>,
+    /// The task of the probes, once something is watched.
+    probing: Mutex<Option<JoinHandle<()>>>,
+    /// Those of connections to who could not be reached.
+    places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     upstreams: Arc<Mutex<Vec<Arc<Upstream>>>>,
     tasks: Mutex<HashMap<String, [JoinHandle<()>; 4]>>,
@@ -33,8 +39,12 @@ pub struct Watcher {
 impl Watcher {
     /// A watcher that watches nothing yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
+        let connector = ProbeConnector::new();
         Self {
-            connector: ProbeConnector::new(),
+            probes: Probes::new(connector.clone(), Arc::clone(&metrics)),
+            probing: Mutex::default(),
+            connector,
+            places: places(),
             metrics,
             upstreams: Arc::default(),
             tasks: Mutex::default(),
@@ -83,6 +93,12 @@ impl Watcher {
             tasks.entry(name).or_insert_with_key(|name| self.start(name, upstream));
         }
         self.primed.lock().clear();
+        let probe = || {
+            let upstreams = Arc::clone(&self.upstreams);
+            tokio::spawn(Arc::clone(&self.probes).run(move || upstreams.lock().clone()))
+        };
+        self.probing.lock().get_or_insert_with(probe);
+        self.probes.changed();
     }
 
     fn start(&self, name: &str, upstream: &Upstream) -> [JoinHandle<()>; 4] {
@@ -93,7 +109,8 @@ impl Watcher {
         };
         let primed = self.primed.lock().remove(name);
         let mut names = primed.unwrap_or_else(|| Names::new(self.series(upstream)));
-        let mut probes = Probes::new(self.connector.clone(), self.series(upstream));
+        let probes = Arc::clone(&self.probes);
+        let key: Arc<str> = name.into();
         let mut certificates = Certificates::default();
         let (look_up, show, probe) = (current.clone(), current.clone(), current.clone());
         let resolving = tokio::spawn(async move {
@@ -106,10 +123,9 @@ impl Watcher {
         });
         let probing = tokio::spawn(async move {
             while let Some(upstream) = probe() {
-                let due = probes.round(&upstream).await;
-                let suspects = rest_until(due, upstream.probe_alarm()).await;
+                let suspects = rest_until(Instant::now() + LOOK_AGAIN, upstream.probe_alarm()).await;
                 if !suspects.is_empty() {
-                    probes.verify(&upstream, &suspects).await;
+                    probes.suspect(&key, &suspects);
                 }
             }
         });
@@ -128,7 +144,8 @@ impl Watcher {
         upstream: &Upstream,
     ) -> JoinHandle<()> {
         let metrics = self.series(upstream);
-        let mut revival = Revival::new(self.connector.clone(), Arc::clone(&metrics));
+        let mut revival =
+            Revival::new(self.connector.clone(), Arc::clone(&metrics), Arc::clone(&self.places));
         tokio::spawn(async move {
             let mut compared = Instant::now();
             let mut revived = compared;

@@ -1,11 +1,14 @@
 //! One piece of advice for a cause: first the figures that were measured, then what to do.
 
+use std::time::Duration;
+
 use goodgate_failure::{Attempt, Cause};
 use goodgate_telemetry::{AccessRecord, Quantile, Spread};
 use goodgate_upstream::State;
 
 use super::measured::{Measured, MeasuredBackend, MeasuredUpstream};
 use super::text::{count, shown, span};
+use crate::probes::ProbeRow;
 
 /// The advice.
 pub(super) fn advice(cause: Cause, record: &AccessRecord<'_>, measured: &Measured) -> String {
@@ -255,11 +258,21 @@ fn why_out(backend: &MeasuredBackend, upstream: &MeasuredUpstream) -> Option<Str
     let cause = backend.view.why.map_or(String::new(), |why| format!(" for {}", why.name()));
     match state {
         State::Up => None,
-        State::Down if upstream.has_probe => Some(format!("{address} is down by its health check")),
+        State::Down if upstream.has_probe => {
+            let last = backend.last_probe.map(|last| format!(" ({})", told(&last))).unwrap_or_default();
+            Some(format!("{address} is down by its health check{last}"))
+        }
         State::Checking => Some(format!("{address} has not passed a health check yet")),
         State::Draining | State::Disabled => Some(format!("{address} is {}", state.name())),
         State::Down | State::Ejected | State::Trial => Some(format!("{address} is {}{cause}", state.name())),
     }
+}
+
+/// What a health check found, and when.
+fn told(probe: &ProbeRow) -> String {
+    let ago = span(Duration::try_from_secs_f64(probe.ago_s).unwrap_or_default());
+    let took = span(Duration::try_from_secs_f64(probe.took_ms / 1000.0).unwrap_or_default());
+    format!("the last one, {ago} ago: {} after {took}", probe.result)
 }
 
 /// The first few of a list.

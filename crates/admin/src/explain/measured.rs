@@ -9,6 +9,7 @@ use goodgate_telemetry::{AccessRecord, Spread};
 use goodgate_upstream::{Address, BackendView, IdleCloseView, Timeouts, Upstream};
 
 use crate::Subject;
+use crate::probes::ProbeRow;
 
 /// The figures beside one record, of this moment and not of the request's.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +54,7 @@ pub(crate) struct MeasuredBackend {
     pub(crate) idle_close: IdleCloseView,
     /// When kept connections to it are retired.
     pub(crate) idle_limit: Duration,
+    pub(crate) last_probe: Option<ProbeRow>,
 }
 
 impl Measured {
@@ -74,6 +76,7 @@ impl MeasuredUpstream {
             view: backend.view(),
             idle_close: backend.idle_close(now),
             idle_limit: backend.idle_limit(spec.timeouts.idle, now),
+            last_probe: backend.last_probe().map(|result| ProbeRow::new(&result, now)),
         };
         Self {
             timeouts: spec.timeouts,

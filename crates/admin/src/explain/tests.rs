@@ -55,7 +55,8 @@ fn backend(host: u8, state: State, ok: u64, failed: u64) -> MeasuredBackend {
         failed,
         certificate_expires: None,
     };
-    MeasuredBackend { view, idle_close: IdleCloseView::default(), idle_limit: Duration::from_mins(1) }
+    let (idle_close, idle_limit) = (IdleCloseView::default(), Duration::from_mins(1));
+    MeasuredBackend { view, idle_close, idle_limit, last_probe: None }
 }
 
 fn measured(backends: Vec<MeasuredBackend>) -> Measured {

@@ -1,6 +1,6 @@
 //! What a route does with header fields, and which of them no route may touch.
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 
 use crate::keys::Keys;
 use crate::kind::text_as;
@@ -37,6 +37,33 @@ fn fields(map: &Map<'_>) -> Vec<(HeaderName, FieldValue)> {
         }
     }
     fields
+}
+
+/// Plain fields under a key, each name once.
+pub(super) fn plain(map: &Map<'_>, key: &str) -> Vec<(HeaderName, HeaderValue)> {
+    let entries = map.get(key).and_then(|view| view.entries());
+    let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (key, view) in entries.iter().flat_map(Map::each) {
+        match name(key) {
+            Err(_) if key.eq_ignore_ascii_case("host") => {
+                view.key_problem(
+                    "the key is not allowed here; allowed: another name: `host` is what it sets",
+                );
+            }
+            Err(allowed) => view.key_problem(format!("the key is not allowed here; allowed: {allowed}")),
+            Ok(name) if fields.iter().any(|(other, _)| *other == name) => {
+                view.key_problem(format!("`{name}` is there already: case does not matter"));
+            }
+            Ok(name) => fields.extend(view.read(text_as(value)).map(|value| (name, value))),
+        }
+    }
+    fields
+}
+
+fn value(text: &str) -> Result<HeaderValue, String> {
+    let is_plain = text.trim() == text && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    let value = is_plain.then(|| HeaderValue::from_str(text).ok()).flatten();
+    value.ok_or_else(|| "printable ASCII without spaces around it".to_owned())
 }
 
 /// A name. What frames a message or belongs to one connection is not a route's business, `Host` has a setting

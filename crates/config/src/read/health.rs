@@ -2,11 +2,16 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
-use goodgate_upstream::{ProbeKind, ProbePolicy};
+use goodgate_upstream::{
+    BackendAddress, BackendSpec, BadPattern, BodyPattern, HttpProbe, ProbeKind, ProbePolicy, ProbeTls,
+};
+use http::Method;
 
-use super::TIMEOUT;
+use super::tls::{self, Tls};
+use super::{TIMEOUT, headers};
 use crate::address::parse_host_header;
 use crate::kind::{boolean, duration, integer, one_of, text, text_as, wrong};
 use crate::quantity::parse_statuses;
@@ -14,11 +19,15 @@ use crate::tree::{Kind, Node};
 use crate::view::{Map, View};
 use crate::{defaults, keys};
 
+/// What may be asked without a body.
+const METHODS: [(&str, Method); 4] =
+    [("GET", Method::GET), ("HEAD", Method::HEAD), ("OPTIONS", Method::OPTIONS), ("POST", Method::POST)];
 /// Probes are for finding out, not for load.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
 const IN_A_ROW_MAX: u32 = 1000;
 
-pub(super) fn probe(view: &View<'_>) -> Option<ProbePolicy> {
+/// `tls` is what the upstream says of it.
+pub(super) fn probe(view: &View<'_>, folder: &Path, tls: &Tls) -> Option<ProbePolicy> {
     let map = view.map(&keys::HEALTH_CHECK)?;
     let port = map.read("port", integer(1..=u16::MAX));
     let interval = |key, default| map.read(key, duration(INTERVAL)).unwrap_or(default);
@@ -29,6 +38,7 @@ pub(super) fn probe(view: &View<'_>) -> Option<ProbePolicy> {
     let policy = ProbePolicy {
         kind: ProbeKind::Tcp,
         port: port.and_then(NonZeroU16::new),
+        tls: map.get("tls").and_then(|view| tls::of_check(&view, folder, tls)).unwrap_or(ProbeTls::AsBackend),
         interval: interval("interval", defaults::PROBE_INTERVAL),
         interval_down: interval("interval_down", defaults::PROBE_INTERVAL_DOWN),
         timeout: map.read("timeout", duration(TIMEOUT)).unwrap_or(defaults::PROBE_TIMEOUT),
@@ -39,6 +49,16 @@ pub(super) fn probe(view: &View<'_>) -> Option<ProbePolicy> {
             .unwrap_or_default(),
     };
     Some(ProbePolicy { kind: kind(&map)?, ..policy })
+}
+
+/// Reports a port that a backend cannot have.
+pub(super) fn fit(upstream: &Map<'_>, backends: &[BackendSpec]) {
+    let is_unix = |backend: &&BackendSpec| matches!(backend.address, BackendAddress::Unix(_));
+    let port = upstream.get("health_check").filter(|view| matches!(view.node().kind, Kind::Map(_)));
+    let port = port.and_then(|view| view.over(None).entries()?.get("port"));
+    if let (Some(port), Some(backend)) = (port, backends.iter().find(is_unix)) {
+        port.key_problem(format!("not allowed with {}: a Unix socket has no ports", backend.address));
+    }
 }
 
 fn kind(map: &Map<'_>) -> Option<ProbeKind> {
@@ -61,6 +81,16 @@ fn kind(map: &Map<'_>) -> Option<ProbeKind> {
 
 fn http(view: &View<'_>) -> Option<ProbeKind> {
     let map = view.map(&keys::PROBE_HTTP)?;
+    let method = map.read("method", one_of(&METHODS.each_ref().map(|(word, method)| (*word, method))));
+    let method = method.cloned().unwrap_or(defaults::PROBE_METHOD);
+    let headers = headers::plain(&map, "headers");
+    let expect_headers = headers::plain(&map, "expect_headers");
+    for key in ["expect_body", "expect_body_regex"] {
+        if let Some(view) = map.get(key).filter(|_| method == Method::HEAD) {
+            view.key_problem("not allowed with `method: HEAD`: its answers have no body");
+        }
+    }
+    let expect_pattern = map.read("expect_body_regex", text_as(pattern));
     let host = map.read("host", text_as(parse_host_header));
     let expect_status = map.get("expect_status").map(|view| statuses(&view));
     let expect_body = map.read("expect_body", text);
@@ -68,7 +98,25 @@ fn http(view: &View<'_>) -> Option<ProbeKind> {
     let path = map.required("path")?.read(text_as(path))?;
     let (first, last) = defaults::EXPECT_STATUS;
     let expect_status = expect_status.unwrap_or_else(|| vec![first..=last]);
-    Some(ProbeKind::Http { path, host, expect_status, expect_body, drains_on_404 })
+    let probe = HttpProbe {
+        method,
+        path,
+        host,
+        headers,
+        expect_status,
+        expect_headers,
+        expect_body,
+        expect_pattern,
+        drains_on_404,
+    };
+    Some(ProbeKind::Http(Box::new(probe)))
+}
+
+fn pattern(text: &str) -> Result<BodyPattern, String> {
+    BodyPattern::new(text).map_err(|why| match why {
+        BadPattern::Syntax => "a regular expression, like `status: (ok|warn)`".to_owned(),
+        BadPattern::TooLarge => "a regular expression that takes less than 1 MiB".to_owned(),
+    })
 }
 
 fn path(text: &str) -> Result<String, String> {

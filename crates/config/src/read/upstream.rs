@@ -61,6 +61,7 @@ fn upstream(name: &str, view: &View<'_>, folder: &Path) -> Option<UpstreamSpec> 
     };
     let (mut spec, tls) = policies(name, &map, folder);
     spec.backends = backend::backends(&backends?, &spec.added.ejection, &tls);
+    health::fit(&map, &spec.backends);
     Some(spec)
 }
 
@@ -78,7 +79,7 @@ pub(super) fn policies(name: &str, map: &Map<'_>, folder: &Path) -> (UpstreamSpe
         host: map.read("host", host).unwrap_or(HostHeader::Client),
         backends: Vec::new(),
         dns: dns::dns(map),
-        probe: map.get("health_check").and_then(|view| health::probe(&view.over(None))),
+        probe: map.get("health_check").and_then(|view| health::probe(&view.over(None), folder, &tls)),
         breaker: breaker::breaker(map),
         timeouts: timeouts(map),
         tls: tls.policy.clone(),

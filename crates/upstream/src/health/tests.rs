@@ -23,6 +23,7 @@ pub(super) fn probe() -> ProbePolicy {
     ProbePolicy {
         kind: ProbeKind::Tcp,
         port: None,
+        tls: crate::ProbeTls::AsBackend,
         interval: Duration::from_secs(5),
         interval_down: Duration::from_secs(1),
         timeout: Duration::from_secs(2),

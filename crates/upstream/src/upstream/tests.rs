@@ -212,6 +212,7 @@ fn probes_take_a_backend_out_and_put_it_back() {
     let probe = ProbePolicy {
         kind: ProbeKind::Tcp,
         port: None,
+        tls: crate::ProbeTls::AsBackend,
         interval: TEN,
         interval_down: TEN,
         timeout: TEN,

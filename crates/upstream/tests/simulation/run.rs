@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use goodgate_failure::{BudgetPolicy, Cause, Decision, Replay, RetryPolicy, Situation, Word, Words};
 use goodgate_upstream::{
-    Address, BackendAddress, BackendSpec, EjectionPolicy, Lease, ProbeKind, ProbePolicy, Probed, Timeouts,
-    Upstream, UpstreamSpec, Wish,
+    Address, BackendAddress, BackendSpec, EjectionPolicy, Lease, ProbeKind, ProbePolicy, ProbeTls, Probed,
+    Timeouts, Upstream, UpstreamSpec, Wish,
 };
 use http::Method;
 
@@ -361,6 +361,7 @@ fn spec(backends: u16, mechanisms: &[Mechanism]) -> UpstreamSpec {
         rise: NonZeroU32::MIN.saturating_add(1),
         fall: FALL,
         starts_checking: false,
+        tls: ProbeTls::AsBackend,
     });
     UpstreamSpec {
         backends: (1..=backends).map(entry).collect(),

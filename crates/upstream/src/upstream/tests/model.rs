@@ -4,7 +4,7 @@ use goodgate_failure::ReceivedStatus;
 
 use super::*;
 use crate::health::model::Dice;
-use crate::{Mode, Order};
+use crate::{Mode, Order, ProbeTls};
 
 const STEPS: usize = 100_000;
 const PORTS: u16 = 6;
@@ -39,6 +39,7 @@ fn watched() -> UpstreamSpec {
         rise: two,
         fall: two,
         starts_checking: false,
+        tls: ProbeTls::AsBackend,
     };
     UpstreamSpec { probe: Some(probe), ..spec((1..=PORTS).map(limited).collect()) }
 }
