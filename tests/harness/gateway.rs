@@ -268,7 +268,17 @@ pub fn failing_start(text: &str) -> (i32, String) {
     let folder = folder();
     let file = folder.join("goodgate.yaml");
     std::fs::write(&file, text).unwrap();
-    let output = std::process::Command::new(BINARY).args(["run", "--config"]).arg(&file).output().unwrap();
+    let mut command = std::process::Command::new(BINARY);
+    command.args(["run", "--config"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let start = std::time::Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > super::PATIENCE {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).replace(&format!("{}/", folder.display()), "");
     let _ = std::fs::remove_dir_all(folder);
     (output.status.code().unwrap_or(-1), errors)

@@ -90,7 +90,7 @@ fn questions() -> Vec<String> {
 async fn every_question_of_the_dashboard_has_an_answer() {
     let (dead, good) = (Backend::refusing().await, Backend::start(Act::Answer(200)).await);
     let config = format!(
-        "upstreams:\n  web:\n    health_check: {{ tcp: {{}} }}\n    backends: [{0}, {1}]\n  gone: [{0}]\n\
+        "upstreams:\n  web:\n    health_check: {{ tcp: {{}} }}\n    breaker: {{}}\n    backends: [{0}, {1}]\n  gone: [{0}]\n\
          routes:\n  - upstream: web\n    cache: standard\n  - match: {{ path: /gone }}\n    upstream: gone\n",
         dead.address, good.address
     );

@@ -69,8 +69,8 @@ broken! {
         "upstreams:\n  web: ['10.0.0.1:80']\n  api: ['10.0.0.2:80']\nroutes:\n  - upstream: wbe\n",
         "goodgate.yaml:5:15: routes[0].upstream: found \"wbe\" (did you mean `web`?); allowed: web, api";
     what_is_not_built_is_refused:
-        "upstreams:\n  web:\n    breaker: { max_requests: 3 }\n    backends: ['10.0.0.1:80']\nroutes:\n  - upstream: web\n",
-        "goodgate.yaml:3:5: upstreams.web.breaker: not supported by this build yet";
+        "upstreams:\n  web:\n    http: auto\n    backends: ['10.0.0.1:80']\nroutes:\n  - upstream: web\n",
+        "goodgate.yaml:3:5: upstreams.web.http: not supported by this build yet";
     a_word_of_a_closed_list:
         "upstreams:\n  web: ['10.0.0.1:80']\nroutes:\n  - upstream: web\n    retry: { replay: sometimes }\n",
         "goodgate.yaml:5:22: routes[0].retry.replay: found \"sometimes\"; allowed: none, safe, idempotent, all";

@@ -76,6 +76,8 @@ async fn what_it_did_wrong_over_a_connection_a_connection_does_not_excuse() {
     let gateway = Gateway::start(&site(&[&bad, &good], settings, "")).await;
     let load = load(&gateway, is_ok);
     becomes(&gateway, &bad, "ejected").await;
+    // What had been given to it before has come back by then.
+    load.more(100).await;
     let (requests, connections) = (bad.requests(), bad.connections());
     load.more(2000).await;
     assert_eq!((bad.requests(), bad.connections()), (requests, connections));

@@ -9,8 +9,20 @@ use serde_json::Value;
 use crate::command::Whom;
 use crate::control::{ask_whom, tame};
 
-const HEAD: [&str; 11] =
-    ["upstream", "backend", "state", "for", "why", "weight", "in flight", "ok", "failed", "p50", "p99"];
+const HEAD: [&str; 12] = [
+    "upstream",
+    "backend",
+    "state",
+    "for",
+    "why",
+    "weight",
+    "in flight",
+    "ok",
+    "failed",
+    "p50",
+    "p99",
+    "probe in",
+];
 
 /// Asks the running gateway and prints what it says.
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
@@ -68,6 +80,7 @@ fn line(row: &Value) -> [String; HEAD.len()] {
         count("failed"),
         millis(&row["first_byte_p50_ms"]),
         millis(&row["first_byte_p99_ms"]),
+        row["next_probe_s"].as_f64().map_or_else(|| "-".to_owned(), length),
     ]
 }
 
@@ -77,13 +90,8 @@ fn notes(rows: &[Value], upstreams: &[Value]) -> String {
     // Writing to a string cannot fail.
     for row in rows {
         let place = format!("{} {}", string(&row["upstream"]), string(&row["address"]));
-        for (key, what) in
-            [("next_trial_s", "one request is tried on it in"), ("next_probe_s", "next health check in")]
-        {
-            let is_out = row["state"] != "up";
-            if let (true, Some(seconds)) = (is_out, row[key].as_f64()) {
-                let _ = writeln!(text, "{place}: {what} {}", length(seconds));
-            }
+        if let Some(seconds) = row["next_trial_s"].as_f64() {
+            let _ = writeln!(text, "{place}: one request is tried on it in {}", length(seconds));
         }
         if let Some(last) = last_probe(row) {
             let _ = writeln!(text, "{place}: {last}");
@@ -161,7 +169,7 @@ mod tests {
             {"upstream": "app", "backend": "app.test:80", "address": "10.0.0.1:80", "state": "ejected",
              "for_s": 12.34, "cause": "connection_refused", "weight": 2, "backup": false, "in_flight": 1,
              "ok": 5, "failed": 3, "failures": {"connection_refused": 3}, "first_byte_p50_ms": 1.536,
-             "first_byte_p99_ms": 98.3, "next_trial_s": 4.0, "next_probe_s": null,
+             "first_byte_p99_ms": 98.3, "next_trial_s": 4.0, "next_probe_s": 0.7,
              "last_probe": {"ago_s": 0.31, "took_ms": 1.234, "result": "received_503", "status": 503},
              "ordered": {"added": false, "mode": null, "weight_in_file": 1}},
             {"upstream": "app", "backend": "10.0.0.2:80", "address": "10.0.0.2:80", "state": "up",
@@ -173,9 +181,9 @@ mod tests {
         let rows = rows.as_array().unwrap();
         let text = table(rows) + &notes(rows, upstreams.as_array().unwrap());
         let expected = "\
-upstream  backend                    state    for     why                 weight  in flight  ok  failed  p50      p99
-app       app.test:80 (10.0.0.1:80)  ejected  12.3 s  connection_refused  2       1          5   3       1.54 ms  98 ms
-app       10.0.0.2:80 (backup)       up       2.0 h   -                   1       0          0   0       -        -
+upstream  backend                    state    for     why                 weight  in flight  ok  failed  p50      p99    probe in
+app       app.test:80 (10.0.0.1:80)  ejected  12.3 s  connection_refused  2       1          5   3       1.54 ms  98 ms  0.7 s
+app       10.0.0.2:80 (backup)       up       2.0 h   -                   1       0          0   0       -        -      -
 
 app 10.0.0.1:80: one request is tried on it in 4.0 s
 app 10.0.0.1:80: last health check 0.3 s ago: received_503 (status 503) after 1.23 ms

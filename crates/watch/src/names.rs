@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use goodgate_failure::Cause;
-use goodgate_telemetry::{NameMetrics, UpstreamMetrics};
+use goodgate_telemetry::{NameMetrics, UpstreamMetrics, failed_open};
 use goodgate_upstream::{BackendAddress, FoundAddress, Unresolved, Upstream};
 use log::{info, warn};
 use pingora_load_balancing::Backend;
@@ -206,6 +206,9 @@ impl Name {
         if upstream.resolved(address, &found, now) {
             let some: Vec<_> = found.iter().map(|found| found.address).take(ADDRESSES_SHOWN).collect();
             info!(upstream = upstream.spec().name.as_str(), name:% = address, count = found.len(), addresses:? = some; "name has new addresses");
+            if let Some(length) = upstream.failed_open_for() {
+                failed_open(&upstream.spec().name, length);
+            }
         } else if self.failing {
             info!(upstream = upstream.spec().name.as_str(), name:% = address; "name resolves again");
         }
