@@ -8,23 +8,29 @@ import glob, os, re, resource, shutil, statistics, subprocess, sys, tempfile, ti
 SIZES = (10, 1000, 10000)
 FIRST = 20000
 ROUNDS = 7
+PROCESSES = 4
 
 
 def start_backends(folder):
-    listens = "".join(f"listen 127.0.0.1:{FIRST + i};" for i in range(max(SIZES)))
+    """Several processes: each may open only so many files, and each port and each kept connection is one."""
     os.makedirs(f"{folder}/root")
     with open(f"{folder}/root/1k", "w") as file:
         file.write("x" * 1024)
     os.chmod(folder, 0o755)
-    with open(f"{folder}/backends.conf", "w") as file:
-        file.write(f"""daemon off; master_process off; worker_rlimit_nofile 60000; pid {folder}/pid; error_log {folder}/e.log;
-events {{ worker_connections 60000; }}
-http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_body_temp_path {folder}/a;
-proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c; uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/f;
+    programs = []
+    for part in range(PROCESSES):
+        own = f"{folder}/backends-{part}"
+        os.makedirs(own)
+        listens = "".join(f"listen 127.0.0.1:{FIRST + i};" for i in range(part, max(SIZES), PROCESSES))
+        with open(f"{own}/nginx.conf", "w") as file:
+            file.write(f"""daemon off; master_process off; pid {own}/pid; error_log {own}/e.log;
+events {{ worker_connections 18000; }}
+http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_body_temp_path {own}/a;
+proxy_temp_path {own}/b; fastcgi_temp_path {own}/c; uwsgi_temp_path {own}/d; scgi_temp_path {own}/f;
 server {{ {listens} root {folder}/root; }} }}""")
-    program = subprocess.Popen(["nginx", "-c", f"{folder}/backends.conf", "-p", folder])
+        programs.append(subprocess.Popen(["nginx", "-c", f"{own}/nginx.conf", "-p", own]))
     time.sleep(2)
-    return program
+    return programs
 
 
 def goodgate(binary, folder, size, port):
@@ -76,8 +82,8 @@ def nginx(_, folder, size, port):
     own = f"{folder}/nginx-{size}"
     os.makedirs(own)
     with open(f"{own}/nginx.conf", "w") as file:
-        file.write(f"""daemon off; master_process off; worker_rlimit_nofile 60000; pid {own}/pid; error_log {own}/e.log;
-events {{ worker_connections 60000; }}
+        file.write(f"""daemon off; master_process off; pid {own}/pid; error_log {own}/e.log;
+events {{ worker_connections 18000; }}
 http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {own}/a; proxy_temp_path {own}/b;
 fastcgi_temp_path {own}/c; uwsgi_temp_path {own}/d; scgi_temp_path {own}/f;
 upstream web {{ {servers} keepalive 16000; }}
@@ -104,14 +110,13 @@ def load(port, seconds):
 def main():
     binary, seconds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (200000, 200000))
-    except ValueError:
-        print(f"only {hard} files may be open: 10,000 backends need some 50,000", file=sys.stderr)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = tempfile.mkdtemp(prefix="goodgate-many-")
-    programs = [start_backends(folder)]
+    backends = start_backends(folder)
+    programs = list(backends)
     kinds = [("goodgate", goodgate)] + [(k.__name__, k) for k in (haproxy, nginx) if shutil.which(k.__name__)]
+    if os.environ.get("ONLY"):
+        kinds = [kind for kind in kinds if kind[0] in os.environ["ONLY"]]
     try:
         for number, (name, start) in enumerate(kinds):
             running = {}
@@ -132,9 +137,9 @@ def main():
                 cost = statistics.median(costs)
                 resident = int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{pid}/status").read())[1]) // 1024
                 print(f"{name:9} {size:6} backends: {cost:6.1f} us a request ({cost / base:.2f}), start {took:.2f} s, {resident} MiB", flush=True)
-            for program in programs[1:]:
+            for program in programs[PROCESSES:]:
                 program.kill()
-            programs[1:] = []
+            programs[PROCESSES:] = []
     finally:
         for program in programs:
             program.kill()
