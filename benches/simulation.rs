@@ -1,6 +1,8 @@
 //! A day of 100 backends in trouble, on a clock that jumps: how many requests end in an error with and without each
 //! mechanism, and what the retries cost. `cargo bench -p goodgate-upstream --bench simulation`
 
+#[path = "../crates/upstream/tests/simulation/dice.rs"]
+mod dice;
 #[path = "../crates/upstream/tests/simulation/run.rs"]
 mod run;
 #[path = "../crates/upstream/tests/simulation/world.rs"]

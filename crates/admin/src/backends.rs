@@ -182,7 +182,7 @@ pub(crate) fn order(upstreams: &[Arc<Upstream>], form: &str, now: Instant) -> Re
         word => Order::Mode(Mode::of(word).ok_or_else(|| format!("action is one of {ACTIONS}"))?),
     };
     upstream.order(backend, order, now).map_err(|why| refusal(why, backend, upstream))?;
-    info!(upstream = name, backend = backend, action = action, weight = query.value("weight"), in_rotation = upstream.in_rotation(); "an operator has changed a backend");
+    info!(upstream = name, backend = backend, action = action, weight = query.value("weight").unwrap_or("as it was"), in_rotation = upstream.in_rotation(); "an operator has changed a backend");
     match upstream.failed_open_for() {
         Some(length) => failed_open(name, length),
         None if upstream.is_out() => {

@@ -1,6 +1,11 @@
 //! The state machine against a model of it, over random events: one word for each thing that may be true of a backend,
 //! and the state read off them, where the machine has one state with what belongs to it.
 
+#[path = "../../tests/simulation/dice.rs"]
+mod dice;
+
+pub(crate) use dice::Dice;
+
 use super::tests::{ejection, probe};
 use super::*;
 
@@ -151,22 +156,6 @@ fn machine(
         Event::Passed => health.probe_passed(probe, now),
         Event::Failed => health.probe_failed(Cause::HttpResponseTimeout, probe, now),
         Event::ProbeAnnounced => health.probe_announced(now),
-    }
-}
-
-/// Random numbers that are the same in every run.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
     }
 }
 

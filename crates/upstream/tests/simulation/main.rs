@@ -1,6 +1,8 @@
 //! An hour of a world in trouble, without sockets and without waiting. The whole day, with its table, is
 //! `cargo bench -p goodgate-upstream --bench simulation`.
 
+#[path = "dice.rs"]
+mod dice;
 #[path = "run.rs"]
 mod run;
 #[path = "world.rs"]

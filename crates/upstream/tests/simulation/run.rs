@@ -15,7 +15,8 @@ use goodgate_upstream::{
 };
 use http::Method;
 
-use crate::world::{CONNECT_TIMEOUT, Dice, Ending, FIRST_BYTE_TIMEOUT, World, is_outage};
+use crate::dice::Dice;
+use crate::world::{CONNECT_TIMEOUT, Ending, FIRST_BYTE_TIMEOUT, World, around, is_outage};
 
 const BUDGET_PERCENT: u8 = 20;
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -131,7 +132,7 @@ impl<'a> Run<'a> {
         self.later(Duration::ZERO, Event::Arrival);
         if self.mechanisms.contains(&Mechanism::Probes) {
             for backend in 0..self.upstream.backends().len() {
-                let first = self.dice.around(PROBE_EVERY).min(PROBE_EVERY);
+                let first = around(PROBE_EVERY, &mut self.dice).min(PROBE_EVERY);
                 self.later(first, Event::Probe(backend));
             }
         }
@@ -167,7 +168,7 @@ impl<'a> Run<'a> {
     fn arrive(&mut self, per_second: u32) {
         let of_day = (self.now.as_secs_f64() / 86_400.0 * std::f64::consts::TAU).sin();
         let rate = f64::from(per_second) * (1.0 + 0.5 * of_day);
-        let next = self.dice.around(Duration::from_secs_f64(1.0 / rate));
+        let next = around(Duration::from_secs_f64(1.0 / rate), &mut self.dice);
         self.later(next, Event::Arrival);
         let method = if self.dice.below(10) == 0 { Method::POST } else { Method::GET };
         let request = Request { begun: self.now, method, tried: Vec::new(), sent: 0, under_way: None };

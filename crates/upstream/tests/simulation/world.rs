@@ -5,32 +5,17 @@ use std::time::Duration;
 
 use goodgate_failure::{Cause, ReceivedStatus};
 
+use crate::dice::Dice;
+
 /// So long a connection may take, and an answer to begin.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Random numbers that are the same in every run.
-#[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound.max(1)
-    }
-
-    /// A time around a mean, as between things that happen at random.
-    pub(crate) fn around(&mut self, mean: Duration) -> Duration {
-        #[expect(clippy::cast_precision_loss, reason = "32 bits of chance")]
-        let chance = (self.below(1 << 32) + 1) as f64 / (1_u64 << 32) as f64;
-        mean.mul_f64(-chance.ln())
-    }
+/// A time around a mean, as between things that happen at random.
+pub(crate) fn around(mean: Duration, dice: &mut Dice) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "32 bits of chance")]
+    let chance = (dice.below(1 << 32) + 1) as f64 / (1_u64 << 32) as f64;
+    mean.mul_f64(-chance.ln())
 }
 
 /// What is wrong with a backend.
@@ -72,12 +57,12 @@ impl World {
         let mut dice = Dice::new(seed);
         let plan = |_| {
             let mut troubles = Vec::new();
-            let mut at = dice.around(APART);
+            let mut at = around(APART, &mut dice);
             while at < length {
-                let end = at + dice.around(LASTS);
+                let end = at + around(LASTS, &mut dice);
                 let kind = usize::try_from(dice.below(TROUBLES.len() as u64)).unwrap_or(0);
                 troubles.extend(TROUBLES.get(kind).map(|kind| (at, end, *kind)));
-                at = end + dice.around(APART);
+                at = end + around(APART, &mut dice);
             }
             let mut shared = OUTAGE_FIRST;
             while shared < length {
