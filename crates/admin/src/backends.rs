@@ -160,9 +160,8 @@ fn seconds(length: Duration) -> f64 {
     (length.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
-/// Carries out an order that was sent as a form; what it was, for the answer. The error is a sentence for the one who
-/// asked.
-pub(crate) fn order(upstreams: &[Arc<Upstream>], form: &str, now: Instant) -> Result<String, String> {
+/// Carries out an order that was sent as a form. The error is a sentence for the one who asked.
+pub(crate) fn order(upstreams: &[Arc<Upstream>], form: &str, now: Instant) -> Result<(), String> {
     let query = Query::read(Some(form), &PARAMETERS)?;
     let needed = |name: &str| query.value(name).ok_or_else(|| format!("{name} is needed"));
     let name = needed("upstream")?;
@@ -190,7 +189,7 @@ pub(crate) fn order(upstreams: &[Arc<Upstream>], form: &str, now: Instant) -> Re
         }
         None => {}
     }
-    Ok(backend.to_owned())
+    Ok(())
 }
 
 fn weight(text: &str) -> Result<NonZeroU16, String> {

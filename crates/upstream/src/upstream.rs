@@ -94,7 +94,7 @@ impl Upstream {
         let known = previous.map(Self::backends).unwrap_or_default();
         let of_name = |name: &BackendAddress| previous?.with_member(name, Member::known);
         *upstream.members.lock() = upstream.seat(&upstream.orders.lock(), &known, of_name, now);
-        upstream.rotate(Members::Changed);
+        upstream.regroup();
         if let (Some(breaker), Some(policy)) = (&upstream.breaker, breaker) {
             breaker.change(policy, &|| upstream.room(), now);
         }
@@ -206,35 +206,33 @@ impl Upstream {
             return rotation;
         }
         drop(rotation);
-        self.rotate(Members::Same);
+        let _members = self.members.lock();
+        let rotation = self.rotation.load();
+        // Somebody else may have done it meanwhile.
+        if rotation.changes != self.of_all.changes.load(Ordering::Acquire) {
+            let roster = Arc::clone(&rotation.roster);
+            drop(rotation);
+            self.rotate(&roster);
+        }
         self.rotation.load()
     }
 
-    /// Makes the rotation anew from the members and their health. The lock orders concurrent makers, so
-    /// that the last one has seen every change.
-    fn rotate(&self, change: Members) {
+    /// The members are others now: the rotation is made anew with them.
+    fn regroup(&self) {
         let members = self.members.lock();
         self.has_names.store(members.iter().any(Member::is_name), Ordering::Relaxed);
         let backends = members.iter().flat_map(|member| &member.backends).map(Arc::clone);
-        let roster = match change {
-            Members::Changed => Arc::new(Roster::new(self.spec.balance, backends)),
-            Members::Same => Arc::clone(&self.rotation.load().roster),
-        };
+        self.rotate(&Arc::new(Roster::new(self.spec.balance, backends)));
+        self.membership.fetch_add(1, Ordering::Release);
+    }
+
+    /// Makes the rotation of these anew. The lock on the members, which the caller holds, orders concurrent makers, so that
+    /// the last one has seen every change.
+    fn rotate(&self, roster: &Arc<Roster>) {
         let changes = self.of_all.changes.load(Ordering::Acquire);
-        self.rotation.store(Arc::new(Rotation::new(self.spec.balance, &roster, changes)));
-        if change == Members::Changed {
-            self.membership.fetch_add(1, Ordering::Release);
-        }
+        self.rotation.store(Arc::new(Rotation::new(self.spec.balance, roster, changes)));
         self.rotated();
     }
-}
-
-/// What a new rotation is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Members {
-    /// They are the same in the same order; their health is not.
-    Same,
-    Changed,
 }
 
 #[cfg(test)]

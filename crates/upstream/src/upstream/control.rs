@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::Upstream;
 use super::names::left;
-use super::{Members, Upstream};
 use crate::{Address, BackendAddress, NotOrdered, Order, Orders};
 
 impl Upstream {
@@ -39,7 +39,7 @@ impl Upstream {
         *members = self.seat(orders, &known, |name| names.get(name).cloned(), now);
         let left = left(known, &members);
         drop(members);
-        self.rotate(Members::Changed);
+        self.regroup();
         for backend in left {
             backend.leaves();
         }

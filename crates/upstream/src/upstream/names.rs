@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use goodgate_failure::Cause;
 
+use super::Upstream;
 use super::seating::Seating;
-use super::{Members, Upstream};
 use crate::{Address, Backend, BackendAddress, BackendSpec, FoundAddress, NameView, Standing, Unresolved};
 
 /// One entry of the configuration with what it stands for now.
@@ -79,7 +79,7 @@ impl Upstream {
             standing: member.standing,
             addresses: member.backends.iter().map(|backend| backend.address).collect(),
         };
-        self.members.lock().iter().filter(|member| member.spec.address.is_name()).map(view).collect()
+        self.members.lock().iter().filter(|member| member.is_name()).map(view).collect()
     }
 
     /// A lookup of `name` gave these addresses, at least one of a family that is used. Those that stay keep what was
@@ -152,7 +152,7 @@ impl Upstream {
         let left = left(before, &members);
         drop(members);
         drop(orders);
-        self.rotate(Members::Changed);
+        self.regroup();
         // Only now nobody is given them any more.
         for backend in left {
             backend.leaves();

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::Upstream;
 use super::names::Member;
-use super::{Members, Upstream};
 use crate::{
     Address, Backend, BackendAddress, BackendMemory, Condition, FoundAddress, Health, Orders, State,
     UpstreamMemory, Why,
@@ -53,7 +53,6 @@ impl Upstream {
                 self.recall_backend(&backend, memory, now);
             }
         }
-        self.rotate(Members::Same);
     }
 
     fn recall_backend(&self, backend: &Backend, memory: &BackendMemory, now: Instant) {

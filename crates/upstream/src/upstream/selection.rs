@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Members, Upstream};
+use super::Upstream;
 use crate::rotation::{Hall, Rotation};
 use crate::{Address, Backend, BackendId, How, Lease};
 
@@ -67,7 +67,6 @@ impl Upstream {
             && rotation.trial_due.is_some_and(|due| due <= now)
             && let Some(backend) = claim_trial(&rotation, &tried, now)
         {
-            self.rotate(Members::Same);
             return Some(Lease::new(Arc::clone(self), backend, How::Trial));
         }
         let cursor = if wish.is_retry { &self.retry_cursor } else { &self.cursor };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use goodgate_failure::Cause;
 
-use super::{Members, Upstream};
+use super::Upstream;
 use crate::alarm::Alarm;
 use crate::outliers::outliers;
 use crate::seen::Tallied;
@@ -62,12 +62,7 @@ impl Upstream {
         step: impl FnOnce(Health) -> Health,
     ) -> Option<Transition> {
         let backend = Arc::clone(self.rotation().at(address)?);
-        let due = backend.trial_due();
-        let change = backend.vitals.step(step, now);
-        if change.is_none() && backend.trial_due() != due {
-            self.rotate(Members::Same);
-        }
-        self.changed(backend.transition(change))
+        self.changed(backend.transition(backend.vitals.step(step, now)))
     }
 
     /// Ejects who answers worse than the others did since this was last asked.
@@ -76,15 +71,15 @@ impl Upstream {
             return Vec::new();
         };
         let backends = self.backends();
-        let mut compared = self.compared.lock();
-        let read = |backend: &Arc<Backend>| (backend.address, backend.vitals.seen.tallied());
-        let latest: HashMap<_, _> = backends.iter().map(read).collect();
-        let since = |(address, tallied): (Address, Tallied)| {
-            tallied.since(compared.get(&address).copied().unwrap_or_default())
+        // Read once: what comes in between belongs to the next comparison, and to no other.
+        let latest: Vec<(Address, Tallied)> =
+            backends.iter().map(|backend| (backend.address, backend.vitals.seen.tallied())).collect();
+        let earlier =
+            std::mem::replace(&mut *self.compared.lock(), latest.iter().copied().collect::<HashMap<_, _>>());
+        let since = |(address, tallied): &(Address, Tallied)| {
+            tallied.since(earlier.get(address).copied().unwrap_or_default())
         };
-        let seen: Vec<_> = backends.iter().map(|backend| since(read(backend))).collect();
-        *compared = latest;
-        drop(compared);
+        let seen: Vec<_> = latest.iter().map(since).collect();
         let found = outliers(policy, &seen).into_iter();
         let eject = |(at, why)| {
             let backend: &Arc<Backend> = backends.get(at)?;
@@ -140,7 +135,6 @@ impl Upstream {
     /// Passes a transition on, with the rotation made anew. What an operator has sent away changes for nobody.
     pub(crate) fn changed(&self, change: Option<Transition>) -> Option<Transition> {
         let change = change?;
-        self.rotate(Members::Same);
         let rotation = self.rotation();
         let mode = rotation.at(change.backend).map_or(Mode::Serve, |backend| backend.mode);
         let in_rotation = rotation.taking_turns;
