@@ -50,6 +50,22 @@ fn ejection() -> EjectionPolicy {
     }
 }
 
+/// Two failures in a row take out, two passes put back.
+fn probe() -> ProbePolicy {
+    let two = NonZeroU32::new(2).unwrap();
+    ProbePolicy {
+        kind: ProbeKind::Tcp,
+        port: None,
+        tls: crate::ProbeTls::AsBackend,
+        interval: TEN,
+        interval_down: TEN,
+        timeout: TEN,
+        rise: two,
+        fall: two,
+        starts_checking: false,
+    }
+}
+
 fn spec(backends: Vec<BackendSpec>) -> UpstreamSpec {
     let second = Duration::from_secs(1);
     let timeouts = Timeouts {
@@ -208,19 +224,7 @@ fn a_reload_keeps_what_was_seen_of_an_address() {
 #[test]
 fn probes_take_a_backend_out_and_put_it_back() {
     let now = Instant::now();
-    let two = NonZeroU32::new(2).unwrap();
-    let probe = ProbePolicy {
-        kind: ProbeKind::Tcp,
-        port: None,
-        tls: crate::ProbeTls::AsBackend,
-        interval: TEN,
-        interval_down: TEN,
-        timeout: TEN,
-        rise: two,
-        fall: two,
-        starts_checking: false,
-    };
-    let watched = UpstreamSpec { probe: Some(probe), ..spec(vec![entry(1), entry(2)]) };
+    let watched = UpstreamSpec { probe: Some(probe()), ..spec(vec![entry(1), entry(2)]) };
     let upstream = Upstream::new(watched, None, now);
     let failure = Cause::ConnectionRefused;
     assert_eq!(upstream.probed(address(1), Probed::Failed(failure), now), None);

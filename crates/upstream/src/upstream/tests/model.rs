@@ -4,7 +4,7 @@ use goodgate_failure::ReceivedStatus;
 
 use super::*;
 use crate::health::model::Dice;
-use crate::{Mode, Order, ProbeTls};
+use crate::{Mode, Order};
 
 const STEPS: usize = 100_000;
 const PORTS: u16 = 6;
@@ -29,19 +29,7 @@ fn watched() -> UpstreamSpec {
         },
         ..entry(port)
     };
-    let two = NonZeroU32::new(2).unwrap();
-    let probe = ProbePolicy {
-        kind: ProbeKind::Tcp,
-        port: None,
-        interval: TEN,
-        interval_down: TEN,
-        timeout: TEN,
-        rise: two,
-        fall: two,
-        starts_checking: false,
-        tls: ProbeTls::AsBackend,
-    };
-    UpstreamSpec { probe: Some(probe), ..spec((1..=PORTS).map(limited).collect()) }
+    UpstreamSpec { probe: Some(probe()), ..spec((1..=PORTS).map(limited).collect()) }
 }
 
 /// A walk through everything that can happen.
