@@ -14,7 +14,7 @@ use pingora_http::ResponseHeader;
 use crate::directives::{Directives, Elements, Flag, no_cache_fields};
 use crate::freshness::{Lifetime, age_on_arrival, is_guessable};
 use crate::hop_by_hop::without_hop_by_hop;
-use crate::{Audience, CachePolicy, CopyInfo, CopyKind, Forbids, Mode, RequestFacts};
+use crate::{Audience, CachePolicy, CopyInfo, CopyKind, Forbids, Mode, Moment, RequestFacts};
 
 /// What becomes of an answer.
 #[derive(Debug)]
@@ -33,10 +33,10 @@ pub fn admit(
     policy: &CachePolicy,
     request: &RequestFacts,
     response: &ResponseHeader,
-    now: SystemTime,
+    now: impl Into<Moment>,
 ) -> Admission {
-    let answer =
-        Answer { policy, request, response, directives: Directives::of_response(&response.headers), now };
+    let (directives, now) = (Directives::of_response(&response.headers), now.into());
+    let answer = Answer { policy, request, response, directives, now };
     answer.verdict().unwrap_or_else(Admission::Refuse)
 }
 
@@ -46,9 +46,10 @@ pub fn admit_preflight(
     policy: &CachePolicy,
     request: &RequestFacts,
     response: &ResponseHeader,
-    now: SystemTime,
+    now: impl Into<Moment>,
 ) -> Option<CacheMeta> {
-    let answer = Answer { policy, request, response, directives: Directives::of(&response.headers), now };
+    let (directives, now) = (Directives::of(&response.headers), now.into());
+    let answer = Answer { policy, request, response, directives, now };
     let allows = response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
     let is_kept = response.status.is_success() && allows && answer.check_privacy().is_ok();
     let audience = answer.audience(None).ok().filter(|_| is_kept)?;
@@ -60,7 +61,7 @@ struct Answer<'a> {
     request: &'a RequestFacts,
     response: &'a ResponseHeader,
     directives: Directives,
-    now: SystemTime,
+    now: Moment,
 }
 
 impl Answer<'_> {
@@ -101,7 +102,7 @@ impl Answer<'_> {
             return Err("Set-Cookie");
         }
         if varies_by_person(&self.response.headers) {
-            return Err("Vary names * or a credential");
+            return Err("Vary names *, a credential, or a field that is different in each request");
         }
         Ok(())
     }
@@ -115,7 +116,7 @@ impl Answer<'_> {
 
     fn standard(&self) -> Result<Admission, &'static str> {
         let status = self.response.status;
-        let lifetime = Lifetime::of(self.policy, status, &self.response.headers, &self.directives, self.now);
+        let lifetime = Lifetime::of(self.policy, status, &self.response.headers, &self.directives, self.now.wall);
         if !is_storable(status) {
             return Err("the status is not cacheable");
         }
@@ -127,7 +128,7 @@ impl Answer<'_> {
             return Ok(Admission::Store(self.meta(CopyKind::Standard, audience, Duration::ZERO)));
         }
         let lifetime = lifetime.ok_or("nothing says how long it is fresh")?.duration();
-        if lifetime <= age_on_arrival(&self.response.headers, self.now)
+        if lifetime <= age_on_arrival(&self.response.headers, self.now.wall)
             && !self.has_validator()
             && !self.may_be_stale()
         {
@@ -165,12 +166,12 @@ impl Answer<'_> {
             kind,
             audience,
             forbids: self.forbids(),
-            stored: self.now,
+            stored: self.now.steady,
             stale_window: self.directives.stale_if_error.filter(|_| heeds_response),
         };
         let updating = self.updating_window(info.forbids.any());
-        let age = age_on_arrival(&self.response.headers, self.now);
-        let epoch = self.now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        let age = age_on_arrival(&self.response.headers, self.now.wall);
+        let epoch = self.now.steady.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let fresh_until = self.fresh_until(epoch, lifetime);
         let mut header = without_hop_by_hop(self.response);
         header.remove_header(&header::SET_COOKIE);
@@ -181,7 +182,7 @@ impl Answer<'_> {
                 header.remove_header(&name);
             }
         }
-        let mut meta = CacheMeta::new(fresh_until, self.now, updating, 0, header);
+        let mut meta = CacheMeta::new(fresh_until, self.now.steady, updating, 0, header);
         meta.set_epoch_override(epoch);
         meta.extensions_mut().insert(info);
         meta
@@ -189,11 +190,12 @@ impl Answer<'_> {
 
     /// A copy that was never fresh ceased to be so before it came: Pingora counts the very instant as fresh.
     fn fresh_until(&self, epoch: SystemTime, lifetime: Duration) -> SystemTime {
-        let until = epoch.checked_add(lifetime).unwrap_or(self.now);
-        if until > self.now {
+        let now = self.now.steady;
+        let until = epoch.checked_add(lifetime).unwrap_or(now);
+        if until > now {
             return until;
         }
-        until.min(self.now.checked_sub(JUST_BEFORE).unwrap_or(SystemTime::UNIX_EPOCH))
+        until.min(now.checked_sub(JUST_BEFORE).unwrap_or(SystemTime::UNIX_EPOCH))
     }
 
     fn updating_window(&self, stale_forbidden: bool) -> u32 {
@@ -289,9 +291,13 @@ fn is_endless(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Names in `Vary` that keep a response from being stored: credentials, and fields that are different in each request.
+const UNSHARED: [&[u8]; 6] =
+    [b"*", b"cookie", b"authorization", b"x-request-id", b"traceparent", b"tracestate"];
+
 fn varies_by_person(headers: &HeaderMap) -> bool {
     headers.get_all(header::VARY).iter().flat_map(Elements::of).any(|name| {
-        [b"*".as_slice(), b"cookie", b"authorization"].iter().any(|word| name.eq_ignore_ascii_case(word))
+        UNSHARED.iter().any(|word| name.eq_ignore_ascii_case(word))
     })
 }
 

@@ -116,9 +116,9 @@ impl Standing {
         Self { info: CopyInfo::of(meta), fresh_until: meta.fresh_until(), epoch: meta.epoch() }
     }
 
-    /// Whether it is fresh at this moment.
+    /// Whether it is fresh at this moment. At a moment before it was stored nothing is known of its age.
     pub fn is_fresh(&self, now: SystemTime) -> bool {
-        self.fresh_until >= now
+        self.fresh_until >= now && self.info.stored <= now
     }
 
     /// Its age as in the `Age` field (RFC 9111 section 4.2.3); zero where the clock was set back.

@@ -189,9 +189,19 @@ impl Kept {
         self.is(HAS_DATE)
     }
 
-    /// Ceases to be fresh just before `now`.
+    /// Ceases to be fresh just before `now`, if it has not before.
     pub(crate) fn expire(&mut self, now: SystemTime) {
-        self.facts.fresh_until = nanos(now).saturating_sub(MILLISECOND);
+        self.facts.fresh_until = self.facts.fresh_until.min(nanos(now).saturating_sub(MILLISECOND));
+    }
+
+    /// A copy that was stored later than now, by a clock that was ahead, is as old as one that ceases to be fresh now.
+    pub(crate) fn limit_to(&mut self, now: SystemTime) {
+        let now = nanos(now);
+        if self.facts.stored > now {
+            self.facts.stored = now;
+            self.facts.epoch = self.facts.epoch.min(now);
+            self.facts.fresh_until = self.facts.fresh_until.min(now.saturating_sub(MILLISECOND));
+        }
     }
 
     fn is(&self, flag: u16) -> bool {

@@ -3,6 +3,7 @@
 //! The parts are framed by their lengths, so that no two requests share a key. The 128-bit hash that goes with it
 //! is keyed anew in each process and only finds the shelf: the store compares the whole key.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -20,13 +21,13 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a request. `authority` is the `Host` as sent: its case and a default port do not matter.
+    /// The key of a request. `authority` is the `Host` as sent: see [`canonical_host`].
     pub fn new(scheme: &str, authority: &[u8], path_and_query: &[u8]) -> Self {
-        let host = without_default_port(authority, scheme);
+        let host = canonical_host(scheme, authority);
         let mut bytes =
             Vec::with_capacity(2 * LENGTH_BYTES + scheme.len() + host.len() + path_and_query.len());
         push_framed(&mut bytes, scheme.as_bytes());
-        push_framed(&mut bytes, host);
+        push_framed(&mut bytes, &host);
         bytes.extend_from_slice(path_and_query);
         Self { bin: bin_of(&bytes), bytes: bytes.into() }
     }
@@ -93,9 +94,29 @@ fn framed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)
 }
 
-/// Whether two authorities of one scheme are the same host and port (RFC 9110 section 4.2.3).
-pub fn is_same_authority(scheme: &str, one: &[u8], other: &[u8]) -> bool {
-    without_default_port(one, scheme).eq_ignore_ascii_case(without_default_port(other, scheme))
+/// Whether a key has nothing besides scheme, host and target. Everything else follows the target behind a byte that no
+/// target has.
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
+    let target = || framed(framed(bytes)?.1).map(|(_, target)| target);
+    target().is_some_and(|target| memchr::memchr(0, target).is_none())
+}
+
+/// An address as a client names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Address<'a> {
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Host and port, as in `Host`.
+    pub authority: &'a [u8],
+    /// Path and query.
+    pub target: &'a str,
+}
+
+impl Address<'_> {
+    /// Whether another authority is the same host and port.
+    pub fn is_of_host(&self, authority: &[u8]) -> bool {
+        canonical_host(self.scheme, self.authority) == canonical_host(self.scheme, authority)
+    }
 }
 
 const LENGTH_BYTES: usize = size_of::<u64>();
@@ -106,14 +127,27 @@ fn push_framed(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend(part.iter().map(u8::to_ascii_lowercase));
 }
 
-/// The authority without a port that says nothing: empty, or the scheme's own (RFC 9110 section 4.2.3).
-fn without_default_port<'a>(authority: &'a [u8], scheme: &str) -> &'a [u8] {
-    let Some(colon) = authority.iter().rposition(|byte| *byte == b':') else {
-        return authority;
-    };
+/// The one form of a host and its port (RFC 9110 section 4.2.3): in lower case, without the dot that ends a full name, and
+/// without a port that says nothing (empty, or the scheme's own).
+pub fn canonical_host<'a>(scheme: &str, authority: &'a [u8]) -> Cow<'a, [u8]> {
+    let colon = authority.iter().rposition(|byte| matches!(byte, b':' | b']'));
+    let colon = colon.filter(|at| authority.get(*at) == Some(&b':')).unwrap_or(authority.len());
     let (host, port) = authority.split_at(colon);
-    let default = if scheme.eq_ignore_ascii_case("https") { b":443".as_slice() } else { b":80" };
-    if port == b":" || port == default { host } else { authority }
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    let is_default = matches!(port, b"" | b":") || port == default_port(scheme);
+    let is_lower = !authority.iter().any(u8::is_ascii_uppercase);
+    if is_default && is_lower {
+        return host.into();
+    }
+    if is_lower && host.len() == colon {
+        return authority.into();
+    }
+    let port = if is_default { b"" } else { port };
+    [host, port].concat().to_ascii_lowercase().into()
+}
+
+fn default_port(scheme: &str) -> &'static [u8] {
+    if scheme.eq_ignore_ascii_case("https") { b":443" } else { b":80" }
 }
 
 /// Two ahash values with seeds that are random per process but the same within it.
@@ -137,6 +171,10 @@ mod tests {
         assert_eq!(plain, key("HTTP", "Example.COM:80", "/a?b"));
         assert_eq!(plain, key("http", "example.com:", "/a?b"));
         assert_eq!(key("https", "[2001:DB8::1]:443", "/"), key("https", "[2001:db8::1]", "/"));
+        for full in ["example.com.", "example.com.:80", "EXAMPLE.com.:"] {
+            assert_eq!(plain, key("http", full, "/a?b"), "{full}");
+        }
+        assert_eq!(key("http", "example.com.:81", "/"), key("http", "example.com:81", "/"));
     }
 
     #[test]
@@ -153,12 +191,20 @@ mod tests {
             key("http", "example.com/", ""),
             key("http", "[2001:db8::1]", "/"),
             key("http", "[2001:db8::1]:81", "/"),
+            key("http", "example.com..", "/"),
         ];
         for (left_at, left) in all.iter().enumerate() {
             for (right_at, right) in all.iter().enumerate() {
                 assert_eq!(left == right, left_at == right_at, "{left:?} {right:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_key_with_more_than_an_address_is_not_plain() {
+        assert!(is_plain(key("http", "example.com", "/a?b").bytes()));
+        assert!(!is_plain(key("http", "example.com", "/a\0x").bytes()));
+        assert!(!is_plain(b"") && !is_plain(&[0; 9]));
     }
 
     #[test]

@@ -5,9 +5,11 @@
 
 use std::borrow::Cow;
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderName};
 
-use crate::{Key, NamePattern};
+use crate::cookies::Cookie;
+use crate::sent::{self, SentRequest};
+use crate::{Address, Key, NamePattern};
 
 /// A route's `cache.key`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,37 +39,50 @@ pub enum Query {
 }
 
 impl KeyPolicy {
-    /// The key of a request. `authority` is its `Host`, `target` its path and query.
-    pub fn key(&self, scheme: &str, authority: &[u8], target: &str, headers: &HeaderMap) -> Key {
-        let is_plain = matches!(self.query, Query::All) && self.headers.is_empty() && self.cookies.is_empty();
-        if is_plain {
+    /// The key of a request. `forwarded` names the fields that reach the backend only because a proxy is trusted, or
+    /// because the route passes them: each of them may change the response.
+    pub fn key(&self, address: Address<'_>, sent: &dyn SentRequest, forwarded: &[HeaderName]) -> Key {
+        let Address { scheme, authority, target } = address;
+        let has_no_more = self.headers.is_empty() && self.cookies.is_empty() && forwarded.is_empty();
+        if has_no_more && matches!(self.query, Query::All) {
             return Key::new(scheme, authority, target.as_bytes());
         }
         let mut bytes = self.target(target).into_bytes();
         for name in &self.headers {
-            push(
-                &mut bytes,
-                b'h',
-                name.as_str(),
-                headers.get_all(name).iter().map(|line| line.as_bytes().trim_ascii()),
-            );
+            push_lines(&mut bytes, b'h', name.as_str(), sent);
         }
-        for name in &self.cookies {
-            push(&mut bytes, b'c', name, cookies(headers, name));
+        self.push_cookies(&mut bytes, sent);
+        for name in forwarded {
+            push_lines(&mut bytes, b'f', name.as_str(), sent);
         }
         Key::new(scheme, authority, &bytes)
     }
-}
 
-impl KeyPolicy {
-    /// The key of a CORS preflight: what it asks about, and for whom. No other request has such a key.
-    pub fn preflight_key(&self, scheme: &str, authority: &[u8], target: &str, headers: &HeaderMap) -> Key {
-        let mut bytes = self.target(target).into_bytes();
-        for name in PREFLIGHT {
-            let lines = headers.get_all(&name).iter().map(|line| line.as_bytes().trim_ascii());
-            push(&mut bytes, b'p', name.as_str(), lines);
+    /// The cookies that count. Where a program might read one of them otherwise, all cookies count as they were sent.
+    fn push_cookies(&self, bytes: &mut Vec<u8>, sent: &dyn SentRequest) {
+        if self.cookies.is_empty() {
+            return;
         }
-        Key::new(scheme, authority, &bytes)
+        let lines = sent::lines(sent, header::COOKIE.as_str());
+        let cookies = || lines.iter().flat_map(|line| Cookie::of_line(line));
+        if cookies().any(|cookie| self.cookies.iter().any(|name| cookie.may_be_read_as(name))) {
+            return push(bytes, b'C', "", lines.iter().map(Vec::as_slice));
+        }
+        for name in &self.cookies {
+            push(bytes, b'c', name, cookies().filter(|cookie| cookie.is_named(name)).map(|cookie| cookie.value));
+        }
+    }
+
+    /// The key of a CORS preflight: what it asks about, and for whom. No other request has such a key.
+    pub fn preflight_key(&self, address: Address<'_>, sent: &dyn SentRequest, forwarded: &[HeaderName]) -> Key {
+        let mut bytes = self.target(address.target).into_bytes();
+        for name in PREFLIGHT {
+            push_lines(&mut bytes, b'p', name.as_str(), sent);
+        }
+        for name in forwarded {
+            push_lines(&mut bytes, b'f', name.as_str(), sent);
+        }
+        Key::new(address.scheme, address.authority, &bytes)
     }
 
     /// Path and query as far as they count.
@@ -96,11 +111,8 @@ fn push<'a>(bytes: &mut Vec<u8>, kind: u8, name: &str, values: impl Iterator<Ite
     }
 }
 
-/// The values of a cookie.
-fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    let lines = headers.get_all(header::COOKIE).iter();
-    let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
-    pairs.filter_map(move |pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+fn push_lines(bytes: &mut Vec<u8>, kind: u8, name: &str, sent: &dyn SentRequest) {
+    sent.each_line(name, &mut |line| push(bytes, kind, name, std::iter::once(line.trim_ascii())));
 }
 
 impl Query {
@@ -110,21 +122,43 @@ impl Query {
             Self::All => query.into(),
             Self::None => "".into(),
             Self::Sorted => sorted(parameters().collect()).into(),
-            Self::Only(_) | Self::Without(_) if is_ambiguous(query) => query.into(),
-            Self::Only(names) => {
-                let is_meant = |parameter: &&str| {
-                    let name = name(parameter).to_ascii_lowercase();
-                    names.iter().any(|pattern| pattern.matches_lower(&name))
-                };
-                sorted(parameters().filter(is_meant).collect()).into()
+            Self::Only(_) | Self::Without(_) if self.is_ambiguous(query) => query.into(),
+            Self::Only(_) => {
+                sorted(parameters().filter(|parameter| self.is_listed(name(parameter))).collect()).into()
             }
-            Self::Without(names) => {
-                let is_left =
-                    |parameter: &&str| !names.iter().any(|pattern| pattern.matches(name(parameter)));
+            Self::Without(_) => {
+                let is_left = |parameter: &&str| !self.is_listed(name(parameter));
                 parameters().filter(is_left).collect::<Vec<_>>().join("&").into()
             }
         }
     }
+
+    /// Whether a parameter is one of those that the setting names. Of those that count case does not matter.
+    fn is_listed(&self, name: &str) -> bool {
+        match self {
+            Self::All | Self::None | Self::Sorted => false,
+            Self::Only(names) => {
+                let name = name.to_ascii_lowercase();
+                names.iter().any(|pattern| pattern.matches_lower(&name))
+            }
+            Self::Without(names) => names.iter().any(|pattern| pattern.matches(name)),
+        }
+    }
+
+    /// Whether programs differ about which parameters a query has: `;` separates for some, `.` is `_` for some, and names
+    /// with escapes, brackets or signs become other names.
+    fn is_ambiguous(&self, query: &str) -> bool {
+        let is_plain =
+            |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+        let has_other_name = |name: &str| name.contains('.') && self.is_listed(name) != self.is_listed(&renamed(name));
+        let names = || query.split('&').map(name);
+        query.contains(';') || names().any(|name| !is_plain(name) || has_other_name(name))
+    }
+}
+
+/// A name as programs read it that take `.` for `_`.
+fn renamed(name: &str) -> String {
+    name.chars().map(|letter| if letter == '.' { '_' } else { letter }).collect()
 }
 
 fn name(parameter: &str) -> &str {
@@ -137,17 +171,11 @@ fn sorted(mut parameters: Vec<&str>) -> String {
     parameters.join("&")
 }
 
-/// Whether programs differ about which parameters a query has: `;` separates for some, and names with escapes,
-/// brackets or signs become other names.
-fn is_ambiguous(query: &str) -> bool {
-    let is_plain =
-        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-    query.contains(';') || query.split('&').any(|parameter| !is_plain(name(parameter)))
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::is_plain;
     use crate::tests::headers;
 
     fn patterns(names: &[&str]) -> Vec<NamePattern> {
@@ -183,6 +211,48 @@ mod tests {
         }
     }
 
+    const ADDRESS: Address<'_> = Address { scheme: "http", authority: b"h", target: "/" };
+
+    /// PHP reads `page.id` as `page_id`.
+    #[test]
+    fn a_dot_that_may_be_an_underscore_counts_as_it_is() {
+        let only = Query::Only(patterns(&["page_id", "dotted.name"]));
+        for (sent, kept) in [
+            ("page.id=evil", "page.id=evil"),
+            ("page_id=1&x.y=2", "page_id=1"),
+            ("dotted.name=1&x=2", "dotted.name=1&x=2"),
+        ] {
+            assert_eq!(only.of(sent), kept);
+        }
+        let without = Query::Without(patterns(&["utm.source", "ref_*"]));
+        assert_eq!(without.of("utm.source=1"), "utm.source=1", "a backend may read utm_source, which is not left out");
+        assert_eq!(without.of("ref_a.b=1&x=2"), "x=2");
+    }
+
+    #[test]
+    fn a_cookie_that_may_be_read_as_a_keyed_one_counts_as_it_was_sent() {
+        let policy = KeyPolicy { cookies: vec!["lang".to_owned()], ..KeyPolicy::default() };
+        let key = |line: &str| policy.key(ADDRESS, &headers(&[("cookie", line)]), &[]);
+        let plain = policy.key(ADDRESS, &headers(&[]), &[]);
+        assert_eq!(key("other=1"), plain);
+        for evil in ["lang =evil", "LANG=evil", "a=1,lang=evil", "a=\"x; lang=evil", "l%61ng=evil", "lang"] {
+            assert_ne!(key(evil), plain, "{evil}");
+            assert_ne!(key(&format!("lang=de; {evil}")), key("lang=de"), "{evil}");
+        }
+    }
+
+    #[test]
+    fn forwarded_fields_are_part_of_the_key() {
+        let policy = KeyPolicy::default();
+        let names = [HeaderName::from_static("x-forwarded-host")];
+        let key = |host: &str, names: &[HeaderName]| {
+            policy.key(ADDRESS, &headers(&[("x-forwarded-host", host)]), names)
+        };
+        assert_eq!(key("a", &[]), key("b", &[]));
+        assert_ne!(key("a", &names), key("b", &names));
+        assert!(is_plain(key("a", &[]).bytes()) && !is_plain(key("a", &names).bytes()));
+    }
+
     #[test]
     fn fields_and_cookies_count_by_name_and_value() {
         let policy = KeyPolicy {
@@ -190,7 +260,7 @@ mod tests {
             headers: vec![HeaderName::from_static("x-a"), HeaderName::from_static("x-b")],
             cookies: vec!["lang".to_owned()],
         };
-        let key = |fields: &[(&str, &str)]| policy.key("http", b"h", "/", &headers(fields));
+        let key = |fields: &[(&str, &str)]| policy.key(ADDRESS, &headers(fields), &[]);
         assert_eq!(key(&[("x-a", "1"), ("x-c", "2")]), key(&[("x-a", " 1 ")]));
         assert_eq!(key(&[("cookie", "a=1; lang=de")]), key(&[("cookie", "lang=de"), ("cookie", "b=2")]));
         let all = [

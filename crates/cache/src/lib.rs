@@ -4,7 +4,9 @@
 //! Pingora's trait.
 
 mod admission;
+pub mod clock;
 mod conditional;
+mod cookies;
 mod copy;
 mod date;
 mod deception;
@@ -21,6 +23,7 @@ mod policy;
 mod purge;
 mod request;
 mod revalidation;
+mod sent;
 mod serving;
 mod store;
 mod structured;
@@ -30,18 +33,21 @@ mod tests;
 mod vary;
 
 pub use admission::{Admission, admit, admit_preflight, may_displace};
+pub use clock::Moment;
 pub use conditional::is_not_modified;
+pub use cookies::Cookie;
 pub use copy::{Audience, CopyInfo, CopyKind, Forbids, Standing};
 pub use deception::is_deceptive;
 pub use disk::{DiskEvent, DiskState, DiskUsage, Operation, Patience, Report};
 pub use fields::{Fields, Header};
-pub use key::{Key, is_same_authority};
+pub use key::{Address, Key, canonical_host};
 pub use key_policy::{KeyPolicy, Query};
 pub use parts::{Part, part};
 pub use policy::{CachePolicy, DiskSpec, Mode, NamePattern, StoreSpec};
 pub use purge::{Generation, PurgeMode, PurgeScope, tag_names};
 pub use request::RequestFacts;
 pub use revalidation::{HeadVerdict, is_of_another, judge_head, refresh_header};
+pub use sent::SentRequest;
 pub use serving::{Stale, may_serve_fresh, may_serve_stale, may_share};
 pub use store::{BodyReader, CopyWriter, FILL_WAIT, REFRESH_BACKOFF, Store, StoredCopy, Usage};
 pub use survival::survives;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use blake2::digest::consts::U8;
 use blake2::{Blake2b, Digest};
@@ -62,7 +62,8 @@ pub enum PurgeScope {
     Tag(String),
 }
 
-/// The purges of a store at one moment. What was asked for afterwards has all of these behind it.
+/// When a response was asked for, in the order of everything that puts responses out of date: purges and changes that
+/// have a greater number came later. Numbers are nanoseconds since 1970 by a clock that never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u64);
 
@@ -93,12 +94,18 @@ const RECORDS_MAX: usize = 1 << 16;
 /// How many tags of one answer count.
 const TAGS_MAX: usize = 1024;
 
-/// All purges of one store.
-#[derive(Debug, Default)]
+/// All purges of one store, and the changes of addresses.
+#[derive(Debug)]
 pub(crate) struct Purges {
     newest: AtomicU64,
     count: AtomicU64,
     table: RwLock<Table>,
+    newest_change: AtomicU64,
+    /// Addresses that an unsafe request has changed. They have a table of their own, so that clients who change many
+    /// addresses cannot push an operator's purge out.
+    changes: RwLock<Table>,
+    /// An instant, and the number that stands for it.
+    origin: (Instant, u64),
 }
 
 #[derive(Debug, Default)]
@@ -134,14 +141,67 @@ pub(crate) enum Reach {
     Prefix,
     /// Under what a copy is.
     Other,
+    /// It is a change of one address.
+    Change,
 }
 
 /// The hash of a scope.
 pub(crate) type Mark = u64;
 
+impl Default for Purges {
+    fn default() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let number = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            newest: AtomicU64::default(),
+            count: AtomicU64::default(),
+            table: RwLock::default(),
+            newest_change: AtomicU64::default(),
+            changes: RwLock::default(),
+            origin: (Instant::now(), number),
+        }
+    }
+}
+
 impl Purges {
     pub(crate) fn newest(&self) -> Generation {
         Generation(self.newest.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn newest_change(&self) -> Generation {
+        Generation(self.newest_change.load(Ordering::Acquire))
+    }
+
+    /// That of a request which was received at `started` and has not been sent to a backend yet.
+    pub(crate) fn generation(&self, started: Instant) -> Generation {
+        Generation(self.number_of(started)).max(self.newest()).max(self.newest_change())
+    }
+
+    /// Whether a response of this generation was asked for by this process.
+    pub(crate) fn is_of_this_process(&self, generation: Generation) -> bool {
+        (self.origin.1..=self.number_of(Instant::now())).contains(&generation.0)
+    }
+
+    /// Records that an address has changed. When this returns no response that was asked for before is stored as fresh.
+    pub(crate) fn add_change(&self, host: &[u8], target: &[u8]) -> PurgeEntry {
+        let mut table = self.changes.write();
+        let number = self.next_number();
+        let entry =
+            PurgeEntry { reach: Reach::Change, mode: PurgeMode::Soft, number, mark: mark(CHANGE, host, target) };
+        table.add(&entry);
+        self.newest_change.fetch_max(number, Ordering::AcqRel);
+        entry
+    }
+
+    /// Whether the address of a key has changed since.
+    pub(crate) fn has_changed(&self, generation: Generation, key: &[u8]) -> bool {
+        if generation >= self.newest_change() {
+            return false;
+        }
+        let (host, target) = key::host_and_target(key);
+        let table = self.changes.read();
+        let of_address = table.records.get(&mark(CHANGE, host, target));
+        table.floor.since(generation).or_else(|| of_address?.since(generation)).is_some()
     }
 
     /// Records a purge. When this returns every lookup that begins sees it.
@@ -162,6 +222,11 @@ impl Purges {
 
     /// Takes up a purge of a process before this one.
     pub(crate) fn restore(&self, entry: &PurgeEntry) {
+        if entry.reach == Reach::Change {
+            self.changes.write().add(entry);
+            self.newest_change.fetch_max(entry.number, Ordering::AcqRel);
+            return;
+        }
         self.table.write().add(entry);
         self.newest.fetch_max(entry.number, Ordering::AcqRel);
     }
@@ -171,7 +236,12 @@ impl Purges {
         let table = self.table.read();
         let reach = if table.has_prefixes { Reach::Prefix } else { Reach::Other };
         let records = table.records.iter().flat_map(|(mark, record)| record.entries(reach, *mark));
-        records.chain(table.floor.entries(Reach::Everything, 0)).collect()
+        let purges = records.chain(table.floor.entries(Reach::Everything, 0));
+        // A change that is not remembered one by one concerns all: its mark is nought.
+        let changes = self.changes.read();
+        let forgotten = changes.floor.entries(Reach::Change, 0);
+        let of_addresses = changes.records.iter().flat_map(|(mark, record)| record.entries(Reach::Change, *mark));
+        purges.chain(forgotten).chain(of_addresses).collect()
     }
 
     /// How many there have been since the start.
@@ -179,15 +249,26 @@ impl Purges {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Greater than all before it, those of processes before this one included: numbers are times.
+    /// Greater than all before it, those of processes before this one included.
     fn next_number(&self) -> u64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-        micros.max(self.newest.load(Ordering::Relaxed).saturating_add(1))
+        let newest = self.newest().max(self.newest_change());
+        self.number_of(Instant::now()).max(newest.0.saturating_add(1))
     }
 
-    /// What the purges since `generation` say of a copy.
+    fn number_of(&self, instant: Instant) -> u64 {
+        let (began, number) = self.origin;
+        let since = instant.saturating_duration_since(began).as_nanos();
+        number.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+
+    /// What the purges since `generation` say of a copy. Changes are applied to plain keys when they are made; under other
+    /// keys nobody knows what there is, so that they are looked for here.
     pub(crate) fn verdict(&self, generation: Generation, key: &[u8], tags: &[Mark]) -> Option<PurgeMode> {
+        let is_changed = !key::is_plain(key) && self.has_changed(generation, key);
+        self.purge_verdict(generation, key, tags).or(is_changed.then_some(PurgeMode::Soft))
+    }
+
+    fn purge_verdict(&self, generation: Generation, key: &[u8], tags: &[Mark]) -> Option<PurgeMode> {
         let table = self.table.read();
         let mut worst = table.floor.since(generation);
         for mark in marks(key, table.has_prefixes).chain(tags.iter().copied()) {
@@ -202,7 +283,7 @@ impl Purges {
 
 impl Table {
     fn add(&mut self, entry: &PurgeEntry) {
-        if entry.reach == Reach::Everything {
+        if entry.reach == Reach::Everything || entry.reach == Reach::Change && entry.mark == 0 {
             return self.floor.set(entry.mode, entry.number);
         }
         self.has_prefixes |= entry.reach == Reach::Prefix;
@@ -270,6 +351,7 @@ const HOST: u8 = 0;
 const PREFIX: u8 = 1;
 const URL: u8 = 2;
 const TAG: u8 = 3;
+const CHANGE: u8 = 4;
 
 /// The same in every process, since it is written to disk, and nobody's to choose. Two scopes with one hash would be
 /// purged together: more than was asked for, never less.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use http::header::{self, HeaderMap};
-use http::{HeaderValue, Method};
+use http::Method;
 
 use crate::CachePolicy;
+use crate::cookies::Cookie;
+use crate::sent::SentRequest;
 use crate::directives::{Directives, Elements, Flag};
 
 /// The facts of one request that bear on storing and serving.
@@ -21,7 +23,7 @@ pub struct RequestFacts {
     pub is_readable: bool,
     /// It has a cookie that the route does not ignore.
     pub is_personal: bool,
-    /// It has an `Authorization`.
+    /// It has an `Authorization`, or its sender has proven an identity in another way.
     pub is_authorized: bool,
     /// It has a precondition (`If-*`).
     pub is_conditional: bool,
@@ -45,15 +47,20 @@ pub struct RequestFacts {
 }
 
 impl RequestFacts {
-    /// Reads a request.
+    /// Reads a request that is sent as it came.
     pub fn new(method: &Method, headers: &HeaderMap, policy: &CachePolicy) -> Self {
+        Self::of(method, headers, headers, policy)
+    }
+
+    /// Reads a request: its wishes as the client has sent them, its credentials as the backend receives them.
+    pub fn of(method: &Method, headers: &HeaderMap, sent: &dyn SentRequest, policy: &CachePolicy) -> Self {
         let directives = Directives::of(headers);
         let is_get = method == Method::GET;
         Self {
             is_get,
             is_readable: is_get || method == Method::HEAD,
-            is_personal: is_personal(headers, policy),
-            is_authorized: headers.contains_key(header::AUTHORIZATION),
+            is_personal: is_personal(sent, policy),
+            is_authorized: is_authorized(sent),
             is_conditional: PRECONDITIONS.iter().any(|name| headers.contains_key(name)),
             is_for_server: [header::IF_MATCH, header::IF_UNMODIFIED_SINCE]
                 .iter()
@@ -70,6 +77,12 @@ impl RequestFacts {
             bypasses: directives.has(Flag::NoStore)
                 || policy.bypass_headers.iter().any(|name| headers.contains_key(name)),
         }
+    }
+
+    /// The same request of a client whose identity is proven, as by a certificate: the backend may answer that client alone.
+    #[must_use]
+    pub fn identified(&self) -> Self {
+        Self { is_authorized: true, ..*self }
     }
 
     /// The same request for the body as well.
@@ -102,26 +115,32 @@ fn pragma_no_cache(headers: &HeaderMap) -> bool {
             .any(|directive| directive.eq_ignore_ascii_case(b"no-cache"))
 }
 
-fn is_personal(headers: &HeaderMap, policy: &CachePolicy) -> bool {
-    headers.get_all(header::COOKIE).iter().any(|line| has_personal_cookie(line, policy))
+fn is_authorized(sent: &dyn SentRequest) -> bool {
+    let mut is_found = false;
+    sent.each_client_line(header::AUTHORIZATION.as_str(), &mut |_| is_found = true);
+    is_found
 }
 
-/// A cookie whose name cannot be read is personal. One that is in the key is not: who sends another value asks for
-/// another copy.
-fn has_personal_cookie(line: &HeaderValue, policy: &CachePolicy) -> bool {
-    let is_harmless = |name: &str| {
-        policy.cookies_ignored.iter().any(|pattern| pattern.matches(name))
-            || policy.key.cookies.iter().any(|keyed| keyed == name)
+fn is_personal(sent: &dyn SentRequest, policy: &CachePolicy) -> bool {
+    let mut is_found = false;
+    sent.each_client_line(header::COOKIE.as_str(), &mut |line| {
+        is_found |= Cookie::of_line(line).any(|cookie| !is_harmless(&cookie, policy));
+    });
+    is_found
+}
+
+/// Whether a cookie is ignored, or in the key: then another value asks for another cached response. A cookie that some
+/// program may read as another one is not harmless.
+fn is_harmless(cookie: &Cookie<'_>, policy: &CachePolicy) -> bool {
+    let Some(name) = std::str::from_utf8(cookie.name).ok().filter(|_| cookie.is_well_formed()) else {
+        return false;
     };
-    let is_ignored = |name: &[u8]| std::str::from_utf8(name).is_ok_and(is_harmless);
-    line.as_bytes()
-        .split(|byte| *byte == b';')
-        .map(<[u8]>::trim_ascii)
-        .filter(|cookie| !cookie.is_empty())
-        .any(|cookie| {
-            let name = cookie.iter().position(|byte| *byte == b'=').and_then(|equals| cookie.get(..equals));
-            !name.is_some_and(|name| is_ignored(name.trim_ascii()))
-        })
+    let is_ignored = |name: &str| policy.cookies_ignored.iter().any(|pattern| pattern.matches(name));
+    if policy.key.cookies.iter().any(|keyed| cookie.may_be_read_as(keyed)) {
+        return false;
+    }
+    let is_ignored = is_ignored(name) && (!cookie.has_other_name() || is_ignored(&name.replace('.', "_")));
+    is_ignored || policy.key.cookies.iter().any(|keyed| keyed == name)
 }
 
 #[cfg(test)]
@@ -150,6 +169,11 @@ mod tests {
             ("=lang", true),
             ("lang2=x", true),
             ("session=lang=de", true),
+            ("lang =de", false),
+            ("_ga.x=1", false),
+            ("lang=\"de", true),
+            ("lang=de, session=1", true),
+            ("_ga[0]=1", true),
         ] {
             assert_eq!(facts(&[("cookie", cookie)]).is_personal, is_personal, "{cookie:?}");
         }

@@ -12,6 +12,7 @@ use pingora_cache::key::HashBinary;
 
 use crate::directives::Elements;
 use crate::fields::Fields;
+use crate::sent::{self, SentRequest};
 
 /// The names in an answer's `Vary`: in lower case, each once, in alphabetical order, with commas between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl VaryBy {
     }
 
     /// The hash of the request's fields of these names; none if there are none.
-    pub(crate) fn variance(&self, request: &HeaderMap) -> Option<HashBinary> {
+    pub(crate) fn variance(&self, request: &dyn SentRequest) -> Option<HashBinary> {
         let names = self.0.as_ref()?;
         let mut builder = VarianceBuilder::new();
         for name in names.split(',') {
@@ -46,25 +47,25 @@ impl VaryBy {
     }
 }
 
-/// The hash of the request's fields that the stored response's `Vary` names; none without `Vary`.
-pub fn variance(stored_response: &HeaderMap, request: &HeaderMap) -> Option<HashBinary> {
+/// The hash of the fields that the stored response's `Vary` names, as the backend receives them; none without `Vary`.
+pub fn variance(stored_response: &HeaderMap, request: &dyn SentRequest) -> Option<HashBinary> {
     VaryBy::of(stored_response).variance(request)
 }
 
 /// The request's value of a field: `-` if absent, else `=` and its lines, joined as RFC 9110 section 5.3 allows.
-fn value(name: &str, request: &HeaderMap) -> Vec<u8> {
-    let lines = request.get_all(name);
-    if lines.iter().next().is_none() {
+fn value(name: &str, request: &dyn SentRequest) -> Vec<u8> {
+    let lines = sent::lines(request, name);
+    if lines.is_empty() {
         return b"-".to_vec();
     }
     let separator: &[u8] = if is_list(name) || name == header::ACCEPT_ENCODING { b"," } else { b", " };
     let elements: Vec<Vec<u8>> = if name == header::ACCEPT_ENCODING {
-        let elements: BTreeSet<_> = lines.iter().flat_map(Elements::of).map(compact_lower).collect();
+        let elements: BTreeSet<_> = lines.iter().flat_map(|line| Elements::of_bytes(line)).map(compact_lower).collect();
         elements.into_iter().collect()
     } else if is_list(name) {
-        lines.iter().flat_map(Elements::of).map(compact_lower).collect()
+        lines.iter().flat_map(|line| Elements::of_bytes(line)).map(compact_lower).collect()
     } else {
-        lines.iter().map(|line| line.as_bytes().trim_ascii().to_vec()).collect()
+        lines.iter().map(|line| line.trim_ascii().to_vec()).collect()
     };
     [b"=".to_vec(), elements.join(separator)].concat()
 }

@@ -79,6 +79,7 @@ fn encode(entry: &PurgeEntry) -> [u8; ENTRY_BYTES] {
         Reach::Everything => 1,
         Reach::Prefix => 2,
         Reach::Other => 3,
+        Reach::Change => 4,
     };
     let mode = match entry.mode {
         PurgeMode::Soft => 1,
@@ -103,6 +104,7 @@ fn decode(bytes: &[u8; ENTRY_BYTES]) -> Option<PurgeEntry> {
         1 => Reach::Everything,
         2 => Reach::Prefix,
         3 => Reach::Other,
+        4 => Reach::Change,
         _ => return None,
     };
     let mode = match take.u8()? {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use pingora_cache::CacheMeta;
 
+use super::key::KeyHash;
 use super::queue::{Job, Stream};
 use super::shared::Shared;
 use crate::kept::Kept;
@@ -55,11 +55,17 @@ impl Upload {
         self.waiting() > WAITING_MAX / 2
     }
 
+    /// Whether another response has been stored under the key since this one began to come. It is as new as this one.
+    pub(crate) fn is_overtaken(&self, key: &[u8]) -> bool {
+        let youngest = self.shared.index.youngest(KeyHash::of(key));
+        youngest.is_some_and(|slot| slot.seq > self.stream.id)
+    }
+
     /// The body is complete: it is filed when the disk has all of it.
-    pub(crate) fn finish(mut self, key: &Arc<[u8]>, meta: &CacheMeta) {
+    pub(crate) fn finish(mut self, key: &Arc<[u8]>, kept: Kept) {
         self.is_over = true;
         let seq = self.shared.next_seq();
-        let (stream, key, kept) = (Arc::clone(&self.stream), Arc::clone(key), Box::new(Kept::of(meta)));
+        let (stream, key, kept) = (Arc::clone(&self.stream), Arc::clone(key), Box::new(kept));
         self.shared.queue.push(Job::Finish { stream, key, kept, seq });
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::HeaderMap;
+use crate::sent::SentRequest;
 use pingora_cache::key::HashBinary;
 use smallvec::{SmallVec, smallvec};
 
@@ -92,7 +92,7 @@ impl Family {
     }
 
     /// The copy for a request: the primary if it varies not or as the request does, else the variant.
-    pub(super) fn resolve(&self, request: &HeaderMap) -> Option<&Slot> {
+    pub(super) fn resolve(&self, request: &dyn SentRequest) -> Option<&Slot> {
         let primary = self.primary()?;
         match primary.object.kept.vary_by().variance(request) {
             None => Some(primary),
@@ -111,8 +111,9 @@ impl Family {
             && variance != primary.object.kept.variance();
         let variance = variance.filter(|_| is_variant);
         let now = object.kept.info().stored;
-        let is_displacing =
-            self.slot(variance).is_some_and(|slot| !object.kept.is_standard() && is_fresh(&slot.object, now));
+        let is_displacing = self.slot(variance).is_some_and(|slot| {
+            slot.object.outranks(object) || !object.kept.is_standard() && is_fresh(&slot.object, now)
+        });
         if is_displacing { Placement::Nowhere } else { Placement::Slot(variance) }
     }
 

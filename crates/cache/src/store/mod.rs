@@ -30,7 +30,7 @@ mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::Instant;
 
 use http::{HeaderMap, header};
 use parking_lot::RwLock;
@@ -41,7 +41,8 @@ use pingora_http::ResponseHeader;
 use crate::disk::DiskUsage;
 use crate::kept::{Kept, text_len};
 use crate::purge::{self, Generation, PurgeMode, PurgeScope, Purges};
-use crate::{Key, StoreSpec, vary};
+use crate::sent::SentRequest;
+use crate::{Key, StoreSpec, clock, key, vary};
 use budget::Budget;
 use shard::{KeyRef, Mercy, Shard};
 use sieve::Share;
@@ -133,26 +134,26 @@ impl Store {
 
     /// The complete copy for this request, of either kind, however old. `Vary` is resolved as Pingora does: by
     /// the copy in the primary slot, which may itself be the one.
-    pub fn find(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+    pub fn find(&self, key: &Key, request: &dyn SentRequest) -> Option<StoredCopy> {
         let copy = self.peek(key, request)?;
         copy.0.visit();
         Some(copy)
     }
 
     /// The same without a mark of use: for who wants to know and not to have.
-    pub fn peek(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+    pub fn peek(&self, key: &Key, request: &dyn SentRequest) -> Option<StoredCopy> {
         let shard = self.shard(&key.bin());
         let copy = shard.read().find(key, request)?;
-        if !self.is_behind(&copy.0) {
+        if !self.is_behind(key.into(), &copy.0) {
             return Some(copy);
         }
         self.settle(key.into());
         shard.read().find(key, request)
     }
 
-    /// The purges so far: what is asked for from now on has them behind it.
-    pub fn generation(&self) -> Generation {
-        self.purges.newest()
+    /// That of a request which was received at `started` and has not been sent to a backend yet.
+    pub fn generation(&self, started: Instant) -> Generation {
+        self.purges.generation(started)
     }
 
     /// Purges all copies of a scope, in constant time. When this returns every later lookup sees it.
@@ -168,7 +169,7 @@ impl Store {
     }
 
     /// Starts a copy outside Pingora's cache phases. The slot is chosen when it is finished.
-    pub fn write(&'static self, key: &Key, request: &HeaderMap, mut meta: CacheMeta) -> CopyWriter {
+    pub fn write(&'static self, key: &Key, request: &dyn SentRequest, mut meta: CacheMeta) -> CopyWriter {
         match vary::variance(meta.headers(), request) {
             Some(variance) => meta.set_variance(variance),
             None => meta.remove_variance(),
@@ -188,10 +189,19 @@ impl Store {
         self.expire_family(key.into())
     }
 
-    /// Puts every copy under the key out of date (RFC 9111 section 4.4): from now on they are only for the case of
-    /// failure. A fill in progress will not be stored. Says whether there was a copy.
+    /// Puts everything that is stored under the key's address out of date (RFC 9111 section 4.4), whatever else is in
+    /// its key: from now on it is only for the case of failure. What was asked for before is not stored as fresh any more.
+    /// Says whether there was a copy under the address alone.
     pub fn invalidate(&self, key: &Key) -> bool {
-        let now = SystemTime::now();
+        let (host, target) = key::host_and_target(key.bytes());
+        let entry = self.purges.add_change(host, target);
+        self.tier.note_purge(&entry);
+        let of_scheme = |scheme| self.expire_plain(&Key::new(scheme, host, target));
+        ["http", "https"].map(of_scheme).contains(&true)
+    }
+
+    fn expire_plain(&self, key: &Key) -> bool {
+        let now = clock::now();
         let mut shard = self.shard(&key.bin()).write();
         let was_on_disk = self.tier.expire(key.bytes(), now);
         shard.invalidate(&key.bin(), now) || was_on_disk
@@ -205,7 +215,7 @@ impl Store {
 
     /// Makes one copy stale and leaves it for the case of failure.
     pub fn expire_copy(&self, key: &Key, copy: &StoredCopy) {
-        let now = SystemTime::now();
+        let now = clock::now();
         self.tier.expire(key.bytes(), now);
         let mut expired = copy.0.kept.clone();
         expired.expire(now);
@@ -284,14 +294,16 @@ impl Store {
         removed.objects > 0
     }
 
-    /// Whether purges have come since this copy was last looked at.
-    fn is_behind(&self, object: &Object) -> bool {
-        object.settled() < self.purges.newest()
+    /// Whether purges, or changes that are looked for, have come since this copy was last looked at.
+    fn is_behind(&self, key: KeyRef<'_>, object: &Object) -> bool {
+        let settled = object.settled();
+        settled < self.purges.newest() || settled < self.purges.newest_change() && !key::is_plain(key.bytes)
     }
 
     /// Applies the purges that have come to a family, in memory and on disk.
     fn settle(&self, key: KeyRef<'_>) {
-        let (newest, now) = (self.purges.newest(), SystemTime::now());
+        let newest = self.purges.newest().max(self.purges.newest_change());
+        let now = clock::now();
         let verdict = |object: &Object| self.purges.verdict(object.settled(), key.bytes, object.kept.tags());
         let mut shard = self.shard(&key.bin).write();
         let (removed, worst) = shard.settle(&key.bin, newest, now, verdict);
@@ -304,11 +316,11 @@ impl Store {
         self.release(removed);
     }
 
-    /// Whether a fill was begun before a purge that concerns it.
+    /// Whether a fill was begun before a purge or a change that concerns it.
     fn is_purged(&self, key: KeyRef<'_>, meta: &CacheMeta) -> bool {
         let generation = Generation::of(meta);
-        generation < self.purges.newest()
-            && self.purges.verdict(generation, key.bytes, &purge::tags(meta.headers())).is_some()
+        let verdict = || self.purges.verdict(generation, key.bytes, &purge::tags(meta.headers()));
+        generation < self.purges.newest() && verdict().is_some() || self.purges.has_changed(generation, key.bytes)
     }
 
     fn remove_family(&self, key: KeyRef<'_>) -> bool {

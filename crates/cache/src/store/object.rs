@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use goodgate_failure::Cause;
 use http::StatusCode;
@@ -19,7 +19,7 @@ use super::meta::CopyId;
 use crate::fields::{Fields, Header};
 use crate::kept::Kept;
 use crate::purge::Generation;
-use crate::{CopyInfo, Standing};
+use crate::{CopyInfo, Standing, may_displace};
 
 pub(crate) struct Object {
     pub(crate) kept: Kept,
@@ -34,6 +34,8 @@ pub(crate) struct Object {
     /// The next visit is no use of its own: the copy was read from disk for it.
     is_expected: AtomicBool,
     is_outlived: AtomicBool,
+    /// Stored by a process before this one.
+    is_foreign: bool,
 }
 
 impl Object {
@@ -49,14 +51,38 @@ impl Object {
             visited: AtomicBool::new(false),
             is_expected: AtomicBool::new(false),
             is_outlived: AtomicBool::new(false),
+            is_foreign: false,
         }
     }
 
     /// The same copy with other meta data: a confirmed or an expired one.
     pub(super) fn with_kept(&self, kept: Kept, weight: u64) -> Self {
-        let copy = Self::new(kept, self.id.0, self.body.clone(), weight);
+        let is_same_response = kept.facts.generation == self.kept.facts.generation;
+        let mut copy = Self::new(kept, self.id.0, self.body.clone(), weight);
+        copy.is_foreign = self.is_foreign && is_same_response;
         copy.visited.store(self.visited.load(Ordering::Relaxed), Ordering::Relaxed);
         copy
+    }
+
+    /// Its place in the order of this process is not known: any response that comes now is newer.
+    pub(super) fn forget_order(&mut self) {
+        self.is_foreign = true;
+    }
+
+    /// Whether it was asked for after the other one, which must not replace it then. An error gives way to anything.
+    pub(super) fn outranks(&self, other: &Self) -> bool {
+        self.is_asked_after(other.kept.facts.generation) && self.body.is_sound() && may_displace(other.kept.status(), self.kept.status())
+    }
+
+    /// Whether it was asked for after the request with this number.
+    pub(super) fn is_asked_after(&self, asked: u64) -> bool {
+        !self.is_foreign && self.kept.facts.generation > asked
+    }
+
+    /// The address has changed since this was asked for: it is for the case of failure.
+    pub(super) fn outdate(&mut self, now: SystemTime) {
+        self.kept.expire(now);
+        self.outlive();
     }
 
     /// What it weighs besides its body.

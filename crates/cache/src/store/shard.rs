@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::HeaderMap;
+use crate::sent::SentRequest;
 use pingora_cache::key::HashBinary;
 
 use super::family::{Family, Placement, Slot, Slots};
@@ -57,7 +57,7 @@ impl Shard {
         Self { families: HashMap::default(), sieve: Sieve::new(share), too_large: VecDeque::new() }
     }
 
-    pub(super) fn find(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+    pub(super) fn find(&self, key: &Key, request: &dyn SentRequest) -> Option<StoredCopy> {
         let slot = self.family(key.into())?.resolve(request).filter(|slot| slot.object.body.is_sound())?;
         Some(StoredCopy(slot.object.clone()))
     }
@@ -87,8 +87,22 @@ impl Shard {
         (family.key.as_ref() == key.bytes).then_some(family)
     }
 
-    /// Files an object in the slot that Pingora named.
-    pub(super) fn insert(
+    /// Files an object in the slot that Pingora named, unless a response that was asked for later is there.
+    pub(super) fn insert_fill(
+        &mut self,
+        key: KeyRef<'_>,
+        variance: Option<HashBinary>,
+        object: Arc<Object>,
+    ) -> Removed {
+        let held = self.family(key).and_then(|family| family.slot(variance));
+        if held.is_some_and(|slot| slot.object.outranks(&object)) {
+            return Removed { objects: 1, bytes: object.weight() };
+        }
+        self.insert(key, variance, object)
+    }
+
+    /// Files an object in a slot.
+    fn insert(
         &mut self,
         key: KeyRef<'_>,
         variance: Option<HashBinary>,
@@ -114,6 +128,14 @@ impl Shard {
             Placement::Slot(variance) => self.insert(key, variance, object),
             Placement::Nowhere => Removed { objects: 1, bytes: object.weight() },
         }
+    }
+
+    /// Whether a response that was asked for later than this one is there, for the same requests.
+    pub(super) fn has_newer(&self, key: KeyRef<'_>, kept: &Kept) -> bool {
+        let slots = self.family(key).map_or(&[][..], Family::slots);
+        slots.iter().any(|slot| {
+            slot.object.is_asked_after(kept.facts.generation) && slot.object.kept.variance() == kept.variance()
+        })
     }
 
     /// Files a copy that has come from disk, where nothing is in its way; none if something is.

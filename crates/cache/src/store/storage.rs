@@ -2,7 +2,6 @@
 //! hit, but the fill that follows the miss takes its place.
 
 use std::any::Any;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use pingora_cache::key::{CacheHashKey, HashBinary};
@@ -21,15 +20,15 @@ use super::object::Object;
 use super::shard::{KeyRef, Removed, Shard};
 use super::tier::Newness;
 use super::writer::{FillWriter, base_weight};
-use crate::Key;
 use crate::kept::Kept;
+use crate::{Generation, Key, clock};
 
 impl Store {
     /// Files a finished fill.
     pub(super) fn file(&self, key: KeyRef<'_>, slot: Option<HashBinary>, object: Object) {
-        let object = Arc::new(object);
         let mut shard = self.shard(&key.bin).write();
-        let removed = shard.insert(key, slot, Arc::clone(&object));
+        let object = Arc::new(self.in_order(key, object));
+        let removed = shard.insert_fill(key, slot, Arc::clone(&object));
         self.tier.keep(&shard, key, &object, Newness::Body);
         drop(shard);
         self.filed(removed);
@@ -37,12 +36,25 @@ impl Store {
 
     /// Files a copy that was written outside Pingora's phases.
     pub(super) fn file_last_good(&self, key: &Key, object: Object) {
-        let object = Arc::new(object);
         let mut shard = self.shard(&key.bin()).write();
+        let object = Arc::new(self.in_order(key.into(), object));
         let removed = shard.insert_last_good(key.into(), Arc::clone(&object));
         self.tier.keep(&shard, key.into(), &object, Newness::Body);
         drop(shard);
         self.filed(removed);
+    }
+
+    /// A finished response in the order of changes: one that was asked for before its address changed is not fresh. It is
+    /// called under the lock of the shard, so that no change can come between this and the filing.
+    fn in_order(&self, key: KeyRef<'_>, mut object: Object) -> Object {
+        if self.has_changed(key, &object.kept) {
+            object.outdate(clock::now());
+        }
+        object
+    }
+
+    pub(super) fn has_changed(&self, key: KeyRef<'_>, kept: &Kept) -> bool {
+        self.purges.has_changed(Generation::from_number(kept.facts.generation), key.bytes)
     }
 
     pub(super) fn filed(&self, displaced: Removed) {
@@ -51,7 +63,7 @@ impl Store {
     }
 
     pub(super) fn expire_family(&self, key: KeyRef<'_>) -> bool {
-        let now = SystemTime::now();
+        let now = clock::now();
         let mut shard = self.shard(&key.bin).write();
         let was_on_disk = self.tier.expire(key.bytes, now);
         shard.expire(&key.bin, now) || was_on_disk
@@ -63,17 +75,24 @@ impl Store {
     }
 
     /// Gives the copy with this identity other meta data; `false` if it is there no more.
-    pub(super) fn renew(&self, key: KeyRef<'_>, id: CopyId, kept: Kept) -> bool {
+    pub(super) fn renew(&self, key: KeyRef<'_>, id: CopyId, mut kept: Kept) -> bool {
         let base = base_weight(key.bytes, kept.head().len() as u64);
         if !self.reserve(base) {
             return false;
         }
         let mut replaced = None;
         let mut shard = self.shard(&key.bin).write();
+        let is_outdated = self.has_changed(key, &kept);
+        if is_outdated {
+            kept.expire(clock::now());
+        }
         let updated = shard.update_meta(key, id, kept, |object| {
             replaced = Some(object.base());
             base + object.body.weight()
         });
+        if let Some(updated) = updated.as_ref().filter(|_| is_outdated) {
+            updated.outlive();
+        }
         if let Some(updated) = &updated {
             self.tier.keep(&shard, key, updated, Newness::Times);
         }
@@ -88,7 +107,7 @@ impl Store {
         let key = key_ref(key);
         let is_behind = |shard: &Shard| {
             let slot = shard.family(key).and_then(|family| family.slot(slot));
-            slot.is_some_and(|slot| self.is_behind(&slot.object))
+            slot.is_some_and(|slot| self.is_behind(key, &slot.object))
         };
         let mut shard = self.shard(&key.bin).read();
         if is_behind(&shard) {
@@ -103,7 +122,7 @@ impl Store {
             .filter(|object| object.kept.is_standard() && object.body.is_sound());
         let fill = family.fill_to_join(slot).filter(|fill| !self.is_purged(key, &fill.meta));
         match (copy, fill) {
-            (Some(copy), Some(fill)) if !copy.kept.standing().is_fresh(SystemTime::now()) => {
+            (Some(copy), Some(fill)) if !copy.kept.standing().is_fresh(clock::now()) => {
                 join(fill).or_else(|| open(copy))
             }
             (Some(copy), _) => open(copy),

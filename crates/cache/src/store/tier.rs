@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
+use super::body::Body;
 use super::family::Family;
 use super::object::{Object, StoredCopy};
 use super::shard::{KeyRef, Shard};
@@ -19,7 +20,8 @@ use super::{Store, content_length};
 use crate::disk::{Disk, DiskUsage, Found, KeyHash, Patience, Report, Upload, Wanted};
 use crate::kept::Kept;
 use crate::purge::{Generation, PurgeEntry, PurgeMode};
-use crate::{Key, Standing, StoreSpec};
+use crate::sent::SentRequest;
+use crate::{Key, Standing, StoreSpec, clock};
 
 /// Whether a copy differs from the one before in its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +126,7 @@ impl Store {
 
     /// The complete copy for this request, read from disk into memory if it is not there. The first to find it there is
     /// the request that it was read for.
-    pub async fn load(&self, key: &Key, request: &HeaderMap, patience: Patience) -> Option<StoredCopy> {
+    pub async fn load(&self, key: &Key, request: &(dyn SentRequest + Sync), patience: Patience) -> Option<StoredCopy> {
         if let Some(copy) = self.peek(key, request) {
             return Some(copy);
         }
@@ -146,7 +148,7 @@ impl Store {
 
     /// The same as far as nothing has to be waited for. Like it, it leaves the mark of use to whoever then finds the
     /// copy in memory.
-    pub fn load_at_once(&self, key: &Key, request: &HeaderMap) -> Option<StoredCopy> {
+    pub fn load_at_once(&self, key: &Key, request: &dyn SentRequest) -> Option<StoredCopy> {
         let disk = self.tier.disk()?;
         let hash = KeyHash::of(key.bytes());
         for _ in 0..2 {
@@ -162,7 +164,7 @@ impl Store {
     /// By what the copy for this request would be judged, as far as that is known without reading the disk, and
     /// without a mark of use. Where memory does not say by which fields the address varies, it is the youngest copy of
     /// the address.
-    pub fn standing(&self, key: &Key, request: &HeaderMap) -> Option<Standing> {
+    pub fn standing(&self, key: &Key, request: &dyn SentRequest) -> Option<Standing> {
         if let Some(copy) = self.peek(key, request) {
             return Some(copy.standing());
         }
@@ -175,7 +177,7 @@ impl Store {
     }
 
     /// The variance of the request, if something in memory says by which fields the family varies.
-    fn wanted(&self, key: &Key, request: &HeaderMap) -> Wanted {
+    fn wanted(&self, key: &Key, request: &dyn SentRequest) -> Wanted {
         let shard = self.shard(&key.bin()).read();
         let primary = shard.family(key.into()).and_then(Family::primary);
         primary.map_or(Wanted::Any, |slot| Wanted::Variant(slot.object.kept.vary_by().variance(request)))
@@ -192,7 +194,7 @@ impl Store {
         }
         let mut shard = self.shard(&key.bin()).write();
         let adopted = if disk.still_has(hash, &found) {
-            let copy = StoredCopy(Arc::new(Object::new(found.kept, self.new_id(), found.body, weight)));
+            let copy = StoredCopy(Arc::new(self.restored(found.kept, found.body, weight)));
             if found.is_expired {
                 // Whether it was a purge or a request that changed the page, the disk does not say: the strict one.
                 copy.outlive();
@@ -207,6 +209,18 @@ impl Store {
             Some(displaced) => self.filed(displaced),
             None => self.budget.give_back(weight),
         }
+    }
+
+    /// A copy that was read from disk. What a process before this one has stored has no place in the order of this one; if
+    /// its clock was ahead of ours, nothing is known of the copy's age, and it is not fresh.
+    fn restored(&self, mut kept: Kept, body: Body, weight: u64) -> Object {
+        let is_of_this_process = self.purges.is_of_this_process(Generation::from_number(kept.facts.generation));
+        kept.limit_to(clock::now());
+        let mut object = Object::new(kept, self.new_id(), body, weight);
+        if !is_of_this_process {
+            object.forget_order();
+        }
+        object
     }
 
     /// Whether a purge has taken the copy away, so that it need not be read again.
@@ -225,9 +239,21 @@ impl Store {
 
     /// A body that went to disk only is complete: what memory had in its place goes.
     pub(super) fn file_on_disk(&self, key: &Key, upload: Upload, meta: &CacheMeta) {
+        let mut kept = Kept::of(meta);
         let mut shard = self.shard(&key.bin()).write();
+        if shard.has_newer(key.into(), &kept) || upload.is_overtaken(key.bytes()) {
+            return;
+        }
+        let now = clock::now();
+        let is_outdated = self.has_changed(key.into(), &kept);
+        if is_outdated {
+            kept.expire(now);
+        }
         let removed = shard.remove_slots(&key.bin());
-        upload.finish(key.bytes(), meta);
+        upload.finish(key.bytes(), kept);
+        if is_outdated {
+            self.tier.expire(key.bytes(), now);
+        }
         drop(shard);
         self.release(removed);
     }
