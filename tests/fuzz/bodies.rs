@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use goodgate_cache::{
-    Admission, CachePolicy, KeyPolicy, NamePattern, Part, Query, RequestFacts, admit, is_not_modified, part,
-    variance,
+    Address, Admission, CachePolicy, KeyPolicy, NamePattern, Part, Query, RequestFacts, admit,
+    is_not_modified, part, variance,
 };
 use goodgate_config::{Action, Config, FieldValue, normal_target, parse};
 use goodgate_proxy::fuzzing::{Body, chunked, framing, head_end};
@@ -196,7 +196,9 @@ pub fn caching(bytes: &[u8]) {
     for query in [Query::Sorted, Query::Only(names("a*")), Query::Without(names("b"))] {
         let policy =
             KeyPolicy { query, headers: vec![http::header::ACCEPT], cookies: vec!["lang".to_owned()] };
-        let key = || policy.key("http", b"a", &format!("/?{text}"), &request);
+        let target = format!("/?{text}");
+        let address = Address { scheme: "http", authority: b"a", target: &target };
+        let key = || policy.key(address, &request, &[]);
         assert_eq!(key(), key());
     }
 }

@@ -116,7 +116,8 @@ impl Answer<'_> {
 
     fn standard(&self) -> Result<Admission, &'static str> {
         let status = self.response.status;
-        let lifetime = Lifetime::of(self.policy, status, &self.response.headers, &self.directives, self.now.wall);
+        let lifetime =
+            Lifetime::of(self.policy, status, &self.response.headers, &self.directives, self.now.wall);
         if !is_storable(status) {
             return Err("the status is not cacheable");
         }
@@ -296,9 +297,11 @@ const UNSHARED: [&[u8]; 6] =
     [b"*", b"cookie", b"authorization", b"x-request-id", b"traceparent", b"tracestate"];
 
 fn varies_by_person(headers: &HeaderMap) -> bool {
-    headers.get_all(header::VARY).iter().flat_map(Elements::of).any(|name| {
-        UNSHARED.iter().any(|word| name.eq_ignore_ascii_case(word))
-    })
+    headers
+        .get_all(header::VARY)
+        .iter()
+        .flat_map(Elements::of)
+        .any(|name| UNSHARED.iter().any(|word| name.eq_ignore_ascii_case(word)))
 }
 
 #[cfg(test)]

@@ -107,7 +107,18 @@ mod tests {
         for sound in ["a=1", "_ga_X-1=GS1.1.2", "a=", "a=\"x\"", "a=1,2", "a=b=c", "wp.id=1"] {
             assert!(is_well_formed(sound), "{sound}");
         }
-        for odd in ["a", "=a", "a%62=1", "a[b]=1", "$Version=1", "a b=1", "a=\"x", "a=x\"y\"", "a=1, b=2", "\u{e9}=1"] {
+        for odd in [
+            "a",
+            "=a",
+            "a%62=1",
+            "a[b]=1",
+            "$Version=1",
+            "a b=1",
+            "a=\"x",
+            "a=x\"y\"",
+            "a=1, b=2",
+            "\u{e9}=1",
+        ] {
             assert!(!is_well_formed(odd), "{odd}");
         }
     }

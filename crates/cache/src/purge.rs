@@ -186,8 +186,12 @@ impl Purges {
     pub(crate) fn add_change(&self, host: &[u8], target: &[u8]) -> PurgeEntry {
         let mut table = self.changes.write();
         let number = self.next_number();
-        let entry =
-            PurgeEntry { reach: Reach::Change, mode: PurgeMode::Soft, number, mark: mark(CHANGE, host, target) };
+        let entry = PurgeEntry {
+            reach: Reach::Change,
+            mode: PurgeMode::Soft,
+            number,
+            mark: mark(CHANGE, host, target),
+        };
         table.add(&entry);
         self.newest_change.fetch_max(number, Ordering::AcqRel);
         entry
@@ -240,7 +244,8 @@ impl Purges {
         // A change that is not remembered one by one concerns all: its mark is nought.
         let changes = self.changes.read();
         let forgotten = changes.floor.entries(Reach::Change, 0);
-        let of_addresses = changes.records.iter().flat_map(|(mark, record)| record.entries(Reach::Change, *mark));
+        let of_addresses =
+            changes.records.iter().flat_map(|(mark, record)| record.entries(Reach::Change, *mark));
         purges.chain(forgotten).chain(of_addresses).collect()
     }
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use http::header::{self, HeaderMap};
 use http::Method;
+use http::header::{self, HeaderMap};
 
 use crate::CachePolicy;
 use crate::cookies::Cookie;
-use crate::sent::SentRequest;
 use crate::directives::{Directives, Elements, Flag};
+use crate::sent::SentRequest;
 
 /// The facts of one request that bear on storing and serving.
 #[derive(Clone, Copy, Debug)]

@@ -42,6 +42,27 @@ pub fn may_serve_fresh(
         && (is_fresh_until(copy, request.min_fresh, now) || is_stale_enough(copy, request, now))
 }
 
+/// Whether the copy, which is not fresh, answers the request while a newer response is fetched (RFC 5861 section 3).
+/// `window` is the time past its freshness for which the response or the route allows it.
+pub fn may_serve_updating(
+    copy: &Standing,
+    window: Duration,
+    policy: &CachePolicy,
+    request: &RequestFacts,
+    now: SystemTime,
+) -> bool {
+    let wants_newer = request.no_cache || request.max_age.is_some() || request.min_fresh.is_some();
+    let staleness = now.duration_since(copy.fresh_until).unwrap_or(Duration::MAX);
+    policy.mode == Mode::Standard
+        && copy.info.kind == CopyKind::Standard
+        && copy.info.stored <= now
+        && may_read(&copy.info, request, policy)
+        && !copy.info.forbids.any()
+        && !wants_newer
+        && !window.is_zero()
+        && staleness <= window
+}
+
 /// Fresh, and for as much longer as the request wants.
 fn is_fresh_until(copy: &Standing, min_fresh: Option<Duration>, now: SystemTime) -> bool {
     now.checked_add(min_fresh.unwrap_or(Duration::ZERO)).is_some_and(|then| copy.is_fresh(then))

@@ -60,7 +60,8 @@ fn value(name: &str, request: &dyn SentRequest) -> Vec<u8> {
     }
     let separator: &[u8] = if is_list(name) || name == header::ACCEPT_ENCODING { b"," } else { b", " };
     let elements: Vec<Vec<u8>> = if name == header::ACCEPT_ENCODING {
-        let elements: BTreeSet<_> = lines.iter().flat_map(|line| Elements::of_bytes(line)).map(compact_lower).collect();
+        let elements: BTreeSet<_> =
+            lines.iter().flat_map(|line| Elements::of_bytes(line)).map(compact_lower).collect();
         elements.into_iter().collect()
     } else if is_list(name) {
         lines.iter().flat_map(|line| Elements::of_bytes(line)).map(compact_lower).collect()

@@ -20,10 +20,15 @@ use crate::mirror::Mirroring;
 use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::snapshot::{Live, Snapshot};
-use crate::{copies, forward, head, http2, own, split, ties, trace};
+use crate::{copies, forward, head, http2, hygiene, own, split, ties, trace};
 
 /// Fills the context from the request and the snapshot in force.
-pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -> Result<()> {
+pub(crate) fn begin(
+    live: &Live,
+    session: &mut Session,
+    context: &mut Context,
+    sender: Option<Sender>,
+) -> Result<()> {
     let snapshot = live.snapshot();
     let malformed = if session.is_http2() {
         let malformed = http2::to_http1(session.req_header_mut(), &snapshot.limits)?.err();
@@ -42,10 +47,11 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
         (context.request_id, context.is_https) = (copy.request_id.clone(), copy.is_https);
         return of_copy(session.req_header_mut(), context, route, &original);
     }
-    let has_tls = session.as_downstream().digest().is_some_and(|digest| digest.ssl_digest.is_some());
-    if has_tls && context.is_background() {
-        session.req_header_mut().insert_header("X-Forwarded-Proto", "https")?;
+    if context.is_background() {
+        let sender = sender.unwrap_or_default();
+        (context.is_trusted, context.is_https) = (sender.is_trusted, sender.is_https);
     }
+    context.has_body = !session.as_downstream_mut().is_body_empty();
     if let Some(reason) = of_request(live, &snapshot, session.req_header_mut(), malformed, context)? {
         live.metrics().refused(reason);
     }
@@ -66,11 +72,11 @@ fn of_copy(
     // What has no normal form was refused before there was a copy.
     let _ = normalise(request)?;
     ignore_upgrade(request, context.version(request));
+    forward::drop_nominated(request);
     let has_tls = context.speaker().is_some_and(|client| client.has_tls);
     forward::settle_forwarded(request, has_tls, context.is_trusted)?;
-    for upstream in [&original.upstream, &route.upstream] {
-        ties::take_cookie(request, upstream)?;
-    }
+    hygiene::drop_claims(request, context.is_trusted, &route.pass_headers);
+    ties::take_cookies(request, original.upstreams().chain([&route.upstream]))?;
     context.route = Some(route);
     Ok(())
 }
@@ -78,13 +84,14 @@ fn of_copy(
 /// The same for a request by itself. Why it is refused, as far as that is to be counted.
 pub(crate) fn of_request(
     live: &Live,
-    snapshot: &Snapshot,
+    snapshot: &Arc<Snapshot>,
     request: &mut RequestHeader,
     malformed: Option<Malformed>,
     context: &mut Context,
 ) -> Result<Option<Refused>> {
     let target = normalise(request)?;
     ignore_upgrade(request, context.version(request));
+    forward::drop_nominated(request);
     if let Some(client) = &context.client {
         let (ip, is_trusted) =
             forward::client_ip(client.address.ip(), &request.headers, &snapshot.trusted_proxies);
@@ -94,9 +101,9 @@ pub(crate) fn of_request(
         forward::settle_forwarded(request, client.has_tls, is_trusted)?;
     }
     if context.is_background() {
-        forward::forget_speaker(request);
-    }
-    if context.is_trusted || context.is_background() {
+        forward::settle_forwarded(request, false, context.is_trusted)?;
+        forward::forget_client(request);
+    } else if context.is_trusted {
         context.is_https = forward::is_https(&request.headers);
     }
     context.request_id = RequestId::of(&request.headers, context.is_trusted);
@@ -118,19 +125,31 @@ pub(crate) fn of_request(
     let name = std::str::from_utf8(host).unwrap_or_default();
     // `OPTIONS *` is about the host as a whole.
     let path = if request.uri.path() == "*" { "/" } else { request.uri.path() };
-    let route = snapshot.router.find(name, path, &request.method);
-    context.route = route.map(|route| split::share(route, request, context));
-    if let Some(route) = &context.route {
-        context.bound = ties::take_cookie(request, &route.upstream)?;
-        if let Some(rest) = &route.rest {
-            ties::take_cookie(request, &rest.upstream)?;
+    context.route = match copies::purged_route(snapshot, name, path, &request.method, context.client_ip) {
+        Some(route) => Some(route),
+        None => {
+            let route = snapshot.router.find(name, path, &request.method);
+            route.map(|route| split::share(route, request, context))
+        }
+    };
+    if let Some(route) = context.route.clone() {
+        context.affinity = ties::take_cookies(request, route.upstreams())?;
+        if context.is_for_good || context.is_trusted || !route.pass_headers.is_empty() {
+            hygiene::drop_claims(request, context.is_trusted, &route.pass_headers);
         }
     }
     if live.trail.is_in(&request.headers) {
         context.refused = Some(ErrorAnswer::of(Cause::ProxyLoopDetected));
     }
-    copies::begin(request, context);
+    copies::begin(snapshot, request, context)?;
     Ok(None)
+}
+
+/// Who has sent the request that a request behind its back is made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sender {
+    pub(crate) is_trusted: bool,
+    pub(crate) is_https: bool,
 }
 
 /// Gives the target its one form, once for all that look at it: in origin form, with the host beside it (RFC

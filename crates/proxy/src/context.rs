@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::Cause;
 use goodgate_telemetry::{By, CacheResult, Origin, TraceContext};
-use goodgate_upstream::BackendId;
 use http::{HeaderValue, Version};
 use pingora_http::RequestHeader;
 
@@ -21,6 +20,7 @@ use crate::queue::Queueing;
 use crate::replay::Replaying;
 use crate::request_id::RequestId;
 use crate::route::Route;
+use crate::ties::Affinity;
 use crate::tls::ClientIdentity;
 use crate::watchdog::{Companion, Watchdog};
 
@@ -64,8 +64,10 @@ pub(crate) struct Context {
     /// None without traces.
     pub(crate) trace: Option<TraceContext>,
     pub(crate) route: Option<Arc<Route>>,
-    /// The backend that its cookie names.
-    pub(crate) bound: Option<BackendId>,
+    /// The backends that its cookies name.
+    pub(crate) affinity: Affinity,
+    /// Whether a body comes with it.
+    pub(crate) has_body: bool,
     /// Why it is refused, if that is plain from the start.
     pub(crate) refused: Option<ErrorAnswer>,
     pub(crate) queueing: Queueing,
@@ -144,7 +146,8 @@ impl Context {
             request_id: RequestId::none(),
             trace: None,
             route: None,
-            bound: None,
+            affinity: Affinity::default(),
+            has_body: false,
             refused: None,
             queueing: Queueing::default(),
             replaying: Replaying::default(),

@@ -27,7 +27,6 @@ pub(crate) fn request(
     backend: &Backend,
     trail: &Trail,
 ) -> Result<()> {
-    hygiene::drop_overrides(request, context.is_trusted, &route.pass_headers);
     let host = &route.upstream.spec().host;
     let asked = original.headers.get(header::HOST).cloned();
     match host {
@@ -51,32 +50,45 @@ fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<Header
             request.insert_header("Client-Cert", identity.certificate.clone())?;
             request.remove_header(&CLIENT_CERT_CHAIN);
         }
-        if context.is_trusted {
-            let chain = request.headers.get_all(FORWARDED_FOR).iter();
-            let mut chain: Vec<&str> = chain.filter_map(|value| value.to_str().ok()).collect();
-            chain.push(client.ip.to_str().unwrap_or_default());
-            let chain = chain.join(", ");
-            request.insert_header("X-Forwarded-For", chain)?;
-        } else {
-            request.insert_header("X-Forwarded-For", client.ip.clone())?;
-        }
     }
-    // What an untrusted client has said is gone, or says what is said here.
-    let is_said = |request: &RequestHeader, name: HeaderName| {
-        (context.is_trusted || context.is_background()) && request.headers.contains_key(name)
-    };
-    if !is_said(request, FORWARDED_PROTO) {
-        request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(context.scheme()))?;
+    if let Some(chain) = forwarded_for(&request.headers, context) {
+        request.insert_header("X-Forwarded-For", chain)?;
     }
+    request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(context.scheme()))?;
     match host {
-        Some(host) if !is_said(request, FORWARDED_HOST) => request.insert_header("X-Forwarded-Host", host),
+        Some(host) if other_host(&request.headers, context).is_none() => {
+            request.insert_header("X-Forwarded-Host", host)
+        }
         _ => Ok(()),
     }
 }
 
+/// The chain of addresses that the backend gets: the peer's, behind those that a trusted proxy names.
+pub(crate) fn forwarded_for(headers: &HeaderMap, context: &Context) -> Option<HeaderValue> {
+    let client = context.speaker()?;
+    if !context.is_trusted {
+        return Some(client.ip.clone());
+    }
+    let chain = headers.get_all(FORWARDED_FOR).iter();
+    let mut chain: Vec<&str> = chain.filter_map(|value| value.to_str().ok()).collect();
+    chain.push(client.ip.to_str().unwrap_or_default());
+    HeaderValue::try_from(chain.join(", ")).ok()
+}
+
+/// The `X-Forwarded-Host` that the backend gets.
+pub(crate) fn forwarded_host(headers: &HeaderMap, context: &Context) -> Option<HeaderValue> {
+    other_host(headers, context).or_else(|| headers.get(header::HOST)).cloned()
+}
+
+/// The `X-Forwarded-Host` of a trusted proxy.
+pub(crate) fn other_host<'a>(headers: &'a HeaderMap, context: &Context) -> Option<&'a HeaderValue> {
+    headers.get(FORWARDED_HOST).filter(|_| context.is_trusted)
+}
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The host that the client has asked a proxy in front for.
+pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// RFC 9440 section 2.
 const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 
@@ -95,12 +107,31 @@ pub(crate) fn settle_forwarded(request: &mut RequestHeader, has_tls: bool, is_tr
     Ok(())
 }
 
-/// A request behind a client's back is made of the bytes that the client has sent, and nobody knows any more whether
-/// it was to be believed: who asked, and for which host, is not passed on. What is answered is for everybody.
-pub(crate) fn forget_speaker(request: &mut RequestHeader) {
-    for name in [FORWARDED_FOR, FORWARDED_HOST] {
+/// Removes who the client is: a request behind a client's back is made of its head, and answered for everyone.
+pub(crate) fn forget_client(request: &mut RequestHeader) {
+    request.remove_header(&FORWARDED_FOR);
+    hygiene::drop_client(request);
+}
+
+/// Removes the fields that `Connection` nominates: they end at this gateway (RFC 9110 section 7.6.1). A head with an
+/// `Upgrade` keeps them, since the handshake may need them; it is neither cached nor answered from the cache.
+pub(crate) fn drop_nominated(request: &mut RequestHeader) {
+    if !request.headers.contains_key(header::CONNECTION) || request.headers.contains_key(header::UPGRADE) {
+        return;
+    }
+    let lines = request.headers.get_all(header::CONNECTION).iter();
+    let names: SmallVec<[HeaderName; 2]> =
+        lines.flat_map(nominated).filter(|name| !is_protected(name)).collect();
+    for name in names {
         request.remove_header(&name);
     }
+}
+
+/// Fields that no client can take back: the request is refused that nominates one of them.
+fn is_protected(name: &HeaderName) -> bool {
+    *name == header::HOST
+        || *name == header::CONNECTION
+        || [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST].contains(name)
 }
 
 /// Whether the client speaks https, once that is settled.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use goodgate_upstream::Lease;
 use http::header;
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable};
@@ -58,15 +57,13 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, session: &mut Session, context: &mut Box<Context>) -> Result<()> {
-        if let Some(parent) = session.subrequest_ctx.as_mut().and_then(|parent| parent.user_ctx_mut()) {
-            context.attempting.hand(parent.downcast_mut::<Option<Lease>>().and_then(Option::take));
-        }
+        let sender = copies::take_background(session, context);
         if session.is_http2() {
             context.is_http2 = true;
             context.client = http2::client();
         }
         mirror::hand(session, context);
-        begin::begin(&self.live, session, context)
+        begin::begin(&self.live, session, context, sender)
     }
 
     fn allow_spawning_subrequest(&self, _session: &Session, context: &Box<Context>) -> bool {
@@ -103,10 +100,10 @@ impl ProxyHttp for Gateway {
     fn cache_vary_filter(
         &self,
         meta: &CacheMeta,
-        _context: &mut Box<Context>,
+        context: &mut Box<Context>,
         request: &RequestHeader,
     ) -> Option<HashBinary> {
-        goodgate_cache::variance(meta.headers(), &request.headers)
+        copies::variance(request, context, meta)
     }
 
     async fn cache_hit_filter(
@@ -121,7 +118,7 @@ impl ProxyHttp for Gateway {
         if copies::must_not_wait(meta) {
             session.cache.set_cache_lock(None, None);
         }
-        Ok(copies::judge_hit(session, context, meta, is_fresh))
+        Ok(copies::judge_hit(context, meta, is_fresh))
     }
 
     fn cache_not_modified_filter(
@@ -263,11 +260,11 @@ impl ProxyHttp for Gateway {
     fn should_serve_stale(
         &self,
         _session: &mut Session,
-        context: &mut Box<Context>,
-        error: Option<&Error>,
+        _context: &mut Box<Context>,
+        _error: Option<&Error>,
     ) -> bool {
-        // For failures the net of our own answers: see `copies`.
-        error.is_none() && copies::may_update_behind(context)
+        // Stale responses are served by `copies`, for failures and during a refresh, before and after the attempts.
+        false
     }
 
     async fn response_filter(

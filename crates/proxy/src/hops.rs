@@ -35,13 +35,17 @@ impl Trail {
     /// Adds this gateway to those that a request has passed; `from` is the version that it came with.
     pub(crate) fn leave(&self, request: &mut RequestHeader, from: Version) -> Result<()> {
         request.append_header("CDN-Loop", self.0.clone())?;
-        let via = match from {
-            Version::HTTP_10 => VIA_OLD,
-            Version::HTTP_2 => VIA_HTTP2,
-            _ => VIA,
-        };
-        request.append_header("Via", via)?;
+        request.append_header("Via", via(from))?;
         Ok(())
+    }
+}
+
+/// What is added to `Via` for a request that came with this version.
+pub(crate) fn via(from: Version) -> HeaderValue {
+    match from {
+        Version::HTTP_10 => VIA_OLD,
+        Version::HTTP_2 => VIA_HTTP2,
+        _ => VIA,
     }
 }
 

@@ -1,46 +1,218 @@
-//! Fields of a request that a backend must not get from a client: they override what the request plainly says,
-//! or speak for a proxy that nobody knows. A route lets through those that it names (`pass_headers`).
+//! Fields of a request that a backend must not get from any client: they override what the request plainly says, or
+//! speak for a proxy that is not trusted. A route lets through those that it names (`pass_headers`).
+//!
+//! A field of this kind that does reach the backend, because the peer is a trusted proxy or because the route passes it,
+//! may change the response: it is part of the cache key (see [`keyed`]).
 
 use http::{HeaderMap, HeaderName};
 use memchr::memchr;
 use pingora_http::RequestHeader;
 
-/// Removes them. Most requests have none, and cost one look at the names.
-pub(crate) fn drop_overrides(request: &mut RequestHeader, is_trusted: bool, passed: &[HeaderName]) {
-    for name in unwanted(&request.headers, is_trusted, passed) {
+/// What a field says that a client has no business to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// Another address or method than that of the request line: from nobody but by `pass_headers`.
+    Override,
+    /// How the client reached a proxy in front: host, scheme, port, path.
+    Route,
+    /// The address of the client.
+    Address,
+    /// The identity of the client.
+    Identity,
+}
+
+/// Removes the fields that the backend does not get. Most requests have none, and cost one look at the names.
+pub(crate) fn drop_claims(request: &mut RequestHeader, is_trusted: bool, passed: &[HeaderName]) {
+    let dropped = |name: &&HeaderName| is_dropped(name, is_trusted, passed);
+    let names: Vec<HeaderName> = request.headers.keys().filter(dropped).cloned().collect();
+    for name in names {
         request.remove_header(&name);
     }
 }
 
-fn unwanted(headers: &HeaderMap, is_trusted: bool, passed: &[HeaderName]) -> Vec<HeaderName> {
-    let is_unwanted = |name: &&HeaderName| {
-        (is_override(name.as_str()) || !is_trusted && is_word_of_a_proxy(name.as_str()))
-            && !passed.contains(name)
-    };
-    headers.keys().filter(is_unwanted).cloned().collect()
+/// Whether a field is removed.
+pub(crate) fn is_dropped(name: &HeaderName, is_trusted: bool, passed: &[HeaderName]) -> bool {
+    claim(name.as_str()).is_some_and(|claim| claim == Claim::Override || !is_trusted)
+        && !passed.contains(name)
 }
 
-/// Another address or method than that of the request line; `Proxy`, which CGI programs take for a setting;
-/// and every name with an underscore: CGI and its heirs cannot tell it from a dash, so that it passes for a
-/// field that was replaced or dropped.
-fn is_override(name: &str) -> bool {
-    matches!(
-        name,
+/// Removes what says who the client is: a request behind a client's back speaks for nobody.
+pub(crate) fn drop_client(request: &mut RequestHeader) {
+    let names: Vec<HeaderName> = request.headers.keys().filter(|name| is_of_client(name)).cloned().collect();
+    for name in names {
+        request.remove_header(&name);
+    }
+}
+
+/// Whether a field says who or where the client is.
+pub(crate) fn is_of_client(name: &HeaderName) -> bool {
+    matches!(claim(name.as_str()), Some(Claim::Address | Claim::Identity))
+}
+
+/// The fields that reach the backend only because of trust or `pass_headers`, and may change the response. Where the
+/// client is, by the word of a trusted proxy, is no part of the key, as `X-Forwarded-For` is none; who the client is
+/// makes the request a personal one (see [`has_identity`]).
+pub(crate) fn keyed<'a>(
+    headers: &'a HeaderMap,
+    is_trusted: bool,
+    passed: &'a [HeaderName],
+) -> impl Iterator<Item = &'a HeaderName> {
+    headers.keys().filter(move |name| {
+        claim(name.as_str()).is_some_and(|claim| passed.contains(name) || is_trusted && claim == Claim::Route)
+    })
+}
+
+/// Whether a trusted proxy says who the client is.
+pub(crate) fn has_identity(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| claim(name.as_str()) == Some(Claim::Identity))
+}
+
+fn claim(name: &str) -> Option<Claim> {
+    if memchr(b'_', name.as_bytes()).is_some() {
+        // CGI and its heirs cannot tell it from a dash, so that it passes for a field that was replaced or dropped.
+        return Some(Claim::Override);
+    }
+    match name.as_bytes() {
+        [b'x', b'-', ..] => claim_of_x(name),
+        [b'a' | b'c' | b'f' | b'p' | b'r' | b's' | b't' | b'w' | b'd', ..] => claim_of_other(name),
+        _ => None,
+    }
+}
+
+fn claim_of_x(name: &str) -> Option<Claim> {
+    match name {
         "x-original-url"
-            | "x-rewrite-url"
-            | "x-http-method-override"
-            | "x-http-method"
-            | "x-method-override"
-            | "proxy"
-    ) || memchr(b'_', name.as_bytes()).is_some()
+        | "x-rewrite-url"
+        | "x-http-method-override"
+        | "x-http-method"
+        | "x-method-override"
+        | "x-http-path-override"
+        | "x-sendfile-type"
+        | "x-accel-mapping" => Some(Claim::Override),
+        // Always set by this gateway: replaced, not dropped.
+        "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => None,
+        "x-forwarded"
+        | "x-forwarded-client-ip"
+        | "x-real-ip"
+        | "x-client-ip"
+        | "x-cluster-client-ip"
+        | "x-originating-ip"
+        | "x-remote-ip"
+        | "x-remote-addr"
+        | "x-proxyuser-ip"
+        | "x-azure-clientip"
+        | "x-azure-socketip"
+        | "x-envoy-external-address"
+        | "x-appengine-user-ip"
+        | "x-appengine-remote-addr"
+        | "x-nf-client-connection-ip"
+        | "x-true-client-ip" => Some(Claim::Address),
+        "x-forwarded-client-cert"
+        | "x-forwarded-user"
+        | "x-forwarded-email"
+        | "x-forwarded-groups"
+        | "x-forwarded-preferred-username"
+        | "x-forwarded-access-token"
+        | "x-forwarded-tls-client-cert"
+        | "x-forwarded-tls-client-cert-info"
+        | "x-remote-user"
+        | "x-authenticated-user"
+        | "x-webauth-user"
+        | "x-client-cert"
+        | "x-ssl-client-cert"
+        | "x-ssl-client-verify"
+        | "x-ssl-client-dn"
+        | "x-ssl-client-s-dn"
+        | "x-ssl-client-cn"
+        | "x-arr-clientcert"
+        | "x-amzn-oidc-identity"
+        | "x-amzn-oidc-data"
+        | "x-amzn-oidc-accesstoken"
+        | "x-amzn-mtls-clientcert"
+        | "x-amzn-mtls-clientcert-leaf"
+        | "x-amzn-mtls-clientcert-subject"
+        | "x-ms-client-principal"
+        | "x-ms-client-principal-id"
+        | "x-ms-client-principal-name"
+        | "x-goog-authenticated-user-email"
+        | "x-goog-authenticated-user-id"
+        | "x-goog-iap-jwt-assertion" => Some(Claim::Identity),
+        "x-host"
+        | "x-original-host"
+        | "x-http-host-override"
+        | "x-host-override"
+        | "x-backend-host"
+        | "x-original-uri"
+        | "x-original-path"
+        | "x-original-proto"
+        | "x-original-scheme"
+        | "x-original-port"
+        | "x-original-prefix"
+        | "x-original-method"
+        | "x-original-forwarded-for"
+        | "x-envoy-original-path"
+        | "x-envoy-original-host"
+        | "x-ms-original-url"
+        | "x-waws-unencoded-url"
+        | "x-request-uri"
+        | "x-proxy-url"
+        | "x-script-name"
+        | "x-url-scheme"
+        | "x-scheme"
+        | "x-protocol"
+        | "x-ssl"
+        | "x-https"
+        | "x-arr-ssl"
+        | "x-port"
+        | "x-proxy-host"
+        | "x-server-name" => Some(Claim::Route),
+        _ => name.starts_with("x-forwarded-").then_some(Claim::Route),
+    }
 }
 
-/// What only a proxy in front of us can know. The three `X-Forwarded-*` fields that are always ours are
-/// replaced, not dropped.
-fn is_word_of_a_proxy(name: &str) -> bool {
-    match name.strip_prefix("x-forwarded-") {
-        Some(rest) => !matches!(rest, "for" | "proto" | "host"),
-        None => matches!(name, "forwarded" | "x-real-ip" | "client-cert" | "client-cert-chain"),
+fn claim_of_other(name: &str) -> Option<Claim> {
+    match name {
+        "proxy" => Some(Claim::Override),
+        "true-client-ip"
+        | "client-ip"
+        | "cf-connecting-ip"
+        | "cf-connecting-ipv6"
+        | "cf-pseudo-ipv4"
+        | "fastly-client-ip"
+        | "fastly-client"
+        | "fly-client-ip"
+        | "do-connecting-ip"
+        | "proxy-client-ip"
+        | "wl-proxy-client-ip"
+        | "ali-cdn-real-ip"
+        | "cdn-src-ip"
+        | "remote-addr"
+        | "cloudfront-viewer-address" => Some(Claim::Address),
+        "client-cert"
+        | "client-cert-chain"
+        | "remote-user"
+        | "auth-user"
+        | "ssl-client-cert"
+        | "ssl-client-verify"
+        | "ssl-client-subject-dn"
+        | "ssl-client-s-dn"
+        | "ssl-client-issuer-dn"
+        | "tailscale-user-login"
+        | "cf-access-authenticated-user-email"
+        | "cf-access-jwt-assertion" => Some(Claim::Identity),
+        "forwarded"
+        | "front-end-https"
+        | "cf-visitor"
+        | "cloudfront-forwarded-proto"
+        | "wl-proxy-ssl"
+        | "proxy-ssl"
+        | "fastly-ssl"
+        | "fastly-orig-host"
+        | "script-name"
+        | "request-uri"
+        | "path-info"
+        | "destination-host" => Some(Claim::Route),
+        _ => None,
     }
 }
 
@@ -48,27 +220,44 @@ fn is_word_of_a_proxy(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn left(is_trusted: bool, passed: &[&'static str]) -> Vec<String> {
+    const NAMES: [&str; 20] = [
+        "X-Original-URL",
+        "X-HTTP-Method-Override",
+        "Proxy",
+        "X_Forwarded_For",
+        "Content_Length",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-Proto",
+        "X-Real-IP",
+        "Client-Cert",
+        "Client-Cert-Chain",
+        "Forwarded",
+        "X-Host",
+        "X-Original-Host",
+        "X-HTTP-Host-Override",
+        "X-URL-Scheme",
+        "Front-End-Https",
+        "True-Client-IP",
+        "X-Client-IP",
+        "CF-Connecting-IP",
+        "Accept",
+    ];
+
+    fn request() -> RequestHeader {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-        let names = [
-            "X-Original-URL",
-            "X-HTTP-Method-Override",
-            "Proxy",
-            "X_Forwarded_For",
-            "Content_Length",
-            "X-Forwarded-Prefix",
-            "X-Forwarded-Proto",
-            "X-Real-IP",
-            "Client-Cert",
-            "Client-Cert-Chain",
-            "Forwarded",
-            "Accept",
-        ];
-        for name in names {
+        for name in NAMES {
             request.append_header(name, "x").unwrap();
         }
-        let passed: Vec<_> = passed.iter().map(|name| HeaderName::from_static(name)).collect();
-        drop_overrides(&mut request, is_trusted, &passed);
+        request
+    }
+
+    fn names(passed: &[&'static str]) -> Vec<HeaderName> {
+        passed.iter().map(|name| HeaderName::from_static(name)).collect()
+    }
+
+    fn left(is_trusted: bool, passed: &[&'static str]) -> Vec<String> {
+        let mut request = request();
+        drop_claims(&mut request, is_trusted, &names(passed));
         let mut left: Vec<_> = request.headers.keys().map(ToString::to_string).collect();
         left.sort_unstable();
         left
@@ -77,17 +266,38 @@ mod tests {
     #[test]
     fn overrides_go_and_only_a_trusted_proxy_speaks_of_itself() {
         assert_eq!(left(false, &[]), ["accept", "x-forwarded-proto"]);
-        let words = [
-            "accept",
-            "client-cert",
-            "client-cert-chain",
-            "forwarded",
-            "x-forwarded-prefix",
-            "x-forwarded-proto",
-            "x-real-ip",
-        ];
-        assert_eq!(left(true, &[]), words);
+        let always =
+            ["x-original-url", "x-http-method-override", "proxy", "x_forwarded_for", "content_length"];
+        let mut trusted: Vec<String> = NAMES.iter().map(|name| name.to_ascii_lowercase()).collect();
+        trusted.retain(|name| !always.contains(&name.as_str()));
+        trusted.sort_unstable();
+        assert_eq!(left(true, &[]), trusted);
         let passed = ["x-original-url", "content_length"];
         assert_eq!(left(false, &passed), ["accept", "content_length", "x-forwarded-proto", "x-original-url"]);
+    }
+
+    #[test]
+    fn what_passes_and_may_change_the_response_is_in_the_key() {
+        let request = request();
+        let keyed = |is_trusted, passed: &[&'static str]| -> Vec<String> {
+            let passed = names(passed);
+            let mut keyed: Vec<_> =
+                keyed(&request.headers, is_trusted, &passed).map(ToString::to_string).collect();
+            keyed.sort_unstable();
+            keyed
+        };
+        assert!(keyed(false, &[]).is_empty());
+        assert_eq!(keyed(false, &["x-host", "true-client-ip"]), ["true-client-ip", "x-host"]);
+        let by_trust = [
+            "forwarded",
+            "front-end-https",
+            "x-forwarded-prefix",
+            "x-host",
+            "x-http-host-override",
+            "x-original-host",
+            "x-url-scheme",
+        ];
+        assert_eq!(keyed(true, &[]), by_trust);
+        assert!(has_identity(&request.headers));
     }
 }

@@ -13,6 +13,7 @@ mod classify;
 mod connection;
 mod context;
 mod copies;
+mod effective_request;
 mod exchange;
 mod finish;
 mod forward;

@@ -54,10 +54,20 @@ pub(crate) struct Route {
     pub(crate) response_header_bytes_max: usize,
     /// Which of its requests go elsewhere.
     pub(crate) split: Option<Split>,
+    /// The upstreams of all sides of the split, its own among them; empty without a split.
+    pub(crate) sides: Arc<[Arc<Upstream>]>,
     /// Who gets copies of its requests.
     pub(crate) mirror: Option<Mirror>,
     /// Who takes over when this one's upstream has no backend left: the route that it is a share of.
     pub(crate) rest: Option<Arc<Self>>,
+}
+
+impl Route {
+    /// All upstreams that its requests may go to.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> + Clone {
+        let own = if self.sides.is_empty() { std::slice::from_ref(&self.upstream) } else { &self.sides };
+        own.iter()
+    }
 }
 
 /// The routes of one configuration, ordered for lookups.
@@ -106,10 +116,27 @@ impl Router {
     /// The route for a request. `host` may carry a port and capitals.
     pub(crate) fn find(&self, host: &str, path: &str, method: &Method) -> Option<&Arc<Route>> {
         let host = bare(host);
-        let exact = self.exact.get(host.as_ref());
-        let wildcards = self.wildcard.iter().filter(|(suffix, _)| has_suffix(&host, suffix));
-        let candidates = exact.into_iter().chain(wildcards.map(|(_, entries)| entries)).chain([&self.any]);
-        candidates.flatten().find(|entry| entry.takes(path, method)).map(|entry| &entry.route)
+        self.candidates(&host).find(|entry| entry.takes(path, method)).map(|entry| &entry.route)
+    }
+
+    /// What there is for a [`bare`] host, the first to be asked first.
+    fn candidates<'a, 'h>(&'a self, host: &'h str) -> impl Iterator<Item = &'a Entry> + use<'a, 'h> {
+        let exact = self.exact.get(host);
+        let wildcards = self.wildcard.iter().filter(move |(suffix, _)| has_suffix(host, suffix));
+        exact.into_iter().chain(wildcards.map(|(_, entries)| entries)).chain([&self.any]).flatten()
+    }
+
+    /// The routes that requests for an address can take, whatever their method.
+    pub(crate) fn reachable(&self, host: &str, path: &str) -> Vec<Arc<Route>> {
+        let host = bare(host);
+        let mut routes = Vec::new();
+        for entry in self.candidates(&host).filter(|entry| entry.covers(path)) {
+            routes.push(Arc::clone(&entry.route));
+            if entry.methods.is_empty() {
+                break;
+            }
+        }
+        routes
     }
 
     /// All routes by name.
@@ -131,10 +158,12 @@ impl Router {
 
 impl Entry {
     fn takes(&self, path: &str, method: &Method) -> bool {
+        self.covers(path) && (self.methods.is_empty() || self.methods.contains(method))
+    }
+
+    fn covers(&self, path: &str) -> bool {
         let under = path.strip_prefix(self.path.as_str());
-        let whole =
-            under.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'));
-        whole && (self.methods.is_empty() || self.methods.contains(method))
+        under.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'))
     }
 }
 

@@ -17,7 +17,6 @@ use goodgate_telemetry::{
     AccessLog, LogPolicy, Metrics, Ring, RouteMetrics, SpoolMetrics, StoreUsage, Traces,
 };
 use goodgate_upstream::{StickyKey, Upstream};
-use http::Method;
 use ipnet::IpNet;
 
 use crate::gate::Verifier;
@@ -26,7 +25,7 @@ use crate::kept::KeptConnections;
 use crate::listener::Entrance;
 use crate::places::Places;
 use crate::replay::Spool;
-use crate::route::Router;
+use crate::route::{Route, Router};
 use crate::stores::Stores;
 use crate::ties;
 use build::build;
@@ -43,7 +42,7 @@ pub struct Snapshot {
     pub(crate) log: LogPolicy,
     /// The share of requests traced where the client does not decide.
     pub(crate) trace_share: f64,
-    has_caches: bool,
+    pub(crate) has_caches: bool,
     upstreams: Vec<Arc<Upstream>>,
     listeners: Vec<Listener>,
 }
@@ -154,7 +153,7 @@ impl Live {
     /// Purges copies, of one store or all, at once; the names of the stores where it was done.
     pub fn purge(&self, store: Option<&str>, scopes: &[PurgeScope], mode: PurgeMode) -> Vec<&'static str> {
         let snapshot = self.snapshot();
-        let scopes: Vec<_> = scopes.iter().map(|scope| snapshot.counted(scope)).collect();
+        let scopes: Vec<_> = scopes.iter().flat_map(|scope| snapshot.counted(scope)).collect();
         self.stores.purge(store, &scopes, mode)
     }
 
@@ -240,16 +239,23 @@ impl Snapshot {
         &self.upstreams
     }
 
-    /// The scope as the route's key has it: of an address only what counts.
-    fn counted(&self, scope: &PurgeScope) -> PurgeScope {
+    /// The scope as the keys of the routes have it that cache the address: of a query only what counts.
+    fn counted(&self, scope: &PurgeScope) -> Vec<PurgeScope> {
         let PurgeScope::Url { host, target } = scope else {
-            return scope.clone();
+            return vec![scope.clone()];
         };
+        let counted = |route: &Arc<Route>| route.cache.as_ref().map(|(policy, _)| policy.key.target(target));
+        let mut targets: Vec<_> = self.routes_of(host, target).iter().filter_map(counted).collect();
+        targets.push(target.clone());
+        targets.sort_unstable();
+        targets.dedup();
+        targets.into_iter().map(|target| PurgeScope::Url { host: host.clone(), target }).collect()
+    }
+
+    /// The routes that requests for an address can take.
+    pub(crate) fn routes_of(&self, host: &str, target: &str) -> Vec<Arc<Route>> {
         let path = target.split('?').next().unwrap_or_default();
-        let route = self.router.find(host, path, &Method::GET);
-        let cache = route.and_then(|route| route.cache.as_ref());
-        let target = cache.map_or_else(|| target.clone(), |(policy, _)| policy.key.target(target));
-        PurgeScope::Url { host: host.clone(), target }
+        self.router.reachable(host, if path == "*" { "/" } else { path })
     }
 
     fn upstream_names(&self) -> impl Iterator<Item = &str> {

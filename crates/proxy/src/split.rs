@@ -111,8 +111,6 @@ pub(crate) fn hand_back(context: &mut Context) {
 /// The request goes on with the rest.
 pub(crate) fn leave(context: &mut Context, rest: &Arc<Route>) {
     context.route = Some(Arc::clone(rest));
-    // What its cookie named was a backend of the share.
-    context.bound = None;
 }
 
 #[cfg(test)]

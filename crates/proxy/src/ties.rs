@@ -6,14 +6,17 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use goodgate_cache::Cookie;
 use goodgate_upstream::{
     BackendId, Balance, HashOn, StickyKey, StickyPolicy, Ties, Upstream, UpstreamSpec, hash_of,
 };
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use ring::rand::{SecureRandom, SystemRandom};
+use smallvec::SmallVec;
 
 use crate::context::Context;
 use crate::route::Route;
@@ -39,39 +42,46 @@ pub(crate) fn keyed(spec: &UpstreamSpec, key: &StickyKey) -> UpstreamSpec {
     spec
 }
 
-/// Takes the cookie out of a request. The backend that it names, if it is one of ours.
-pub(crate) fn take_cookie(request: &mut RequestHeader, upstream: &Upstream) -> Result<Option<BackendId>> {
-    let Some(sticky) = &upstream.spec().sticky else {
-        return Ok(None);
+/// The backends that the affinity cookies of a request name, one for each upstream of its route.
+#[derive(Debug, Default)]
+pub(crate) struct Affinity(SmallVec<[(Arc<Upstream>, BackendId); 1]>);
+
+impl Affinity {
+    /// The backend of this upstream that the client stays with.
+    fn backend_of(&self, upstream: &Upstream) -> Option<BackendId> {
+        let of_upstream =
+            |(known, _): &&(Arc<Upstream>, BackendId)| known.spec().name == upstream.spec().name;
+        self.0.iter().find(of_upstream).map(|(_, id)| *id)
+    }
+}
+
+/// Takes the affinity cookies of these upstreams out of a request: no backend gets those of its own upstream or of the
+/// other sides of a split.
+pub(crate) fn take_cookies<'a>(
+    request: &mut RequestHeader,
+    upstreams: impl Iterator<Item = &'a Arc<Upstream>> + Clone,
+) -> Result<Affinity> {
+    let sticky =
+        || upstreams.clone().filter_map(|upstream| Some((upstream, upstream.spec().sticky.as_ref()?)));
+    let is_affinity = |cookie: &Cookie<'_>| sticky().any(|(_, sticky)| cookie.is_named(&sticky.cookie));
+    if sticky().next().is_none() || !Cookie::all(&request.headers).any(|cookie| is_affinity(&cookie)) {
+        return Ok(Affinity::default());
+    }
+    let id = |sticky: &StickyPolicy| {
+        let mut named = Cookie::all(&request.headers).filter(|cookie| cookie.is_named(&sticky.cookie));
+        named.find_map(|cookie| BackendId::parse(std::str::from_utf8(cookie.value).ok()?))
     };
-    let Some((rest, value)) = without(&request.headers, &sticky.cookie) else {
-        return Ok(None);
-    };
+    let affinity =
+        sticky().filter_map(|(upstream, sticky)| Some((Arc::clone(upstream), id(sticky)?))).collect();
+    let rest: Vec<_> = Cookie::all(&request.headers).filter(|cookie| !is_affinity(cookie)).collect();
+    let rest: Vec<_> = rest.iter().map(|cookie| cookie.text).collect();
+    let rest = rest.join(b"; ".as_slice());
     if rest.is_empty() {
         request.remove_header(&header::COOKIE);
     } else {
         request.insert_header("Cookie", pingora_http::header_value_from_slice(&rest))?;
     }
-    Ok(value)
-}
-
-/// The cookies without this one, in one field, and the backend that it names. None if it is not there.
-fn without(headers: &HeaderMap, name: &str) -> Option<(Vec<u8>, Option<BackendId>)> {
-    let mut ours = all(headers).filter(|cookie| value_of(cookie, name).is_some()).peekable();
-    ours.peek()?;
-    let id = ours.find_map(|cookie| BackendId::parse(std::str::from_utf8(value_of(cookie, name)?).ok()?));
-    let rest: Vec<_> = all(headers).filter(|cookie| value_of(cookie, name).is_none()).collect();
-    Some((rest.join(b"; ".as_slice()), id))
-}
-
-fn all(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let fields = headers.get_all(header::COOKIE).iter();
-    let cookies = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
-    cookies.map(<[u8]>::trim_ascii).filter(|cookie| !cookie.is_empty())
-}
-
-fn value_of<'a>(cookie: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    cookie.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+    Ok(Affinity(affinity))
 }
 
 /// Ties the client to the backend that has answered, unless it is already.
@@ -83,7 +93,7 @@ pub(crate) fn bind(response: &mut ResponseHeader, context: &Context) -> Result<(
         return Ok(());
     };
     let answered_by = context.attempting.lease().and_then(|lease| lease.backend().id);
-    let Some(id) = answered_by.filter(|id| context.bound != Some(*id)) else {
+    let Some(id) = answered_by.filter(|id| context.affinity.backend_of(&route.upstream) != Some(*id)) else {
         return Ok(());
     };
     let value = HeaderValue::try_from(cookie(sticky, id, context.is_https));
@@ -107,7 +117,7 @@ pub(crate) fn of(request: &RequestHeader, context: &Context, route: &Route) -> T
     let UpstreamSpec { balance, hash_on, .. } = route.upstream.spec();
     let is_hashed = matches!(balance, Balance::ConsistentHash { .. });
     let hash = || hash(hash_on, request, context.client_ip);
-    Ties { bound: context.bound, hash: is_hashed.then(hash).flatten() }
+    Ties { bound: context.affinity.backend_of(&route.upstream), hash: is_hashed.then(hash).flatten() }
 }
 
 /// The hash of a request, if it has what it is made of.
@@ -116,7 +126,9 @@ pub(crate) fn hash(on: &HashOn, request: &RequestHeader, client: Option<IpAddr>)
         HashOn::Uri => request.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes().into(),
         HashOn::Path => request.uri.path().as_bytes().into(),
         HashOn::Header(name) => request.headers.get(name)?.as_bytes().into(),
-        HashOn::Cookie(name) => all(&request.headers).find_map(|cookie| value_of(cookie, name))?.into(),
+        HashOn::Cookie(name) => {
+            Cookie::all(&request.headers).find(|cookie| cookie.is_named(name))?.value.into()
+        }
         HashOn::ClientIp => return client.map(hash_of_address),
     };
     Some(hash_of(&bytes))
@@ -134,8 +146,30 @@ fn hash_of_address(address: IpAddr) -> u64 {
 mod tests {
     use super::*;
 
-    fn headers(fields: &[&'static str]) -> HeaderMap {
-        fields.iter().map(|field| (header::COOKIE, HeaderValue::from_static(field))).collect()
+    fn upstream(name: &str, cookie: &str) -> Arc<Upstream> {
+        let second = std::time::Duration::from_secs(1);
+        let timeouts = goodgate_upstream::Timeouts {
+            connect: second,
+            first_byte: second,
+            read: second,
+            write: second,
+            idle: second,
+            tunnel: second,
+        };
+        let sticky = StickyPolicy { cookie: cookie.to_owned(), ttl: None, key: None };
+        let spec = UpstreamSpec { sticky: Some(sticky), ..UpstreamSpec::plain(name, timeouts) };
+        Upstream::new(spec, None, std::time::Instant::now())
+    }
+
+    /// The cookies that are left, and the backend of each of these upstreams.
+    fn taken(fields: &[&'static str], upstreams: &[Arc<Upstream>]) -> (Vec<String>, Vec<Option<BackendId>>) {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for field in fields {
+            request.append_header("Cookie", *field).unwrap();
+        }
+        let affinity = take_cookies(&mut request, upstreams.iter()).unwrap();
+        let left = request.headers.get_all("cookie").iter().map(|line| line.to_str().unwrap().to_owned());
+        (left.collect(), upstreams.iter().map(|upstream| affinity.backend_of(upstream)).collect())
     }
 
     fn id(text: &str) -> Option<BackendId> {
@@ -145,19 +179,31 @@ mod tests {
     #[test]
     fn the_cookie_is_found_and_taken_out_wherever_it_stands() {
         let ours = "gg=00000000000000ab";
+        let one = [upstream("app", "gg")];
         for (fields, rest) in [
             (vec![ours], ""),
             (vec!["a=1; gg=00000000000000ab; b=2"], "a=1; b=2"),
             (vec!["gg=wrong;gg=00000000000000ab;;a=1"], "a=1"),
             (vec!["a=1", ours, "b=2"], "a=1; b=2"),
             (vec!["ggg=1; gg=00000000000000ab; xgg=2; GG=3"], "ggg=1; xgg=2; GG=3"),
+            (vec!["a=1; gg =00000000000000ab"], "a=1"),
         ] {
-            let taken = without(&headers(&fields), "gg");
-            assert_eq!(taken, Some((rest.as_bytes().to_vec(), id("00000000000000ab"))), "{fields:?}");
+            let left = if rest.is_empty() { vec![] } else { vec![rest.to_owned()] };
+            assert_eq!(taken(&fields, &one), (left, vec![id("00000000000000ab")]), "{fields:?}");
         }
-        assert_eq!(without(&headers(&["a=1; gg=10.0.0.1:80"]), "gg"), Some((b"a=1".to_vec(), None)));
-        assert_eq!(without(&headers(&["a=gg=1; ggx=1"]), "gg"), None);
-        assert_eq!(without(&headers(&[]), "gg"), None);
+        assert_eq!(taken(&["a=1; gg=10.0.0.1:80"], &one), (vec!["a=1".to_owned()], vec![None]));
+        assert_eq!(taken(&["a=gg=1; ggx=1"], &one), (vec!["a=gg=1; ggx=1".to_owned()], vec![None]));
+        assert_eq!(taken(&[], &one), (vec![], vec![None]));
+    }
+
+    #[test]
+    fn the_cookies_of_all_sides_are_taken_out_and_each_side_keeps_its_backend() {
+        let sides = [upstream("rest", "gg"), upstream("share", "share")];
+        let fields = ["gg=00000000000000ab; a=1", "share = 00000000000000cd"];
+        let ids = vec![id("00000000000000ab"), id("00000000000000cd")];
+        assert_eq!(taken(&fields, &sides), (vec!["a=1".to_owned()], ids));
+        let alike = [upstream("rest", "gg"), upstream("share", "gg")];
+        assert_eq!(taken(&["gg=00000000000000ab"], &alike), (vec![], vec![id("00000000000000ab"); 2]));
     }
 
     #[test]

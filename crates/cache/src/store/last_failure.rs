@@ -16,6 +16,8 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 #[derive(Debug, Default)]
 pub(super) struct LastFailure(AtomicU64);
 
+/// In place of a cause: no failure, but a refresh that has begun.
+const REFRESHING: u64 = 0xFFFF;
 const TIME_BITS: u32 = 48;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 
@@ -32,6 +34,18 @@ impl LastFailure {
     pub(super) fn recent(&self, now: Instant) -> Option<Cause> {
         let last = self.0.load(Ordering::Relaxed);
         cause_of(last).filter(|_| is_recent(last, now))
+    }
+
+    /// A refresh begins, unless one has begun within the time given to it or has failed within the back-off. Only one of
+    /// several callers is told so.
+    pub(super) fn begin_refresh(&self, now: Instant, limit: Duration) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        let is_busy = last >> TIME_BITS == REFRESHING && elapsed(last, now) < limit;
+        if is_busy || self.recent(now).is_some() {
+            return false;
+        }
+        let next = word(REFRESHING, now);
+        self.0.compare_exchange(last, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// The same, but when the back-off is over one caller is told that there is none, and the others have another to
@@ -59,8 +73,11 @@ fn cause_of(word: u64) -> Option<Cause> {
 }
 
 fn is_recent(word: u64, now: Instant) -> bool {
-    let at = *START + Duration::from_millis(word & TIME_MASK);
-    now.saturating_duration_since(at) < REFRESH_BACKOFF
+    elapsed(word, now) < REFRESH_BACKOFF
+}
+
+fn elapsed(word: u64, now: Instant) -> Duration {
+    now.saturating_duration_since(*START + Duration::from_millis(word & TIME_MASK))
 }
 
 #[cfg(test)]
@@ -81,5 +98,17 @@ mod tests {
         }
         failure.clear();
         assert_eq!(failure.recent(now), None);
+    }
+
+    #[test]
+    fn one_refresh_at_a_time_begins_and_none_within_the_back_off() {
+        let (failure, now, limit) =
+            (LastFailure::default(), *START + Duration::from_hours(1), Duration::from_secs(5));
+        assert!(failure.begin_refresh(now, limit) && !failure.begin_refresh(now, limit));
+        assert_eq!((failure.recent(now), failure.claim(now)), (None, None));
+        assert!(failure.begin_refresh(now + limit, limit));
+        failure.set(Cause::ConnectionRefused, now + limit);
+        assert!(!failure.begin_refresh(now + limit, limit));
+        assert!(failure.begin_refresh(now + limit + REFRESH_BACKOFF, limit));
     }
 }

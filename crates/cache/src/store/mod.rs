@@ -320,7 +320,8 @@ impl Store {
     fn is_purged(&self, key: KeyRef<'_>, meta: &CacheMeta) -> bool {
         let generation = Generation::of(meta);
         let verdict = || self.purges.verdict(generation, key.bytes, &purge::tags(meta.headers()));
-        generation < self.purges.newest() && verdict().is_some() || self.purges.has_changed(generation, key.bytes)
+        generation < self.purges.newest() && verdict().is_some()
+            || self.purges.has_changed(generation, key.bytes)
     }
 
     fn remove_family(&self, key: KeyRef<'_>) -> bool {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::Cause;
 use http::StatusCode;
@@ -19,6 +19,7 @@ use super::meta::CopyId;
 use crate::fields::{Fields, Header};
 use crate::kept::Kept;
 use crate::purge::Generation;
+use crate::sent::SentRequest;
 use crate::{CopyInfo, Standing, may_displace};
 
 pub(crate) struct Object {
@@ -71,7 +72,9 @@ impl Object {
 
     /// Whether it was asked for after the other one, which must not replace it then. An error gives way to anything.
     pub(super) fn outranks(&self, other: &Self) -> bool {
-        self.is_asked_after(other.kept.facts.generation) && self.body.is_sound() && may_displace(other.kept.status(), self.kept.status())
+        self.is_asked_after(other.kept.facts.generation)
+            && self.body.is_sound()
+            && may_displace(other.kept.status(), self.kept.status())
     }
 
     /// Whether it was asked for after the request with this number.
@@ -238,6 +241,21 @@ impl StoredCopy {
     /// Why the last refresh failed, within [`super::REFRESH_BACKOFF`] of it.
     pub fn refresh_failure(&self, now: Instant) -> Option<Cause> {
         self.0.failure.recent(now)
+    }
+
+    /// Until how long past its freshness it may be served while it is refreshed.
+    pub fn while_revalidate(&self) -> Duration {
+        Duration::from_secs(u64::from(self.0.kept.facts.while_revalidate))
+    }
+
+    /// Whether the caller is to refresh it: nobody does, and it has not failed a moment ago.
+    pub fn begin_refresh(&self, now: Instant) -> bool {
+        self.0.failure.begin_refresh(now, super::FILL_WAIT)
+    }
+
+    /// Whether a request with these fields is for this variant.
+    pub fn is_variant_of(&self, request: &dyn SentRequest) -> bool {
+        self.0.kept.vary_by().variance(request) == self.0.kept.variance()
     }
 
     /// As [`StoredCopy::refresh_failure`], but when the back-off is over only the first caller is told so: it is

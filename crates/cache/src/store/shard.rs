@@ -102,12 +102,7 @@ impl Shard {
     }
 
     /// Files an object in a slot.
-    fn insert(
-        &mut self,
-        key: KeyRef<'_>,
-        variance: Option<HashBinary>,
-        object: Arc<Object>,
-    ) -> Removed {
+    fn insert(&mut self, key: KeyRef<'_>, variance: Option<HashBinary>, object: Arc<Object>) -> Removed {
         // Whoever wanted the copy that this one replaces has wanted it twice.
         let is_again = self.family(key).is_some_and(|family| family.slot(variance).is_some());
         let rank = if is_again { Rank::Proven } else { Rank::Newcomer };
@@ -134,7 +129,8 @@ impl Shard {
     pub(super) fn has_newer(&self, key: KeyRef<'_>, kept: &Kept) -> bool {
         let slots = self.family(key).map_or(&[][..], Family::slots);
         slots.iter().any(|slot| {
-            slot.object.is_asked_after(kept.facts.generation) && slot.object.kept.variance() == kept.variance()
+            slot.object.is_asked_after(kept.facts.generation)
+                && slot.object.kept.variance() == kept.variance()
         })
     }
 

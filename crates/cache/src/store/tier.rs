@@ -126,7 +126,12 @@ impl Store {
 
     /// The complete copy for this request, read from disk into memory if it is not there. The first to find it there is
     /// the request that it was read for.
-    pub async fn load(&self, key: &Key, request: &(dyn SentRequest + Sync), patience: Patience) -> Option<StoredCopy> {
+    pub async fn load(
+        &self,
+        key: &Key,
+        request: &(dyn SentRequest + Sync),
+        patience: Patience,
+    ) -> Option<StoredCopy> {
         if let Some(copy) = self.peek(key, request) {
             return Some(copy);
         }
@@ -214,7 +219,8 @@ impl Store {
     /// A copy that was read from disk. What a process before this one has stored has no place in the order of this one; if
     /// its clock was ahead of ours, nothing is known of the copy's age, and it is not fresh.
     fn restored(&self, mut kept: Kept, body: Body, weight: u64) -> Object {
-        let is_of_this_process = self.purges.is_of_this_process(Generation::from_number(kept.facts.generation));
+        let is_of_this_process =
+            self.purges.is_of_this_process(Generation::from_number(kept.facts.generation));
         kept.limit_to(clock::now());
         let mut object = Object::new(kept, self.new_id(), body, weight);
         if !is_of_this_process {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use goodgate_cache::{Header, Part, Stale, StoredCopy, is_not_modified, part};
+use goodgate_cache::{Header, Part, Stale, StoredCopy, clock, is_not_modified, part};
 use goodgate_telemetry::{By, CacheResult, Origin};
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::http::conditional_filter::to_304;
@@ -26,7 +26,7 @@ pub(crate) struct Ready {
 
 /// A fresh copy is to answer.
 pub(super) fn fresh(context: &mut Context, copy: &StoredCopy) -> Ready {
-    let age = copy.standing().age(SystemTime::now());
+    let age = copy.standing().age(clock::now());
     note(context, CacheResult::Hit, age);
     let status = says_status(context).then(|| format!("goodgate; hit; ttl={}", seconds_left(copy)));
     Ready { copy: copy.clone(), age, status }
@@ -66,6 +66,19 @@ pub(super) async fn serve_instead(
     write(session, context, Ready { copy: copy.clone(), age: stale.age, status }).await
 }
 
+/// Writes an old copy while a newer response is fetched behind the client's back (RFC 5861 section 3).
+pub(super) async fn serve_updating(
+    session: &mut Session,
+    context: &mut Context,
+    copy: &StoredCopy,
+) -> Result<()> {
+    let age = copy.standing().age(clock::now());
+    note(context, CacheResult::Updating, age);
+    let status = says_status(context);
+    let status = status.then(|| format!("goodgate; hit; ttl={}; detail=updating", seconds_left(copy)));
+    write(session, context, Ready { copy: copy.clone(), age, status }).await
+}
+
 /// Writes the copy that was chosen in place of a failure.
 pub(crate) async fn serve(session: &mut Session, context: &mut Context) -> Result<()> {
     match rescuing(context) {
@@ -77,7 +90,7 @@ pub(crate) async fn serve(session: &mut Session, context: &mut Context) -> Resul
 /// Below zero once it is stale, as a request may take it.
 fn seconds_left(copy: &StoredCopy) -> i64 {
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    let left = copy.standing().fresh_until.duration_since(SystemTime::now());
+    let left = copy.standing().fresh_until.duration_since(clock::now());
     left.map_or_else(|past| -seconds(past.duration()), seconds)
 }
 

@@ -3,20 +3,20 @@
 //!
 //! Both happen when the header has come, before the client sees it: who has seen it can rely on it.
 
-use std::time::SystemTime;
+use std::sync::Arc;
 
 use goodgate_cache::{
-    Admission, CopyKind, HeadVerdict, Header, KeyPolicy, Store, admit, is_same_authority, judge_head,
+    Address, Admission, CachePolicy, CopyKind, HeadVerdict, Header, Key, Moment, admit, judge_head,
     may_share, refresh_header,
 };
 use goodgate_config::normal_target;
-use http::{HeaderName, Method, StatusCode, Uri, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use super::{key, stored};
+use super::{address, stored};
 use crate::context::Context;
-use crate::forward;
+use crate::route::Route;
 
 /// After an unsafe request that went well, what was kept under its address, and under those of the same origin
 /// that the answer names, is out of date. It is left for the case of failure and for nothing else.
@@ -26,53 +26,75 @@ pub(crate) fn invalidate(context: &Context, session: &Session, response: &Respon
     if request.method.is_safe() || !went_well {
         return;
     }
-    let Some((policy, room)) = context.route.as_ref().and_then(|route| route.cache.as_ref()) else {
-        return;
-    };
-    let scheme = context.scheme();
-    drop_copies(&room.store, &policy.key, request, scheme, &request.uri);
+    let asked = address(request, context.scheme());
+    invalidate_address(context, asked);
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        if let Some(place) = named_place(request, scheme, response, &name) {
-            drop_copies(&room.store, &policy.key, request, scheme, &place);
+        invalidate_named(context, request, response.headers.get(name));
+    }
+    // What COPY and MOVE have written to (RFC 4918 section 10.3).
+    invalidate_named(context, request, request.headers.get("destination"));
+}
+
+fn invalidate_named(context: &Context, request: &RequestHeader, field: Option<&HeaderValue>) {
+    let asked = address(request, context.scheme());
+    if let Some(target) = field.and_then(|field| named_target(request, asked, field)) {
+        invalidate_address(context, Address { target: &target, ..asked });
+    }
+}
+
+/// A change belongs to the address: it reaches every store in which a route keeps responses of it, whichever route the
+/// request itself has taken.
+fn invalidate_address(context: &Context, address: Address<'_>) {
+    for route in caching_routes(context, address) {
+        if let Some((policy, room)) = &route.cache {
+            room.store.invalidate(&plain_key(policy, address));
         }
     }
 }
 
-fn drop_copies(store: &Store, policy: &KeyPolicy, request: &RequestHeader, scheme: &str, uri: &Uri) {
-    store.invalidate(&key(policy, request, scheme, uri));
+/// The routes that cache responses of an address.
+pub(super) fn caching_routes(context: &Context, address: Address<'_>) -> Vec<Arc<Route>> {
+    let Some(snapshot) = &context.copying.snapshot else {
+        return Vec::new();
+    };
+    let host = std::str::from_utf8(address.authority).unwrap_or_default();
+    let mut routes = snapshot.routes_of(host, address.target);
+    routes.retain(|route| route.cache.is_some());
+    routes
 }
 
-/// The address that a field names, if it is of the same origin, in the one form that paths have here.
-fn named_place(
-    request: &RequestHeader,
-    scheme: &str,
-    response: &ResponseHeader,
-    name: &HeaderName,
-) -> Option<Uri> {
-    let text = response.headers.get(name)?.to_str().ok()?.trim();
+/// The key of an address with nothing besides it.
+pub(super) fn plain_key(policy: &CachePolicy, address: Address<'_>) -> Key {
+    Key::new(address.scheme, address.authority, policy.key.target(address.target).as_bytes())
+}
+
+/// The target that a field names, if it is of the same origin, in the one form that paths have here.
+fn named_target(request: &RequestHeader, asked: Address<'_>, field: &HeaderValue) -> Option<String> {
+    let scheme = asked.scheme;
+    let text = field.to_str().ok()?.trim();
     let text = text.split('#').next().filter(|text| !text.is_empty())?;
     let target = if let Some(rest) = text.strip_prefix("//") {
-        of_same_host(request, scheme, rest)?
+        of_same_host(asked, rest)?
     } else if text.starts_with('/') {
         text.to_owned()
     } else if let Some((other, rest)) = text.split_once("://") {
         other.eq_ignore_ascii_case(scheme).then_some(())?;
-        of_same_host(request, scheme, rest)?
+        of_same_host(asked, rest)?
     } else {
         let folder = request.uri.path().rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{folder}/{text}")
     };
     let normal = normal_target(target.as_bytes()).ok()?;
-    normal.unwrap_or(target).parse().ok()
+    Some(normal.unwrap_or(target))
 }
 
 /// The path behind a host and port, if those are the ones that were asked.
-fn of_same_host(request: &RequestHeader, scheme: &str, rest: &str) -> Option<String> {
+fn of_same_host(asked: Address<'_>, rest: &str) -> Option<String> {
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(end)?;
-    let asked = forward::asked_host(request)?;
-    let is_same = is_same_authority(scheme, authority.as_bytes(), asked);
-    is_same.then(|| if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
+    asked
+        .is_of_host(authority.as_bytes())
+        .then(|| if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
 }
 
 /// The answer to a HEAD updates the copy that it fits, and makes stale one that it does not fit.
@@ -97,12 +119,13 @@ pub(crate) fn compare_head(context: &Context, session: &Session, response: &Resp
     let Ok(held) = copy.header() else {
         return;
     };
-    let now = SystemTime::now();
+    let now = Moment::now();
     if judge_head(&held.headers, copy.body_len(), &response.headers) == HeadVerdict::Same {
         let mut newer = held.clone();
-        refresh_header(&mut newer, &response.headers, now);
+        refresh_header(&mut newer, &response.headers, now.wall);
         let as_get = facts.as_get();
-        if let Admission::Store(meta) = admit(policy, &as_get, &newer, now) {
+        if let Admission::Store(mut meta) = admit(policy, &as_get, &newer, now) {
+            context.copying.generation.stamp(&mut meta);
             room.store.renew_copy(key, &copy, meta);
             return;
         }

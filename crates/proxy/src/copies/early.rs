@@ -1,8 +1,8 @@
 //! Answers that need no attempt: a fresh copy, or an old one where an attempt is known to be in vain.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use goodgate_cache::{CopyKind, Mode, Part, StoredCopy, may_serve_fresh};
+use goodgate_cache::{CopyKind, Mode, Part, StoredCopy, clock, may_serve_fresh, may_serve_updating};
 use goodgate_failure::Cause;
 use goodgate_upstream::{Lease, Wish};
 use http::StatusCode;
@@ -14,7 +14,9 @@ use pingora_proxy::{Session, SubrequestSpawner};
 
 use super::{Found, Rescue, answer, choose_this, load, rescue, stored, stored_for};
 use crate::answer::{More, Notice, say};
+use crate::begin::Sender;
 use crate::context::Context;
+use crate::effective_request::EffectiveRequest;
 use crate::route::Route;
 
 /// Answers at once from a copy: from a fresh one, or if nothing is in rotation, or if the last refresh of
@@ -33,6 +35,13 @@ pub(crate) async fn answer_early(session: &mut Session, context: &mut Context) -
     }
     context.copying.found = if is_fresh_standard(&copy) { Found::Fresh } else { Found::Old };
     let now = Instant::now();
+    if may_update_behind(session, context, &copy, now) {
+        if copy.begin_refresh(now) {
+            send_refresh(session, context);
+        }
+        Box::pin(answer::serve_updating(session, context, &copy)).await?;
+        return Ok(true);
+    }
     let Some(cause) = known_in_vain(context, &copy, |copy| copy.claim_refresh(now)) else {
         return refuse_to_ask(session, context).await;
     };
@@ -42,7 +51,7 @@ pub(crate) async fn answer_early(session: &mut Session, context: &mut Context) -
     if let Some(route) = &context.route
         && route.upstream.is_out()
     {
-        send_trial(session, route, now);
+        send_trial(session, context, route, now);
     }
     Box::pin(answer::serve(session, context)).await?;
     Ok(true)
@@ -89,7 +98,7 @@ fn page_cached(request: &RequestHeader, context: &Context) -> Option<StoredCopy>
         return None;
     }
     let (key, _) = context.copying.request.as_ref()?;
-    room.store.load_at_once(key, &request.headers)?;
+    room.store.load_at_once(key, &EffectiveRequest::new(request, context))?;
     stored_for(request, context)
 }
 
@@ -129,7 +138,7 @@ fn is_hit(request: &RequestHeader, context: &Context, copy: &StoredCopy) -> bool
     let (Some((policy, _)), Some((_, facts))) = (cache, &context.copying.request) else {
         return false;
     };
-    let now = SystemTime::now();
+    let now = clock::now();
     let standing = copy.standing();
     !facts.is_for_server
         && may_serve_fresh(&standing, policy, facts, now)
@@ -183,7 +192,34 @@ fn known_in_vain(
 
 fn is_fresh_standard(copy: &StoredCopy) -> bool {
     let standing = copy.standing();
-    standing.info.kind == CopyKind::Standard && standing.is_fresh(SystemTime::now())
+    standing.info.kind == CopyKind::Standard && standing.is_fresh(clock::now())
+}
+
+/// Whether an old copy answers while a request behind the client's back fetches a newer response. That request speaks for
+/// nobody, so that it must ask for the same variant without saying who the client is.
+fn may_update_behind(session: &Session, context: &Context, copy: &StoredCopy, now: Instant) -> bool {
+    let Some(route) = context.route.as_ref() else {
+        return false;
+    };
+    let (Some((policy, _)), Some((_, facts))) = (&route.cache, &context.copying.request) else {
+        return false;
+    };
+    let request = session.req_header();
+    may_serve_updating(&copy.standing(), copy.while_revalidate(), policy, facts, clock::now())
+        && !facts.is_range
+        && !facts.is_for_server
+        && !copy.is_outlived()
+        && !route.upstream.is_out()
+        && copy.refresh_failure(now).is_none()
+        && session.subrequest_spawner.is_some()
+        && copy.is_variant_of(&EffectiveRequest::without_client(request, context))
+}
+
+/// Sends the request for a newer response.
+fn send_refresh(session: &Session, context: &Context) {
+    if let Some(spawner) = &session.subrequest_spawner {
+        spawn(spawner, session, Background { sender: sender_of(context), lease: None });
+    }
 }
 
 /// Whether nothing is in rotation, and it is time to see whether that still holds.
@@ -193,7 +229,7 @@ fn is_trial_due(context: &Context, now: Instant) -> bool {
 }
 
 /// Sends the trial that is due in the background, so that no client waits for it.
-fn send_trial(session: &Session, route: &Route, now: Instant) {
+fn send_trial(session: &Session, context: &Context, route: &Route, now: Instant) {
     if !route.upstream.is_trial_due(now) {
         return;
     }
@@ -201,16 +237,36 @@ fn send_trial(session: &Session, route: &Route, now: Instant) {
         return;
     };
     if let Some(lease) = route.upstream.select(|_| false, TRIAL, now) {
-        spawn(spawner, session, lease);
+        spawn(spawner, session, Background { sender: sender_of(context), lease: Some(lease) });
     }
 }
 
 /// What a trial behind a client's back asks for.
 const TRIAL: Wish = Wish { is_retry: false, may_be_trial: true };
 
-fn spawn(spawner: &SubrequestSpawner, session: &Session, lease: Lease) {
-    let context =
-        SubrequestContext::builder().body_mode(BodyMode::NoBody).user_ctx(Box::new(Some(lease))).build();
+/// What a request behind a client's back takes over from the client's.
+struct Background {
+    sender: Sender,
+    /// The backend that it is to try.
+    lease: Option<Lease>,
+}
+
+fn sender_of(context: &Context) -> Sender {
+    Sender { is_trusted: context.is_trusted, is_https: context.is_https }
+}
+
+/// It is made of the head that the client has sent, and begins as that did: what it asks for has the same key.
+fn spawn(spawner: &SubrequestSpawner, session: &Session, background: Background) {
+    let context = SubrequestContext::builder().body_mode(BodyMode::NoBody);
+    let context = context.user_ctx(Box::new(Some(background))).build();
     // Nobody waits for it: it reports to the backend's health and refreshes the copy.
     drop(spawner.spawn_background_subrequest(session.as_ref(), context));
+}
+
+/// Takes over what a request behind a client's back is given.
+pub(crate) fn take_background(session: &mut Session, context: &mut Context) -> Option<Sender> {
+    let given = session.subrequest_ctx.as_mut()?.user_ctx_mut()?;
+    let Background { sender, lease } = given.downcast_mut::<Option<Background>>()?.take()?;
+    context.attempting.hand(lease);
+    Some(sender)
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use goodgate_cache::{
-    Admission, CopyWriter, Header, Mode, StoredCopy, admit, is_deceptive, is_of_another, may_displace,
-    refresh_header,
+    Admission, CopyWriter, Header, Mode, Moment, StoredCopy, admit, is_deceptive, is_of_another,
+    may_displace, refresh_header,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
@@ -14,6 +14,7 @@ use pingora_proxy::Session;
 
 use super::{Copying, caching};
 use crate::context::Context;
+use crate::effective_request::EffectiveRequest;
 
 const DECEPTIVE: &str = "the type of the answer is not that of its address";
 
@@ -35,10 +36,11 @@ pub(crate) fn keep_last_good(context: &mut Context, session: &Session, response:
         context.copying.refused = Some(DECEPTIVE);
         return;
     }
-    match admit(policy, facts, response, SystemTime::now()) {
+    match admit(policy, facts, response, Moment::now()) {
         Admission::Store(mut meta) | Admission::KeepLastGood(mut meta) => {
             context.copying.generation.stamp(&mut meta);
-            let writer = room.store.write(key, &session.req_header().headers, meta);
+            let sent = EffectiveRequest::new(session.req_header(), context);
+            let writer = room.store.write(key, &sent, meta);
             context.copying.writer = Some(writer);
             context.copying.stored = true;
         }
@@ -77,10 +79,10 @@ pub(crate) fn admit_standard(
     let (Some((policy, room)), Some((key, facts))) = (&route.cache, &context.copying.request) else {
         return refuse;
     };
-    let (now, request) = (SystemTime::now(), session.req_header());
-    let confirmed = context.copying.confirmation.take().map(|header| renewed(response, &header, now));
+    let (now, request) = (Moment::now(), session.req_header());
+    let confirmed = context.copying.confirmation.take().map(|header| renewed(response, &header, now.wall));
     let response = confirmed.as_ref().unwrap_or(response);
-    let stored = room.store.find(key, &request.headers);
+    let stored = room.store.find(key, &EffectiveRequest::new(request, context));
     if context.copying.is_unconfirmed {
         context.copying.refused = Some("the 304 is of another answer");
         return refuse;
@@ -100,7 +102,8 @@ pub(crate) fn admit_standard(
         }
         Admission::KeepLastGood(meta) => {
             if request.method == Method::GET {
-                context.copying.writer = Some(room.store.write(key, &request.headers, meta));
+                let sent = EffectiveRequest::new(request, context);
+                context.copying.writer = Some(room.store.write(key, &sent, meta));
             }
             context.copying.refused = Some("it is kept only for the case of failure");
             refuse
@@ -109,7 +112,8 @@ pub(crate) fn admit_standard(
             if request.method == Method::GET && room.store.takes_on_disk(&response.headers) =>
         {
             // Too large for memory: it goes to disk as it streams by.
-            context.copying.writer = Some(room.store.write(key, &request.headers, meta));
+            let sent = EffectiveRequest::new(request, context);
+            context.copying.writer = Some(room.store.write(key, &sent, meta));
             context.copying.stored = true;
             refuse
         }

@@ -17,31 +17,35 @@ mod status;
 mod survival;
 mod waited;
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use goodgate_cache::{
-    CopyWriter, Generation, Key, KeyPolicy, Mode, Patience, RequestFacts, Stale, StoredCopy, may_serve_stale,
+    Address, CopyWriter, Generation, Key, Mode, Patience, RequestFacts, Stale, StoredCopy, canonical_host,
+    clock, may_serve_stale,
 };
 use goodgate_failure::Cause;
 use goodgate_telemetry::By;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use crate::context::Context;
+use crate::effective_request::{self, EffectiveRequest};
 use crate::forward;
 use crate::route::Route;
+use crate::snapshot::Snapshot;
 
 pub(crate) use answer::{cut_to_range, serve};
-pub(crate) use early::{answer_early, answer_instead, answer_late, at_hand};
+pub(crate) use early::{answer_early, answer_instead, answer_late, at_hand, take_background};
 pub(crate) use keep::{admit_standard, give_back_withheld};
 pub(crate) use phases::{
-    enable_standard, fills_on_miss, hold_nothing_back, is_not_modified, judge_hit, may_update_behind,
-    must_not_wait,
+    enable_standard, fills_on_miss, hold_nothing_back, is_not_modified, judge_hit, must_not_wait, variance,
 };
-pub(crate) use purge::answer_purge;
+pub(crate) use purge::{answer_purge, purged_route};
 pub(crate) use status::status_header;
 pub(crate) use survival::note_survival;
 pub(crate) use waited::answer_waited;
@@ -51,8 +55,10 @@ pub(crate) use waited::answer_waited;
 pub(crate) struct Copying {
     /// Present when the route caches and the request may be answered from a copy.
     pub(crate) request: Option<(Key, RequestFacts)>,
-    /// The purges that the request has behind it.
+    /// The purges and changes that the request has behind it.
     generation: Generation,
+    /// Of a request that may change something: says which routes cache what it changes.
+    snapshot: Option<Arc<Snapshot>>,
     /// The request asked to be left alone by the cache.
     pub(crate) bypassed: bool,
     /// The copy that will answer in place of the failure.
@@ -102,36 +108,66 @@ impl std::fmt::Debug for Copying {
     }
 }
 
-/// Finds out what the request has to do with the route's cache.
-pub(crate) fn begin(request: &RequestHeader, context: &mut Context) {
-    let Some((policy, room)) = context.route.as_deref().and_then(|route| route.cache.as_ref()) else {
-        return;
+/// Finds out what the request has to do with the route's cache, from what the backend will receive.
+pub(crate) fn begin(
+    snapshot: &Arc<Snapshot>,
+    request: &mut RequestHeader,
+    context: &mut Context,
+) -> Result<()> {
+    if !request.method.is_safe() && snapshot.has_caches {
+        context.copying.snapshot = Some(Arc::clone(snapshot));
+    }
+    let Some(route) = context.route.clone() else {
+        return Ok(());
+    };
+    let Some((policy, room)) = &route.cache else {
+        return Ok(());
     };
     let is_preflight = preflight::is_one(request);
     let is_read = matches!(request.method, Method::GET | Method::HEAD) || is_preflight;
     if !is_read || request.headers.contains_key(header::UPGRADE) {
-        return;
+        return Ok(());
     }
-    let method = if is_preflight { &Method::HEAD } else { &request.method };
-    let facts = RequestFacts::new(method, &request.headers, policy);
-    if facts.bypasses() {
+    canonicalize_host(request, context)?;
+    let method = if is_preflight { Method::HEAD } else { request.method.clone() };
+    let sent = EffectiveRequest::new(request, context);
+    let mut facts = RequestFacts::of(&method, &request.headers, &sent, policy);
+    if facts.bypasses() || context.has_body {
         context.copying.bypassed = true;
-        return;
+        return Ok(());
     }
-    context.copying.generation = room.store.generation();
+    if effective_request::is_identified(request, context) {
+        facts = facts.identified();
+    }
+    let forwarded = effective_request::keyed_lines(request, context, &route);
+    let address = address(request, context.scheme());
     let key = if is_preflight {
-        preflight::key(&policy.key, request, context.scheme())
+        policy.key.preflight_key(address, &sent, &forwarded)
     } else {
-        key(&policy.key, request, context.scheme(), &request.uri)
+        policy.key.key(address, &sent, &forwarded)
     };
+    context.copying.generation = room.store.generation(context.started);
     context.copying.request = Some((key, facts));
+    Ok(())
 }
 
-/// Under which a request's answer is kept, or what is at another address of the same host.
-fn key(policy: &KeyPolicy, request: &RequestHeader, scheme: &str, uri: &Uri) -> Key {
+/// The backend gets the host in the form that the key has: a response may quote it.
+fn canonicalize_host(request: &mut RequestHeader, context: &Context) -> Result<()> {
     let host = forward::asked_host(request).unwrap_or_default();
-    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    policy.key(scheme, host, target, &request.headers)
+    match canonical_host(context.scheme(), host) {
+        Cow::Borrowed(canonical) if canonical.len() == host.len() => Ok(()),
+        canonical => {
+            let canonical = pingora_http::header_value_from_slice(&canonical);
+            request.insert_header(header::HOST, canonical)
+        }
+    }
+}
+
+/// The address of a request.
+fn address<'a>(request: &'a RequestHeader, scheme: &'a str) -> Address<'a> {
+    let authority = forward::asked_host(request).unwrap_or_default();
+    let target = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    Address { scheme, authority, target }
 }
 
 /// A final answer of a backend has come: what it means for the copies there are, and for one of itself.
@@ -151,7 +187,7 @@ fn stored(session: &Session, context: &Context) -> Option<StoredCopy> {
 fn stored_for(request: &RequestHeader, context: &Context) -> Option<StoredCopy> {
     let (_, room) = context.route.as_ref()?.cache.as_ref()?;
     let (key, _) = context.copying.request.as_ref()?;
-    room.store.find(key, &request.headers)
+    room.store.find(key, &EffectiveRequest::new(request, context))
 }
 
 /// Reads the copy for this request from disk, if memory lacks it and the disk has it. All that looks for a copy
@@ -169,7 +205,8 @@ pub(crate) async fn load_within(session: &Session, context: &Context, patience: 
         && room.store.has_disk()
     {
         // Rare beside what memory answers, so that it must not make the future of every request larger.
-        Box::pin(room.store.load(key, &session.req_header().headers, patience)).await;
+        let sent = EffectiveRequest::new(session.req_header(), context);
+        Box::pin(room.store.load(key, &sent, patience)).await;
     }
 }
 
@@ -195,7 +232,7 @@ fn usable(session: &Session, context: &Context, cause: Cause) -> Option<Rescue> 
 fn rescue(context: &Context, copy: StoredCopy, cause: Cause) -> Option<Rescue> {
     let (policy, _) = context.route.as_ref()?.cache.as_ref()?;
     let (_, facts) = context.copying.request.as_ref()?;
-    let stale = may_serve_stale(&copy.standing(), policy, facts, cause, SystemTime::now())?;
+    let stale = may_serve_stale(&copy.standing(), policy, facts, cause, clock::now())?;
     Some(Rescue { copy, stale, cause })
 }
 

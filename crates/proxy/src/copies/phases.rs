@@ -2,15 +2,16 @@
 
 use std::time::SystemTime;
 
-use goodgate_cache::{Mode, RequestFacts, Standing, may_serve_fresh, may_share};
+use goodgate_cache::{Mode, RequestFacts, Standing, clock, may_serve_fresh, may_share};
+use pingora_cache::key::HashBinary;
 use pingora_cache::lock::CacheKeyLockImpl;
 use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheMeta, ForcedFreshness};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use super::stored;
 use crate::context::Context;
+use crate::effective_request::EffectiveRequest;
 use crate::stream::ClientStream;
 
 /// Standard mode: lets Pingora's cache phases handle a GET. Identical misses wait for one fetch, but nobody waits
@@ -48,24 +49,26 @@ pub(crate) fn hold_nothing_back(session: &mut Session, hit: &HitHandler) {
 }
 
 /// What Pingora is to think of the copy it found.
-pub(crate) fn judge_hit(
-    session: &Session,
-    context: &Context,
-    meta: &CacheMeta,
-    is_fresh: bool,
-) -> Option<ForcedFreshness> {
+pub(crate) fn judge_hit(context: &Context, meta: &CacheMeta, is_fresh: bool) -> Option<ForcedFreshness> {
     let (policy, _) = context.route.as_ref()?.cache.as_ref()?;
     let (_, facts) = context.copying.request.as_ref()?;
     let standing = Standing::of(meta);
     if !may_share(&standing.info, facts, policy) {
         return Some(ForcedFreshness::ForceMiss);
     }
-    if is_fresh {
-        let serves = may_serve_fresh(&standing, policy, facts, SystemTime::now());
-        return (!serves).then_some(ForcedFreshness::ForceExpired);
+    let now = clock::now();
+    let serves = standing.is_fresh(now) && may_serve_fresh(&standing, policy, facts, now);
+    // Pingora judges by the wall clock, which may have been set.
+    match (serves, is_fresh) {
+        (true, true) | (false, false) => None,
+        (true, false) => Some(ForcedFreshness::ForceFresh),
+        (false, true) => Some(ForcedFreshness::ForceExpired),
     }
-    let wants_newer = facts.no_cache || facts.max_age.is_some() || facts.min_fresh.is_some();
-    (wants_newer || stored(session, context)?.is_outlived()).then_some(ForcedFreshness::ForceExpired)
+}
+
+/// The variant of a stored response that the request is for.
+pub(crate) fn variance(request: &RequestHeader, context: &Context, meta: &CacheMeta) -> Option<HashBinary> {
+    goodgate_cache::variance(meta.headers(), &EffectiveRequest::new(request, context))
 }
 
 /// Whether the answer to a miss fills the cache. That to a part does not, so that the backend is asked for just that
@@ -76,13 +79,6 @@ pub(crate) fn fills_on_miss(context: &Context) -> bool {
         facts.is_get && !facts.is_range && !has_own
     };
     context.copying.request.as_ref().is_some_and(|(_, facts)| fills(facts))
-}
-
-/// Whether stale copies may be served while they are refreshed: for how long is noted on each of them, by the response
-/// itself or by the route.
-pub(crate) fn may_update_behind(context: &Context) -> bool {
-    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
-    cache.is_some_and(|(policy, _)| policy.mode == Mode::Standard)
 }
 
 /// Whether a 304 will do for what the phases are about to send.

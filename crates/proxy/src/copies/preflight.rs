@@ -1,15 +1,12 @@
 //! CORS preflights: a browser asks by OPTIONS before a page of another site may use an answer. While the backends are
 //! down that question has to be answered too, or the copies of the answers are of no use to such pages.
 
-use std::time::SystemTime;
-
-use goodgate_cache::{Key, KeyPolicy, admit_preflight};
-use http::uri::PathAndQuery;
+use goodgate_cache::{Moment, admit_preflight};
 use http::{Method, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::context::Context;
-use crate::forward;
+use crate::effective_request::EffectiveRequest;
 
 /// Whether a request is a preflight. Browsers send them without credentials.
 pub(super) fn is_one(request: &RequestHeader) -> bool {
@@ -21,12 +18,6 @@ pub(super) fn is_one(request: &RequestHeader) -> bool {
         && !has(header::AUTHORIZATION)
 }
 
-pub(super) fn key(policy: &KeyPolicy, request: &RequestHeader, scheme: &str) -> Key {
-    let host = forward::asked_host(request).unwrap_or_default();
-    let target = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    policy.preflight_key(scheme, host, target, &request.headers)
-}
-
 /// Keeps the answer of a backend to a preflight.
 pub(super) fn keep(context: &mut Context, request: &RequestHeader, response: &ResponseHeader) {
     if request.method != Method::OPTIONS {
@@ -36,8 +27,9 @@ pub(super) fn keep(context: &mut Context, request: &RequestHeader, response: &Re
     let (Some((policy, room)), Some((key, facts))) = (cache, &context.copying.request) else {
         return;
     };
-    if let Some(mut meta) = admit_preflight(policy, facts, response, SystemTime::now()) {
+    if let Some(mut meta) = admit_preflight(policy, facts, response, Moment::now()) {
         context.copying.generation.stamp(&mut meta);
-        context.copying.writer = Some(room.store.write(key, &request.headers, meta));
+        let sent = EffectiveRequest::new(request, context);
+        context.copying.writer = Some(room.store.write(key, &sent, meta));
     }
 }

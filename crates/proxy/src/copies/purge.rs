@@ -1,19 +1,25 @@
 //! The `PURGE` method: who may, purges the copies of an address, or those with the tags that the request names.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use goodgate_cache::{PurgeMode, PurgeScope, tag_names};
 use goodgate_failure::Cause;
 use goodgate_telemetry::Origin;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
 use log::info;
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::key;
+use super::address;
+use super::changes::{caching_routes, plain_key};
 use crate::answer::{self, ErrorAnswer};
 use crate::context::Context;
 use crate::own;
+use crate::route::Route;
+use crate::snapshot::Snapshot;
 
 const NOT_A_MODE: ErrorAnswer =
     ErrorAnswer { status: 400, cause: Cause::HttpRequestError, details: "Purge-Mode is soft or hard." };
@@ -24,12 +30,8 @@ pub(crate) async fn answer_purge(session: &mut Session, context: &mut Context) -
     if session.req_header().method.as_str() != "PURGE" || session.subrequest_ctx.is_some() {
         return Ok(false);
     }
-    let Some(route) = context.route.clone() else {
+    if !context.route.as_ref().is_some_and(|route| takes_purge(route)) {
         return Ok(false);
-    };
-    match &route.cache {
-        Some((policy, _)) if !policy.purge_allow.is_empty() => {}
-        Some(_) | None => return Ok(false),
     }
     match purge(session, context) {
         Ok(said) => Box::pin(confirm(session, context, said)).await?,
@@ -40,7 +42,7 @@ pub(crate) async fn answer_purge(session: &mut Session, context: &mut Context) -
 
 fn purge(session: &Session, context: &Context) -> Result<String, ErrorAnswer> {
     let denied = ErrorAnswer::of(Cause::HttpRequestDenied);
-    let (policy, room) = context.route.as_ref().and_then(|route| route.cache.as_ref()).ok_or(denied)?;
+    let (policy, _) = context.route.as_ref().and_then(|route| route.cache.as_ref()).ok_or(denied)?;
     let client = context.client_ip.ok_or(denied)?;
     if !policy.purge_allow.iter().any(|network| network.contains(&client)) {
         return Err(denied);
@@ -52,17 +54,54 @@ fn purge(session: &Session, context: &Context) -> Result<String, ErrorAnswer> {
         Some(_) => return Err(NOT_A_MODE),
     };
     let tags = tag_names(&request.headers);
-    let scopes = if tags.is_empty() {
-        vec![key(&policy.key, request, context.scheme(), &request.uri).scope()]
-    } else {
-        tags.into_iter().map(PurgeScope::Tag).collect()
-    };
-    for scope in &scopes {
+    let mut purged = Vec::new();
+    for route in caching_routes(context, address(request, context.scheme())) {
+        let Some((policy, room)) = &route.cache else { continue };
+        let room = *room;
+        let scopes = if tags.is_empty() {
+            vec![plain_key(policy, address(request, context.scheme())).scope()]
+        } else {
+            tags.iter().cloned().map(PurgeScope::Tag).collect()
+        };
+        purged.extend(scopes.into_iter().map(|scope| (room, scope)));
+    }
+    purged.dedup_by(|(room, scope), (other, before)| room.name == other.name && scope == before);
+    for (room, scope) in &purged {
         room.store.purge_scope(scope, mode);
     }
-    let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
-    info!(mode = mode.name(), stores:? = [&room.name], scopes:? = scopes, client:% = client; "copies are purged");
+    let mut stores: Vec<&str> = purged.iter().map(|(room, _)| room.name.as_str()).collect();
+    stores.dedup();
+    let mut scopes: Vec<String> = purged.iter().map(|(_, scope)| scope.to_string()).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    info!(mode = mode.name(), stores:? = stores, scopes:? = scopes, client:% = client; "cached responses are purged");
     Ok(format!("purged ({}): {}\n", mode.name(), scopes.join(", ")))
+}
+
+fn takes_purge(route: &Route) -> bool {
+    route.cache.as_ref().is_some_and(|(policy, _)| !policy.purge_allow.is_empty())
+}
+
+/// The route that decides about a `PURGE`: of those that requests for the address can take, whatever their method, the
+/// first that takes purges from this client, or else from anyone. Neither the methods of a route nor a split keep a purge
+/// from the cached responses of its address.
+pub(crate) fn purged_route(
+    snapshot: &Snapshot,
+    host: &str,
+    path: &str,
+    method: &Method,
+    client: Option<IpAddr>,
+) -> Option<Arc<Route>> {
+    if method.as_str() != "PURGE" || !snapshot.has_caches {
+        return None;
+    }
+    let mut routes = snapshot.routes_of(host, path);
+    routes.retain(|route| takes_purge(route));
+    let allows = |route: &&Arc<Route>| {
+        let networks = route.cache.as_ref().map_or(&[][..], |(policy, _)| &policy.purge_allow);
+        client.is_some_and(|client| networks.iter().any(|network| network.contains(&client)))
+    };
+    routes.iter().find(allows).or_else(|| routes.first()).cloned()
 }
 
 async fn confirm(session: &mut Session, context: &mut Context, said: String) -> Result<()> {

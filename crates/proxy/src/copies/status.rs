@@ -1,8 +1,8 @@
 //! `Cache-Status` (RFC 9211) of answers that no failure had a hand in.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use goodgate_cache::{CachePolicy, Mode};
+use goodgate_cache::{CachePolicy, Mode, clock};
 use http::{HeaderValue, Method};
 use pingora_cache::CachePhase;
 use pingora_proxy::Session;
@@ -21,11 +21,10 @@ pub(crate) fn status_header(session: &Session, context: &Context) -> Option<Head
     let text = match session.cache.phase() {
         CachePhase::Hit if has_waited(session) => format!("goodgate; fwd={}; collapsed", why_asked(found)),
         CachePhase::Hit => format!("goodgate; hit; ttl={}", seconds_left(session)),
-        CachePhase::StaleUpdating => format!("goodgate; hit; ttl={}; detail=updating", seconds_left(session)),
         CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
             format!("goodgate; fwd={}; fwd-status=304{stored}", why_asked(found))
         }
-        CachePhase::Miss | CachePhase::Stale | CachePhase::Expired => {
+        CachePhase::Miss | CachePhase::Stale | CachePhase::StaleUpdating | CachePhase::Expired => {
             format!("goodgate; fwd={}{stored}", why_asked(found))
         }
         CachePhase::Disabled(_) | CachePhase::Uninit | CachePhase::Bypass | CachePhase::CacheKey => {
@@ -65,7 +64,7 @@ fn has_waited(session: &Session) -> bool {
 
 fn seconds_left(session: &Session) -> i64 {
     let until = session.cache.cache_meta().fresh_until();
-    let now = SystemTime::now();
+    let now = clock::now();
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     until.duration_since(now).map_or_else(|past| -seconds(past.duration()), seconds)
 }

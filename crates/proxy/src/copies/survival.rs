@@ -1,14 +1,15 @@
 //! What would become of a request if its upstream were dead: looked at when it ends, for a few of them.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use goodgate_cache::survives;
+use goodgate_cache::{clock, survives};
 use goodgate_failure::Cause;
 use goodgate_telemetry::{Fate, Origin};
 use http::Method;
 use pingora_http::RequestHeader;
 
 use crate::context::Context;
+use crate::effective_request::EffectiveRequest;
 
 /// Notes it for a GET that a backend or a copy answered, or should have.
 pub(crate) fn note_survival(request: &RequestHeader, context: &Context, now: Instant) {
@@ -42,7 +43,7 @@ fn fate(request: &RequestHeader, context: &Context) -> Result<Duration, &'static
         return Err("the request goes past the cache");
     }
     let (key, facts) = context.copying.request.as_ref().ok_or("the request is no plain GET")?;
-    let Some(standing) = room.store.standing(key, &request.headers) else {
+    let Some(standing) = room.store.standing(key, &EffectiveRequest::new(request, context)) else {
         return Err(match context.copying.refused {
             Some(reason) => reason,
             None if context.outcome.cause.is_some() => "there was no good answer yet",
@@ -50,5 +51,5 @@ fn fate(request: &RequestHeader, context: &Context) -> Result<Duration, &'static
             None => NOT_FOUND,
         });
     };
-    survives(&standing, policy, facts, Cause::DestinationUnavailable, SystemTime::now())
+    survives(&standing, policy, facts, Cause::DestinationUnavailable, clock::now())
 }
