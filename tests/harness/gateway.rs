@@ -49,6 +49,13 @@ fn preamble(folder: &Path, log: &str) -> String {
     )
 }
 
+/// The library of the Debian package `faketime`.
+fn library_of_clocks() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok).map(|entry| entry.path());
+    let library = |folder: PathBuf| folder.join("faketime/libfaketimeMT.so.1");
+    folders.map(library).find(|library| library.exists()).expect("the package faketime is installed")
+}
+
 impl Gateway {
     /// Starts with a configuration that has no `listeners`, `admin` and `access_log`: those are added.
     pub async fn start(config: &str) -> Self {
@@ -79,6 +86,19 @@ impl Gateway {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), BINARY]);
         Self::spawn(shell, Stdio::null(), folder, &text).await
+    }
+
+    /// Starts with a whole configuration, by a wall clock that is as far off as the file `clock` in its folder says
+    /// (`+0`, `-2h`), at any time. The monotonic clock runs as it does.
+    pub async fn start_with_clock(folder: PathBuf, text: &str) -> Self {
+        let mut command = Command::new(BINARY);
+        command
+            .env("LD_PRELOAD", library_of_clocks())
+            .env("FAKETIME_TIMESTAMP_FILE", folder.join("clock"))
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("DONT_FAKE_MONOTONIC", "1");
+        Self::spawn(command, Stdio::null(), folder, text).await
     }
 
     /// Starts with a whole configuration.

@@ -24,6 +24,7 @@ mod browser;
 mod chaos;
 mod checks;
 mod client_tls;
+mod clocks;
 mod coalescing;
 mod confirming;
 mod conformance;
