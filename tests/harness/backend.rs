@@ -429,7 +429,7 @@ pub async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<S
     }
 }
 
-async fn read_body(stream: &mut TcpStream, buffer: &mut Vec<u8>, head: &str) -> Vec<u8> {
+pub async fn read_body(stream: &mut TcpStream, buffer: &mut Vec<u8>, head: &str) -> Vec<u8> {
     let lower = head.to_ascii_lowercase();
     if lower.contains("expect: 100-continue") {
         let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;

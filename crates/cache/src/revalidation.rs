@@ -46,8 +46,10 @@ fn is_kept(name: &HeaderName, newer: &HeaderMap) -> bool {
 /// What the answer to a HEAD says of the stored answer to a GET.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadVerdict {
-    /// It is the same one, and takes over the newer fields.
+    /// A validator says that it is the same one: it takes over the newer fields.
     Same,
+    /// Nothing says that it is another one, and no validator that it is the same.
+    Alike,
     /// There is another one now: the stored one is stale.
     Changed,
 }
@@ -57,10 +59,12 @@ pub fn judge_head(stored: &HeaderMap, body_len: usize, head: &HeaderMap) -> Head
     let fits = |name| head.get(&name).is_none_or(|value| stored.get(&name) == Some(value));
     let length = head.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
     let is_as_long = length.is_none_or(|length| length == body_len.to_string().as_bytes());
-    if fits(header::ETAG) && fits(header::LAST_MODIFIED) && is_as_long {
+    if !fits(header::ETAG) || !fits(header::LAST_MODIFIED) || !is_as_long {
+        HeadVerdict::Changed
+    } else if head.contains_key(header::ETAG) || head.contains_key(header::LAST_MODIFIED) {
         HeadVerdict::Same
     } else {
-        HeadVerdict::Changed
+        HeadVerdict::Alike
     }
 }
 
@@ -135,8 +139,11 @@ mod tests {
     fn section_4_3_5_a_head_fits_by_validators_and_length() {
         let stored = headers(&[("etag", "\"a\""), ("last-modified", "then")]);
         let judge = |fields: &[(&str, &str)]| judge_head(&stored, 5, &headers(fields));
-        for same in [&[][..], &[("etag", "\"a\"")], &[("content-length", "5"), ("last-modified", "then")]] {
+        for same in [&[("etag", "\"a\"")][..], &[("content-length", "5"), ("last-modified", "then")]] {
             assert_eq!(judge(same), HeadVerdict::Same, "{same:?}");
+        }
+        for alike in [&[][..], &[("content-length", "5")]] {
+            assert_eq!(judge(alike), HeadVerdict::Alike, "{alike:?}");
         }
         for other in [("etag", "\"b\""), ("last-modified", "now"), ("content-length", "6")] {
             assert_eq!(judge(&[other]), HeadVerdict::Changed, "{other:?}");

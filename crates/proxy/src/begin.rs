@@ -42,10 +42,10 @@ pub(crate) fn begin(
     };
     context.is_for_good = true;
     if let Mirroring::Copy(copy) = &context.mirroring {
-        let (route, original) = (Arc::clone(&copy.route), Arc::clone(&copy.original));
+        let route = Arc::clone(&copy.route);
         (context.client_ip, context.is_trusted) = (copy.client_ip, copy.is_trusted);
         (context.request_id, context.is_https) = (copy.request_id.clone(), copy.is_https);
-        return of_copy(session.req_header_mut(), context, route, &original);
+        return of_copy(&snapshot, session.req_header_mut(), context, route);
     }
     if context.is_background() {
         let sender = sender.unwrap_or_default();
@@ -64,10 +64,10 @@ pub(crate) fn begin(
 
 /// The same for a copy of a request that has come this far already.
 fn of_copy(
+    snapshot: &Snapshot,
     request: &mut RequestHeader,
     context: &mut Context,
     route: Arc<Route>,
-    original: &Route,
 ) -> Result<()> {
     // What has no normal form was refused before there was a copy.
     let _ = normalise(request)?;
@@ -76,7 +76,7 @@ fn of_copy(
     let has_tls = context.speaker().is_some_and(|client| client.has_tls);
     forward::settle_forwarded(request, has_tls, context.is_trusted)?;
     hygiene::drop_claims(request, context.is_trusted, &route.pass_headers);
-    ties::take_cookies(request, original.upstreams().chain([&route.upstream]))?;
+    ties::take_cookies(request, &snapshot.sticky)?;
     context.route = Some(route);
     Ok(())
 }
@@ -133,7 +133,7 @@ pub(crate) fn of_request(
         }
     };
     if let Some(route) = context.route.clone() {
-        context.affinity = ties::take_cookies(request, route.upstreams())?;
+        context.affinity = ties::take_cookies(request, &snapshot.sticky)?;
         if context.is_for_good || context.is_trusted || !route.pass_headers.is_empty() {
             hygiene::drop_claims(request, context.is_trusted, &route.pass_headers);
         }

@@ -61,8 +61,6 @@ pub(crate) enum Mirroring {
 #[derive(Debug)]
 pub(crate) struct Copy {
     pub(crate) route: Arc<Route>,
-    /// The route of the request.
-    pub(crate) original: Arc<Route>,
     pub(crate) client: Arc<Client>,
     pub(crate) client_ip: Option<std::net::IpAddr>,
     pub(crate) is_trusted: bool,
@@ -146,7 +144,6 @@ pub(crate) fn sent(session: &mut Session, context: &mut Context, piece: Option<&
 fn copy(mirror: &Mirror, context: &Context, place: Place) -> Option<Copy> {
     Some(Copy {
         route: Arc::clone(&mirror.route),
-        original: Arc::clone(context.route.as_ref()?),
         client: Arc::clone(context.client.as_ref()?),
         client_ip: context.client_ip,
         is_trusted: context.is_trusted,

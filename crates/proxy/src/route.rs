@@ -54,20 +54,10 @@ pub(crate) struct Route {
     pub(crate) response_header_bytes_max: usize,
     /// Which of its requests go elsewhere.
     pub(crate) split: Option<Split>,
-    /// The upstreams of all sides of the split, its own among them; empty without a split.
-    pub(crate) sides: Arc<[Arc<Upstream>]>,
     /// Who gets copies of its requests.
     pub(crate) mirror: Option<Mirror>,
     /// Who takes over when this one's upstream has no backend left: the route that it is a share of.
     pub(crate) rest: Option<Arc<Self>>,
-}
-
-impl Route {
-    /// All upstreams that its requests may go to.
-    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> + Clone {
-        let own = if self.sides.is_empty() { std::slice::from_ref(&self.upstream) } else { &self.sides };
-        own.iter()
-    }
 }
 
 /// The routes of one configuration, ordered for lookups.

@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub(crate) trace_share: f64,
     pub(crate) has_caches: bool,
     upstreams: Vec<Arc<Upstream>>,
+    /// Those that clients stay with by a cookie.
+    pub(crate) sticky: Vec<Arc<Upstream>>,
     listeners: Vec<Listener>,
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn keyed(spec: &UpstreamSpec, key: &StickyKey) -> UpstreamSpec {
     spec
 }
 
-/// The backends that the affinity cookies of a request name, one for each upstream of its route.
+/// The backends that the affinity cookies of a request name, one for each upstream that clients stay with.
 #[derive(Debug, Default)]
 pub(crate) struct Affinity(SmallVec<[(Arc<Upstream>, BackendId); 1]>);
 
@@ -55,14 +55,10 @@ impl Affinity {
     }
 }
 
-/// Takes the affinity cookies of these upstreams out of a request: no backend gets those of its own upstream or of the
-/// other sides of a split.
-pub(crate) fn take_cookies<'a>(
-    request: &mut RequestHeader,
-    upstreams: impl Iterator<Item = &'a Arc<Upstream>> + Clone,
-) -> Result<Affinity> {
-    let sticky =
-        || upstreams.clone().filter_map(|upstream| Some((upstream, upstream.spec().sticky.as_ref()?)));
+/// Takes the affinity cookies of these upstreams out of a request: browsers send them to every route, they concern no
+/// backend, and they make no request personal.
+pub(crate) fn take_cookies(request: &mut RequestHeader, upstreams: &[Arc<Upstream>]) -> Result<Affinity> {
+    let sticky = || upstreams.iter().filter_map(|upstream| Some((upstream, upstream.spec().sticky.as_ref()?)));
     let is_affinity = |cookie: &Cookie<'_>| sticky().any(|(_, sticky)| cookie.is_named(&sticky.cookie));
     if sticky().next().is_none() || !Cookie::all(&request.headers).any(|cookie| is_affinity(&cookie)) {
         return Ok(Affinity::default());
@@ -167,7 +163,7 @@ mod tests {
         for field in fields {
             request.append_header("Cookie", *field).unwrap();
         }
-        let affinity = take_cookies(&mut request, upstreams.iter()).unwrap();
+        let affinity = take_cookies(&mut request, upstreams).unwrap();
         let left = request.headers.get_all("cookie").iter().map(|line| line.to_str().unwrap().to_owned());
         (left.collect(), upstreams.iter().map(|upstream| affinity.backend_of(upstream)).collect())
     }

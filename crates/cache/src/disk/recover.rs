@@ -120,7 +120,8 @@ fn apply(segments: &mut Segments, segment: u64, entry: &Entry, is_there: bool) {
         Deed::Purged => index.purge_settled(entry.key, entry.seq),
         Deed::Dropped => index.drop_variant(entry.key, entry.variance),
         Deed::Expired => {
-            index.expire(entry.key, entry.at);
+            // A clock that was ahead of ours must not leave it fresh until then.
+            index.expire(entry.key, entry.at.min(seconds(clock::now())));
             return;
         }
     };

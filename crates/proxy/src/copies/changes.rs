@@ -120,15 +120,19 @@ pub(crate) fn compare_head(context: &Context, session: &Session, response: &Resp
         return;
     };
     let now = Moment::now();
-    if judge_head(&held.headers, copy.body_len(), &response.headers) == HeadVerdict::Same {
-        let mut newer = held.clone();
-        refresh_header(&mut newer, &response.headers, now.wall);
-        let as_get = facts.as_get();
-        if let Admission::Store(mut meta) = admit(policy, &as_get, &newer, now) {
-            context.copying.generation.stamp(&mut meta);
-            room.store.renew_copy(key, &copy, meta);
-            return;
+    match judge_head(&held.headers, copy.body_len(), &response.headers) {
+        // What a change or a purge has put out of date needs more than an equal length to be fresh again.
+        HeadVerdict::Alike if copy.is_outlived() => return,
+        HeadVerdict::Same | HeadVerdict::Alike => {
+            let mut newer = held.clone();
+            refresh_header(&mut newer, &response.headers, now.wall);
+            if let Admission::Store(mut meta) = admit(policy, &facts.as_get(), &newer, now) {
+                context.copying.generation.stamp(&mut meta);
+                room.store.renew_copy(key, &copy, meta);
+                return;
+            }
         }
+        HeadVerdict::Changed => {}
     }
     room.store.expire_copy(key, &copy);
 }

@@ -83,12 +83,7 @@ pub(super) fn build(
         let old_gate = old_routes.get(spec.name.as_str()).and_then(|old| old.gate.as_deref());
         let gate = Gate::new(spec, old_gate, verifier, &metrics_of(way));
         let header_bytes_max = config.limits.response_header_bytes_max;
-        let sides = spec.split.as_ref().map_or_else(Vec::new, |split| sides(split, way, &ways));
-        let sides: Arc<[Arc<Upstream>]> = sides.into();
-        let route = |way: &Way| {
-            let route = route(spec, way, gate.clone(), metrics_of(way), header_bytes_max);
-            Route { sides: Arc::clone(&sides), ..route }
-        };
+        let route = |way: &Way| route(spec, way, gate.clone(), metrics_of(way), header_bytes_max);
         let split = spec.split.as_ref().map(|split| shares(split, way, &ways, &route));
         let mirror = spec
             .mirror
@@ -103,15 +98,10 @@ pub(super) fn build(
         log: log_policy(&config.access_log),
         has_caches: config.routes.iter().any(|route| route.cache.is_some()),
         trace_share: config.tracing.as_ref().map_or(0.0, |tracing| tracing.sample),
+        sticky: upstreams.iter().filter(|upstream| upstream.spec().sticky.is_some()).cloned().collect(),
         upstreams,
         listeners: config.listeners.clone(),
     }
-}
-
-/// The upstreams of a route and of its shares.
-fn sides(split: &goodgate_config::Split, own: &Way, ways: &[Way]) -> Vec<Arc<Upstream>> {
-    let shares = split.shares.iter().filter_map(|(upstream, _)| ways.get(*upstream));
-    std::iter::once(own).chain(shares).map(|way| Arc::clone(&way.upstream)).collect()
 }
 
 /// The shares of a route. What they answer is nothing for the copies that the others get.
@@ -162,7 +152,6 @@ fn route(
         access: spec.access.clone(),
         response_header_bytes_max,
         split: None,
-        sides: Arc::default(),
         mirror: None,
         rest: None,
     }
