@@ -14,6 +14,7 @@ use pingora_proxy::Session;
 
 use crate::answer::ErrorAnswer;
 use crate::classify::TOO_LARGE;
+use crate::client_address::{ClientAddress, is_among};
 use crate::context::Context;
 use crate::head::Malformed;
 use crate::mirror::Mirroring;
@@ -38,7 +39,7 @@ pub(crate) fn begin(live: &Live, session: &mut Session, context: &mut Context) -
     context.is_for_good = true;
     if let Mirroring::Copy(copy) = &context.mirroring {
         let (route, original) = (Arc::clone(&copy.route), Arc::clone(&copy.original));
-        (context.client_ip, context.is_trusted) = (copy.client_ip, copy.is_trusted);
+        (context.client_address, context.is_trusted) = (copy.client_address, copy.is_trusted);
         (context.request_id, context.is_https) = (copy.request_id.clone(), copy.is_https);
         return of_copy(session.req_header_mut(), context, route, &original);
     }
@@ -86,9 +87,13 @@ pub(crate) fn of_request(
     let target = normalise(request)?;
     ignore_upgrade(request, context.version(request));
     if let Some(client) = &context.client {
-        let (ip, is_trusted) =
-            forward::client_ip(client.address.ip(), &request.headers, &snapshot.trusted_proxies);
-        context.client_ip = Some(ip);
+        let peer = client.address.ip().to_canonical();
+        let is_trusted = !client.is_unnamed && is_among(peer, &snapshot.trusted_proxies);
+        context.client_address = Some(if is_trusted {
+            ClientAddress::behind(peer, &request.headers, &snapshot.trusted_proxies)
+        } else {
+            ClientAddress::Known(peer)
+        });
         context.is_trusted = is_trusted;
         context.is_https = client.has_tls;
         forward::settle_forwarded(request, client.has_tls, is_trusted)?;
@@ -194,7 +199,19 @@ pub(crate) fn is_plain(request: &RequestHeader, context: &Context) -> bool {
         && route.own.is_none()
         && route.gate.is_none()
         && !own::is_redirected(request, context)
-        && context.client_ip.is_some_and(|client| route.access.admits(client))
+        && context.client_address.is_some_and(|client| route.access.admits(client.known()))
+}
+
+/// The answer to a client that the lists of addresses do not admit.
+const fn denied(client: ClientAddress) -> ErrorAnswer {
+    let denied = ErrorAnswer::of(Cause::HttpRequestDenied);
+    match client {
+        ClientAddress::Known(_) => denied,
+        ClientAddress::Unknown { .. } => ErrorAnswer {
+            details: "The client's address cannot be read from the fields of the proxy in front.",
+            ..denied
+        },
+    }
 }
 
 /// Why the request is answered with an error before anybody is asked.
@@ -212,8 +229,9 @@ pub(crate) fn refusal(session: &Session, context: &Context) -> Option<ErrorAnswe
             details: "No route leads from this address to a service.",
         });
     };
-    if context.client_ip.is_some_and(|client| !route.access.admits(client)) {
-        return Some(ErrorAnswer::of(Cause::HttpRequestDenied));
+    match context.client_address {
+        Some(client) if !route.access.admits(client.known()) => return Some(denied(client)),
+        Some(_) | None => {}
     }
     if let Some(error) = route.own.as_ref().and_then(|own| own::refusal(session, own)) {
         return Some(error);

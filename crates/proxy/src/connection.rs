@@ -9,9 +9,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use goodgate_config::Limits;
+use goodgate_config::{Limits, TARGET_BYTES_MAX};
+use goodgate_failure::Cause;
 use goodgate_telemetry::{AccessRecord, ListenerMetrics, Origin, Refused};
 use log::warn;
 use pingora_core::apps::HttpServerApp;
@@ -37,6 +39,7 @@ use crate::places::Place;
 use crate::request_id::RequestId;
 use crate::snapshot::Live;
 use crate::stream::ClientStream;
+use crate::target_escape::{self, Replacement};
 use crate::watchdog::Alarm;
 
 /// How long a kept connection may still bring a request after the stop has begun.
@@ -201,8 +204,11 @@ impl Door {
         session.set_keepalive_reuses_remaining(is_last.then_some(0));
         session.set_read_timeout(Some(limits.body_timeout));
         session.set_total_drain_timeout(Some(limits.body_timeout));
+        client.is_recorded.store(false, Ordering::Relaxed);
         let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
-        let kept = client.watchdog.watch(alarm, exchange).await?;
+        let kept = client.watchdog.watch(alarm, exchange).await;
+        self.record_if_missing(client);
+        let kept = kept?;
         let (stream, _settings) = kept.consume();
         stream.into_any().downcast().ok()
     }
@@ -253,7 +259,6 @@ impl Door {
         limits: &Limits,
         error: ErrorAnswer,
     ) {
-        let started_at = SystemTime::now();
         let request_id = RequestId::random();
         stream.grant(Grant::Everything, true);
         let bytes = answer::raw(error, &request_id);
@@ -263,15 +268,34 @@ impl Door {
         };
         // A client that sends garbage and does not read is owed nothing more.
         let _ = fast_timeout(limits.write_timeout, write).await;
+        self.record_refusal(client, error, &request_id, bytes.len() as u64);
+    }
+
+    /// Counts and records a request that is refused before it has a context.
+    fn record_refusal(&self, client: &Client, error: ErrorAnswer, request_id: &RequestId, bytes_sent: u64) {
         self.live.no_route.response(error.status, Origin::Goodgate, Duration::ZERO);
         self.live.no_route.gateway_error(error.status, error.cause);
         let log = &self.live.snapshot().log;
         let ip = log.mask.client(client.address.ip().to_canonical());
-        let record =
-            AccessRecord::of_no_request(started_at, request_id.as_str(), ip, error.status, error.cause);
-        let record = AccessRecord { detail: error.detail(), bytes_sent: bytes.len() as u64, ..record };
+        let now = SystemTime::now();
+        let record = AccessRecord::of_no_request(now, request_id.as_str(), ip, error.status, error.cause);
+        let record = AccessRecord { detail: error.detail(), bytes_sent, ..record };
         self.live.access_log.write(&record, log.format);
         self.live.ring.note(record, Instant::now());
+    }
+
+    /// Counts and records a request that the HTTP library refused by itself, with an answer or a reset of its own.
+    pub(crate) fn record_refused_by_library(&self, client: &Client) {
+        self.live.metrics().refused(Refused::Protocol);
+        self.record_refusal(client, REFUSED_BY_LIBRARY, &RequestId::random(), 0);
+    }
+
+    /// Records the request that was handed to Pingora, unless it has its record. Pingora calls `logging` once for
+    /// each request, but not for one that its parser refuses.
+    pub(crate) fn record_if_missing(&self, client: &Client) {
+        if !client.is_recorded.swap(false, Ordering::Relaxed) {
+            self.record_refused_by_library(client);
+        }
     }
 }
 
@@ -293,7 +317,8 @@ async fn read_head(
             if length > limits.header_bytes_max {
                 return Err(TOO_LONG);
             }
-            return Ok(Some((length, head::check(bytes, limits)?)));
+            let framing = head::check(bytes, limits)?;
+            return Ok(Some((escape_target(stream, length, limits)?, framing)));
         }
         seen = stream.ahead().len();
         if seen > limits.header_bytes_max {
@@ -311,6 +336,28 @@ async fn read_head(
     }
 }
 
+/// Escapes the target of the checked head in front of the stream, if it must be. The length of the head.
+fn escape_target(stream: &mut ClientStream, head: usize, limits: &Limits) -> Result<usize, Malformed> {
+    let bytes = stream.ahead().get(..head).unwrap_or_default();
+    let Some(Replacement { at, with }) = target_escape::escape_target(bytes) else {
+        return Ok(head);
+    };
+    let length = head - at.len() + with.len();
+    if with.len() > TARGET_BYTES_MAX {
+        return Err(head::TARGET_TOO_LONG);
+    }
+    if length > limits.header_bytes_max {
+        return Err(TOO_LONG);
+    }
+    stream.replace_ahead(at, &with);
+    Ok(length)
+}
+
+const REFUSED_BY_LIBRARY: ErrorAnswer = ErrorAnswer {
+    status: 400,
+    cause: Cause::HttpRequestError,
+    details: "The request violates the protocol and was refused by the HTTP library.",
+};
 const TOO_LONG: Malformed =
     Malformed { status: 431, reason: Refused::HeaderTooLarge, what: "the request header is too long" };
 const TOO_SLOW: Malformed = Malformed {

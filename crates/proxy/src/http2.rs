@@ -109,6 +109,7 @@ impl Door {
         let exchange = CLIENT.scope(Arc::clone(&client), exchange);
         // Streams are not reused.
         let _ = client.watchdog.watch(&mut Alarm::default(), exchange).await;
+        self.record_if_missing(&client);
     }
 }
 

@@ -10,6 +10,7 @@
 mod facts;
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
@@ -99,6 +100,14 @@ impl ClientStream {
     /// Drops the first bytes of what has been read.
     pub(crate) fn discard(&mut self, count: usize) {
         self.ahead.advance(count.min(self.ahead.len()));
+    }
+
+    /// Replaces a part of what has been read and not handed on.
+    pub(crate) fn replace_ahead(&mut self, at: Range<usize>, with: &[u8]) {
+        let rest = self.ahead.split_off(at.end.min(self.ahead.len()));
+        self.ahead.truncate(at.start);
+        self.ahead.extend_from_slice(with);
+        self.ahead.extend_from_slice(&rest);
     }
 
     /// Reads more ahead; zero is the end.

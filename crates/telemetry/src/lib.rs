@@ -44,7 +44,7 @@ pub use mirrored::{MirrorMetrics, MirrorResult};
 pub use names::NameMetrics;
 pub use quantile::{Quantile, Spread};
 pub use queues::QueueMetrics;
-pub use record::{AccessRecord, is_of_interest};
+pub use record::{AccessRecord, LoggedClient, is_of_interest};
 pub use refused::Refused;
 pub use ring::{KeptRecord, Ring};
 pub use spool::{SpoolMetrics, SpoolResult};

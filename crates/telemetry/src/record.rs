@@ -4,6 +4,7 @@
 //! record made to own its text.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,33 @@ use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use crate::{By, CacheResult, Origin, TraceId};
+
+/// The client of a request, as a record shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggedClient {
+    /// Its address.
+    Address(IpAddr),
+    /// A trusted proxy sent an address that cannot be read.
+    Unknown,
+}
+
+impl fmt::Display for LoggedClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(ip) => ip.fmt(f),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+impl Serialize for LoggedClient {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Address(ip) => ip.serialize(to),
+            Self::Unknown => to.serialize_str("unknown"),
+        }
+    }
+}
 
 /// All that is known of a request at its end.
 #[derive(Clone, Debug, Serialize)]
@@ -24,7 +52,7 @@ pub struct AccessRecord<'a> {
     /// The trace that it is part of, if there are traces.
     pub trace_id: Option<TraceId>,
     /// The client's address, from trusted proxies if there are any.
-    pub client: Option<IpAddr>,
+    pub client: Option<LoggedClient>,
     /// The method.
     pub method: Cow<'a, str>,
     /// The host asked for.
@@ -88,7 +116,7 @@ impl<'a> AccessRecord<'a> {
             time,
             request_id: request_id.into(),
             trace_id: None,
-            client: Some(client.to_canonical()),
+            client: Some(LoggedClient::Address(client.to_canonical())),
             method: "".into(),
             host: "".into(),
             path: "".into(),

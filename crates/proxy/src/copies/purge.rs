@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 
 use super::key;
 use crate::answer::{self, ErrorAnswer};
+use crate::client_address::{ClientAddress, is_among};
 use crate::context::Context;
 use crate::own;
 
@@ -41,8 +42,8 @@ pub(crate) async fn answer_purge(session: &mut Session, context: &mut Context) -
 fn purge(session: &Session, context: &Context) -> Result<String, ErrorAnswer> {
     let denied = ErrorAnswer::of(Cause::HttpRequestDenied);
     let (policy, room) = context.route.as_ref().and_then(|route| route.cache.as_ref()).ok_or(denied)?;
-    let client = context.client_ip.ok_or(denied)?;
-    if !policy.purge_allow.iter().any(|network| network.contains(&client)) {
+    let client = context.client_address.and_then(ClientAddress::known).ok_or(denied)?;
+    if !is_among(client, &policy.purge_allow) {
         return Err(denied);
     }
     let request = session.req_header();
