@@ -12,6 +12,7 @@ mod facts;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::grant::Grant;
+use crate::http2::{Frames, Http2Facts};
 use crate::kept_date::KeptDate;
 use crate::pace::Pace;
 use crate::socket::{Socket, linger};
@@ -62,6 +64,8 @@ pub(crate) struct ClientStream {
     given_up: bool,
     /// Runs since the client has closed its side behind a complete request.
     half_closed: Option<Pin<Box<Sleep>>>,
+    /// Watches the frames of an HTTP/2 connection.
+    frames: Option<Box<Frames>>,
 }
 
 impl ClientStream {
@@ -79,6 +83,7 @@ impl ClientStream {
             pace: Pace::default(),
             given_up: false,
             half_closed: None,
+            frames: None,
         }
     }
 
@@ -154,6 +159,12 @@ impl ClientStream {
         self.half_closed = None;
     }
 
+    /// Hands on everything: the frames of HTTP/2.
+    pub(crate) fn grant_frames(&mut self, facts: Arc<Http2Facts>) {
+        self.grant(Grant::Everything, false);
+        self.frames = Some(Box::new(Frames::new(facts)));
+    }
+
     /// Hands on a request to switch to another protocol, of this length. What is behind it waits for the backend's word.
     pub(crate) fn grant_switch(&mut self, head: usize) {
         self.grant(Grant::Bytes(head as u64), true);
@@ -185,6 +196,31 @@ impl ClientStream {
         self.ahead.reserve(READ_BYTES.min(AHEAD_BYTES_MAX));
         let future = std::pin::pin!(socket.read_buf(&mut self.ahead));
         future.poll(context)
+    }
+
+    /// Reads frames of HTTP/2. Those that were held back for a while are in `ahead`.
+    fn poll_frames(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.ahead.is_empty() {
+            let (Some(socket), Some(frames)) = (&mut self.socket, &mut self.frames) else {
+                return Poll::Ready(Ok(()));
+            };
+            let before = buffer.filled().len();
+            ready!(Pin::new(socket).poll_read(context, buffer))?;
+            let read = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+            if read.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.pace.sent(read.len());
+            let passed = frames.pass(read, &mut self.ahead);
+            buffer.set_filled(before + passed);
+            if passed > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let count = buffer.remaining().min(self.ahead.len());
+        buffer.put_slice(self.ahead.get(..count).unwrap_or_default());
+        self.ahead.advance(count);
+        Poll::Ready(Ok(()))
     }
 
     /// Nothing of this request is left: only a close is news.
@@ -293,6 +329,9 @@ impl AsyncRead for ClientStream {
         if let Poll::Ready(Err(error)) = this.poll_send(context) {
             return Poll::Ready(Err(error));
         }
+        if this.frames.is_some() {
+            return this.poll_frames(context, buffer);
+        }
         if *this.switched.get_mut() {
             this.grant = Grant::Everything;
         }
@@ -363,7 +402,11 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_send(context)
+        let flushed = self.poll_send(context);
+        if let Some(frames) = &self.frames {
+            frames.facts().is_blocked.store(flushed.is_pending(), Ordering::Relaxed);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -17,7 +17,7 @@ mod crowd;
 mod fields;
 mod garbage;
 mod heads;
-mod recorder;
+pub(crate) mod recorder;
 mod slow;
 mod smuggling;
 

@@ -216,9 +216,9 @@ impl<'a> Text<'a> {
     }
 
     fn begins_with_colon(&self) -> bool {
-        self.bytes.first().is_some_and(|first| {
-            if self.is_huffman { first >> 1 == HUFFMAN_COLON } else { *first == b':' }
-        })
+        self.bytes
+            .first()
+            .is_some_and(|first| if self.is_huffman { first >> 1 == HUFFMAN_COLON } else { *first == b':' })
     }
 
     /// Its decoded length. None: it holds the end-of-string code or too much padding.

@@ -1,0 +1,295 @@
+//! Watches the frames that a client sends over HTTP/2, before the h2 library reads them, for what the library does
+//! not report:
+//!
+//! - pseudo-header fields in trailers (RFC 9113 section 8.1: malformed). The library drops them. The frame loses its
+//!   `END_STREAM` flag here, without which the library treats trailers as malformed: a stream error.
+//! - requests that the library refuses by itself. They are counted, so that each has its access record.
+//!
+//! A field block is held back until it is complete. Other frames pass as they come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::{Buf, BytesMut};
+
+use super::fields::FieldBlocks;
+
+const PREFACE_BYTES: usize = 24;
+const HEADER_BYTES: usize = 9;
+/// The largest frame that the gateway allows: it announces no other (RFC 9113 section 6.5.2).
+const FRAME_BYTES_MAX: usize = 16_384;
+/// More than any field block that is served: `limits.max_header_bytes` is 1 MiB at most.
+const BLOCK_BYTES_MAX: usize = (1 << 20) + (1 << 16);
+
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+
+/// What is known of a connection, for the loop that serves it.
+#[derive(Debug, Default)]
+pub(crate) struct Http2Facts {
+    /// Requests whose field block has arrived.
+    pub(super) opened: AtomicU64,
+    /// The client takes no bytes: the library reads no frames until it does.
+    pub(crate) is_blocked: AtomicBool,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    facts: Arc<Http2Facts>,
+    /// What has not passed yet: an incomplete frame header or field block.
+    held: BytesMut,
+    /// Bytes that pass without a look.
+    skip: usize,
+    /// The stream of the latest request.
+    latest: u32,
+    fields: FieldBlocks,
+    /// The frames or fields cannot be followed any more. The library ends such a connection.
+    is_lost: bool,
+}
+
+/// The header of a frame.
+#[derive(Clone, Copy)]
+struct Head {
+    length: usize,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+impl Head {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let [high, middle, low, kind, flags, stream @ ..] = bytes.first_chunk::<HEADER_BYTES>()?;
+        Some(Self {
+            length: usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low),
+            kind: *kind,
+            flags: *flags,
+            stream: u32::from_be_bytes(*stream) & (u32::MAX >> 1),
+        })
+    }
+
+    const fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// A field block in its frames.
+enum Block {
+    /// Frames of this many bytes in all, with the block.
+    Complete(usize, Vec<u8>),
+    Incomplete,
+    Malformed,
+}
+
+impl Frames {
+    pub(crate) fn new(facts: Arc<Http2Facts>) -> Self {
+        Self {
+            facts,
+            held: BytesMut::new(),
+            skip: PREFACE_BYTES,
+            latest: 0,
+            fields: FieldBlocks::default(),
+            is_lost: false,
+        }
+    }
+
+    /// What is known of the connection.
+    pub(crate) fn facts(&self) -> &Http2Facts {
+        &self.facts
+    }
+
+    /// Takes what has been read. How many of the bytes pass, from the first one; what is held back and passes later is
+    /// appended to `later`.
+    pub(crate) fn pass(&mut self, read: &mut [u8], later: &mut BytesMut) -> usize {
+        if self.held.is_empty() {
+            let passed = self.scan(read);
+            self.held.extend_from_slice(read.get(passed..).unwrap_or_default());
+            return passed;
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(read);
+        let passed = self.scan(&mut held);
+        later.extend_from_slice(held.get(..passed).unwrap_or_default());
+        held.advance(passed);
+        self.held = held;
+        0
+    }
+
+    /// How many bytes of the frames pass.
+    fn scan(&mut self, bytes: &mut [u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && !self.is_lost {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len() - at);
+                (self.skip, at) = (self.skip - skipped, at + skipped);
+                continue;
+            }
+            let Some(head) = Head::read(bytes.get(at..).unwrap_or_default()) else {
+                return at;
+            };
+            if head.kind != HEADERS {
+                (self.skip, at) = (head.length, at + HEADER_BYTES);
+                continue;
+            }
+            match block(bytes.get(at..).unwrap_or_default(), head) {
+                Block::Complete(length, block) => {
+                    self.take(bytes.get_mut(at..).unwrap_or_default(), head, &block);
+                    at += length;
+                }
+                Block::Incomplete if bytes.len() - at <= BLOCK_BYTES_MAX => return at,
+                Block::Incomplete | Block::Malformed => self.is_lost = true,
+            }
+        }
+        bytes.len()
+    }
+
+    /// A complete field block, of a request or of trailers.
+    fn take(&mut self, frames: &mut [u8], head: Head, block: &[u8]) {
+        let has_pseudo = self.fields.read(block);
+        self.is_lost = has_pseudo.is_none();
+        if head.stream > self.latest {
+            self.latest = head.stream;
+            self.facts.opened.fetch_add(1, Ordering::Relaxed);
+        } else if has_pseudo != Some(false)
+            && let Some(flags) = frames.get_mut(4)
+        {
+            *flags &= !END_STREAM;
+        }
+    }
+}
+
+/// The field block that begins with this HEADERS frame.
+fn block(frames: &[u8], head: Head) -> Block {
+    let (mut block, mut at, mut frame) = (Vec::new(), 0, head);
+    loop {
+        if frame.length > FRAME_BYTES_MAX {
+            return Block::Malformed;
+        }
+        let end = at + HEADER_BYTES + frame.length;
+        let Some(payload) = frames.get(at + HEADER_BYTES..end) else {
+            return Block::Incomplete;
+        };
+        let Some(fragment) = fragment(payload, frame) else {
+            return Block::Malformed;
+        };
+        block.extend_from_slice(fragment);
+        at = end;
+        if frame.has(END_HEADERS) {
+            return Block::Complete(at, block);
+        }
+        frame = match Head::read(frames.get(at..).unwrap_or_default()) {
+            None => return Block::Incomplete,
+            Some(next) if next.kind == CONTINUATION && next.stream == head.stream => next,
+            Some(_) => return Block::Malformed,
+        };
+    }
+}
+
+/// A frame's part of the field block, without padding and priority.
+fn fragment(payload: &[u8], head: Head) -> Option<&[u8]> {
+    if head.kind == CONTINUATION {
+        return Some(payload);
+    }
+    let mut fragment = payload;
+    if head.has(PADDED) {
+        let (padding, rest) = payload.split_first()?;
+        fragment = rest.get(..rest.len().checked_sub(usize::from(*padding))?)?;
+    }
+    if head.has(PRIORITY) { fragment.get(5..) } else { Some(fragment) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATA: u8 = 0;
+    /// `:method: POST`, and `x: a`.
+    const REQUEST: &[u8] = &[0x83, 0x00, 1, b'x', 1, b'a'];
+    const TRAILERS: &[u8] = &[0x00, 1, b'x', 1, b'a'];
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// What passes of these frames when they come in pieces of this many bytes, and how many requests were seen.
+    fn passed(frames: &[Vec<u8>], piece: usize) -> (Vec<u8>, u64) {
+        let facts = Arc::new(Http2Facts::default());
+        let mut watch = Frames::new(Arc::clone(&facts));
+        let all = [vec![b'p'; PREFACE_BYTES], frames.concat()].concat();
+        let (mut out, mut later) = (Vec::new(), BytesMut::new());
+        for read in all.chunks(piece) {
+            let mut read = read.to_vec();
+            let passed = watch.pass(&mut read, &mut later);
+            out.extend_from_slice(&read[..passed]);
+            out.extend_from_slice(&later.split());
+        }
+        (out.split_off(PREFACE_BYTES), facts.opened.load(Ordering::Relaxed))
+    }
+
+    fn assert_passes(frames: &[Vec<u8>], expected: &[Vec<u8>], opened: u64) {
+        for piece in [1, 2, 3, 8, 9, 10, 17, 1000] {
+            assert_eq!(passed(frames, piece), (expected.concat(), opened), "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn requests_and_trailers_pass_unchanged_and_requests_are_counted() {
+        let frames = [
+            frame(4, 0, 0, &[]),
+            frame(HEADERS, END_HEADERS, 1, REQUEST),
+            frame(DATA, 0, 1, b"hello"),
+            frame(HEADERS, END_HEADERS | END_STREAM, 3, REQUEST),
+            frame(DATA, 0, 1, b""),
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, TRAILERS),
+            frame(HEADERS, END_STREAM, 5, &REQUEST[..2]),
+            frame(CONTINUATION, 0, 5, &REQUEST[2..3]),
+            frame(CONTINUATION, END_HEADERS, 5, &REQUEST[3..]),
+        ];
+        assert_passes(&frames, &frames, 3);
+    }
+
+    #[test]
+    fn trailers_with_a_pseudo_header_field_do_not_end_the_stream() {
+        let padded = [&[2, 0, 0, 0, 0, 0], REQUEST, &[0, 0]].concat();
+        let trailers = [
+            [frame(HEADERS, END_HEADERS | END_STREAM, 1, REQUEST)].concat(),
+            [frame(HEADERS, END_HEADERS | END_STREAM | PADDED | PRIORITY, 1, &padded)].concat(),
+            [
+                frame(HEADERS, END_STREAM, 1, &REQUEST[..1]),
+                frame(CONTINUATION, END_HEADERS, 1, &REQUEST[1..]),
+            ]
+            .concat(),
+        ];
+        for trailers in trailers {
+            let mut expected = trailers.clone();
+            expected[4] &= !END_STREAM;
+            let before = [frame(HEADERS, END_HEADERS, 1, REQUEST), frame(DATA, 0, 1, b"hello")].concat();
+            let after = frame(HEADERS, END_HEADERS | END_STREAM, 3, REQUEST);
+            assert_passes(&[before.clone(), trailers, after.clone()], &[before, expected, after], 2);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_passes_and_unreadable_trailers_do_not_end_the_stream() {
+        let open = frame(HEADERS, END_HEADERS, 1, REQUEST);
+        for broken in [
+            frame(HEADERS, END_HEADERS | PADDED, 3, &[9, 0x83]),
+            frame(HEADERS, END_HEADERS, 3, &[0x80]),
+            [frame(HEADERS, 0, 3, REQUEST), frame(DATA, 0, 3, b"x")].concat(),
+            [frame(HEADERS, 0, 3, REQUEST), frame(CONTINUATION, END_HEADERS, 5, b"")].concat(),
+            frame(HEADERS, END_HEADERS, 3, &[0x83; FRAME_BYTES_MAX + 1]),
+        ] {
+            let frames = [open.clone(), broken];
+            assert_eq!(passed(&frames, 7).0, frames.concat());
+        }
+        let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0x80]);
+        let mut expected = trailers.clone();
+        expected[4] &= !END_STREAM;
+        assert_eq!(passed(&[open.clone(), trailers], 7).0, [open, expected].concat());
+    }
+}
