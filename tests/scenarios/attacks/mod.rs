@@ -14,6 +14,7 @@ mod answers;
 mod bodies;
 mod broken;
 mod crowd;
+mod every_byte;
 mod fields;
 mod garbage;
 mod heads;
