@@ -10,11 +10,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use goodgate_config::{Limits, TARGET_BYTES_MAX};
-use goodgate_failure::Cause;
-use goodgate_telemetry::{AccessRecord, ListenerMetrics, Origin, Refused};
+use goodgate_telemetry::{ListenerMetrics, Refused};
 use log::warn;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
@@ -23,11 +22,9 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use pingora_timeout::fast_timeout::fast_timeout;
 use prometheus::IntGauge;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::admission::Admitted;
-use crate::answer::{self, ErrorAnswer};
 use crate::chunks::Chunks;
 use crate::context::Client;
 use crate::gateway::Gateway;
@@ -36,10 +33,9 @@ use crate::head::{self, Framing, Malformed};
 use crate::lane::{self, Luck, Outcome};
 use crate::listener::Entrance;
 use crate::places::Place;
-use crate::request_id::RequestId;
 use crate::snapshot::Live;
 use crate::stream::ClientStream;
-use crate::target_escape::{self, Replacement};
+use crate::target_escape::{self, TargetEdit};
 use crate::watchdog::Alarm;
 
 /// How long a kept connection may still bring a request after the stop has begun.
@@ -250,53 +246,6 @@ impl Door {
         };
         read.map_or(Wait::Closed, |read| Wait::of(&read))
     }
-
-    /// Answers what is no request, with its counter and its record.
-    pub(crate) async fn refuse(
-        &self,
-        mut stream: Box<ClientStream>,
-        client: &Client,
-        limits: &Limits,
-        error: ErrorAnswer,
-    ) {
-        let request_id = RequestId::random();
-        stream.grant(Grant::Everything, true);
-        let bytes = answer::raw(error, &request_id);
-        let write = async {
-            stream.write_all(&bytes).await?;
-            stream.flush().await
-        };
-        // A client that sends garbage and does not read is owed nothing more.
-        let _ = fast_timeout(limits.write_timeout, write).await;
-        self.record_refusal(client, error, &request_id, bytes.len() as u64);
-    }
-
-    /// Counts and records a request that is refused before it has a context.
-    fn record_refusal(&self, client: &Client, error: ErrorAnswer, request_id: &RequestId, bytes_sent: u64) {
-        self.live.no_route.response(error.status, Origin::Goodgate, Duration::ZERO);
-        self.live.no_route.gateway_error(error.status, error.cause);
-        let log = &self.live.snapshot().log;
-        let ip = log.mask.client(client.address.ip().to_canonical());
-        let now = SystemTime::now();
-        let record = AccessRecord::of_no_request(now, request_id.as_str(), ip, error.status, error.cause);
-        let record = AccessRecord { detail: error.detail(), bytes_sent, ..record };
-        self.live.access_log.write(&record, log.format);
-        self.live.ring.note(record, Instant::now());
-    }
-
-    /// Counts and records a request that the HTTP library refused by itself, with an answer or a reset of its own.
-    pub(crate) fn record_refused_by_library(&self, client: &Client) {
-        self.live.metrics().refused(Refused::Protocol);
-        self.record_refusal(client, REFUSED_BY_LIBRARY, &RequestId::random(), 0);
-    }
-
-    /// Records the request that was handed to Pingora, unless it has its record. Pingora calls `logging` once for
-    /// each request, but not for one that its parser refuses.
-    pub(crate) fn record_if_missing(&self, client: &Client) {
-        if !client.is_recorded.swap(false, Ordering::Relaxed) {
-            self.record_refused_by_library(client);
-        }
-    }
 }
 
 /// Reads until the head is complete and checks it: its length and framing; nothing if the client left.
@@ -339,7 +288,7 @@ async fn read_head(
 /// Escapes the target of the checked head in front of the stream, if it must be. The length of the head.
 fn escape_target(stream: &mut ClientStream, head: usize, limits: &Limits) -> Result<usize, Malformed> {
     let bytes = stream.ahead().get(..head).unwrap_or_default();
-    let Some(Replacement { at, with }) = target_escape::escape_target(bytes) else {
+    let Some(TargetEdit { at, with }) = target_escape::escape_target(bytes) else {
         return Ok(head);
     };
     let length = head - at.len() + with.len();
@@ -353,11 +302,6 @@ fn escape_target(stream: &mut ClientStream, head: usize, limits: &Limits) -> Res
     Ok(length)
 }
 
-const REFUSED_BY_LIBRARY: ErrorAnswer = ErrorAnswer {
-    status: 400,
-    cause: Cause::HttpRequestError,
-    details: "The request violates the protocol and was refused by the HTTP library.",
-};
 const TOO_LONG: Malformed =
     Malformed { status: 431, reason: Refused::HeaderTooLarge, what: "the request header is too long" };
 const TOO_SLOW: Malformed = Malformed {

@@ -146,8 +146,7 @@ pub(crate) fn connected(
         return Ok(());
     };
     if connection.reused && kept::has_bytes(connection.socket) {
-        // They belong to no request and would be read as the response to this one. Pingora looks, too, but sees only
-        // what the event loop has reported.
+        // They would be read as the response. Pingora looks, too, but sees only what the event loop has reported.
         debug!(request_id:% = context.request_id.as_str(); "an idle connection is closed: the backend sent bytes on it");
         context.attempting.pass_over();
         return Err(settled(true));

@@ -39,7 +39,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 const MALFORMED_MAX: u32 = 32;
 
 /// The requests of a connection that the HTTP library refuses by itself.
-struct Refused<'a> {
+struct RefusedRequests<'a> {
     door: &'a Door,
     client: &'a Client,
     facts: &'a Http2Facts,
@@ -49,7 +49,7 @@ struct Refused<'a> {
     is_ending: bool,
 }
 
-impl<'a> Refused<'a> {
+impl<'a> RefusedRequests<'a> {
     const fn new(door: &'a Door, client: &'a Client, facts: &'a Http2Facts) -> Self {
         Self { door, client, facts, known: 0, is_ending: false }
     }
@@ -112,7 +112,7 @@ impl Door {
         let digest = Arc::new(Digest::default());
         let mut streams = JoinSet::new();
         let (mut requests, mut malformed) = (0, 0);
-        let mut refused = Refused::new(self, client, &facts);
+        let mut refused = RefusedRequests::new(self, client, &facts);
         let mut shutdown = self.shutdown.clone();
         loop {
             let is_idle = streams.is_empty();

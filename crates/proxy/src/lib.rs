@@ -39,6 +39,7 @@ mod peer;
 mod places;
 mod proxy_header;
 mod queue;
+mod refusal;
 mod replay;
 mod request_id;
 mod route;

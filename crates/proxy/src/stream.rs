@@ -8,11 +8,11 @@
 //! waits for more.
 
 mod facts;
+mod frames;
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::grant::Grant;
-use crate::http2::{Frames, Http2Facts};
+use crate::http2::Frames;
 use crate::kept_date::KeptDate;
 use crate::pace::Pace;
 use crate::socket::{Socket, linger};
@@ -159,12 +159,6 @@ impl ClientStream {
         self.half_closed = None;
     }
 
-    /// Hands on everything: the frames of HTTP/2.
-    pub(crate) fn grant_frames(&mut self, facts: Arc<Http2Facts>) {
-        self.grant(Grant::Everything, false);
-        self.frames = Some(Box::new(Frames::new(facts)));
-    }
-
     /// Hands on a request to switch to another protocol, of this length. What is behind it waits for the backend's word.
     pub(crate) fn grant_switch(&mut self, head: usize) {
         self.grant(Grant::Bytes(head as u64), true);
@@ -196,31 +190,6 @@ impl ClientStream {
         self.ahead.reserve(READ_BYTES.min(AHEAD_BYTES_MAX));
         let future = std::pin::pin!(socket.read_buf(&mut self.ahead));
         future.poll(context)
-    }
-
-    /// Reads frames of HTTP/2. Those that were held back for a while are in `ahead`.
-    fn poll_frames(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while self.ahead.is_empty() {
-            let (Some(socket), Some(frames)) = (&mut self.socket, &mut self.frames) else {
-                return Poll::Ready(Ok(()));
-            };
-            let before = buffer.filled().len();
-            ready!(Pin::new(socket).poll_read(context, buffer))?;
-            let read = buffer.filled_mut().get_mut(before..).unwrap_or_default();
-            if read.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            self.pace.sent(read.len());
-            let passed = frames.pass(read, &mut self.ahead);
-            buffer.set_filled(before + passed);
-            if passed > 0 {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        let count = buffer.remaining().min(self.ahead.len());
-        buffer.put_slice(self.ahead.get(..count).unwrap_or_default());
-        self.ahead.advance(count);
-        Poll::Ready(Ok(()))
     }
 
     /// Nothing of this request is left: only a close is news.
@@ -403,9 +372,7 @@ impl AsyncWrite for ClientStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.poll_send(context);
-        if let Some(frames) = &self.frames {
-            frames.facts().is_blocked.store(flushed.is_pending(), Ordering::Relaxed);
-        }
+        self.note_blocked(flushed.is_pending());
         flushed
     }
 

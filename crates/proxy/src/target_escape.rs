@@ -11,20 +11,20 @@ use memchr::{memchr, memchr3};
 
 /// A part of a head, and the bytes to put in its place.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Replacement {
+pub(crate) struct TargetEdit {
     pub(crate) at: Range<usize>,
     pub(crate) with: Vec<u8>,
 }
 
 /// The escaped target of a head that was checked. None, for all but a few, if it needs no escape.
-pub(crate) fn escape_target(head: &[u8]) -> Option<Replacement> {
+pub(crate) fn escape_target(head: &[u8]) -> Option<TargetEdit> {
     let start = memchr(b' ', head)? + 1;
     let rest = head.get(start..)?;
     let target = rest.get(..memchr(b' ', rest)?)?;
     if memchr3(b'<', b'>', b'"', target).is_none() && memchr(b'`', target).is_none() {
         return None;
     }
-    Some(Replacement { at: start..start + target.len(), with: escaped(target) })
+    Some(TargetEdit { at: start..start + target.len(), with: escaped(target) })
 }
 
 fn escaped(target: &[u8]) -> Vec<u8> {

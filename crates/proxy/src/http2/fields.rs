@@ -106,24 +106,24 @@ const CODES: [(u32, u32); 21] = [
 #[derive(Debug)]
 pub(super) struct FieldBlocks {
     /// The newest first.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<TableEntry>,
     bytes: usize,
     bytes_max: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    name: Name,
+struct TableEntry {
+    name: FieldName,
     value_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Name {
+struct FieldName {
     bytes: usize,
     is_pseudo: bool,
 }
 
-impl Entry {
+impl TableEntry {
     const fn bytes(self) -> usize {
         self.name.bytes + self.value_bytes + ENTRY_BYTES
     }
@@ -155,27 +155,27 @@ impl FieldBlocks {
     fn literal(&mut self, rest: &mut &[u8], prefix: u32, is_stored: bool) -> Option<bool> {
         let name = match integer(rest, prefix)? {
             0 => {
-                let name = Text::read(rest)?;
-                Name { bytes: name.length()?, is_pseudo: name.begins_with_colon() }
+                let name = StringLiteral::read(rest)?;
+                FieldName { bytes: name.length()?, is_pseudo: name.begins_with_colon() }
             }
             index => self.name(index)?,
         };
-        let value = Text::read(rest)?;
+        let value = StringLiteral::read(rest)?;
         if is_stored {
-            self.insert(Entry { name, value_bytes: value.length()? });
+            self.insert(TableEntry { name, value_bytes: value.length()? });
         }
         Some(name.is_pseudo)
     }
 
-    fn name(&self, index: usize) -> Option<Name> {
+    fn name(&self, index: usize) -> Option<FieldName> {
         let at = index.checked_sub(1)?;
         match STATIC_NAMES.get(at) {
-            Some(name) => Some(Name { bytes: name.len(), is_pseudo: name.starts_with(':') }),
+            Some(name) => Some(FieldName { bytes: name.len(), is_pseudo: name.starts_with(':') }),
             None => self.entries.get(at - STATIC_NAMES.len()).map(|entry| entry.name),
         }
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: TableEntry) {
         let room = self.bytes_max.checked_sub(entry.bytes());
         self.shrink(room.unwrap_or_default());
         if room.is_some() {
@@ -201,12 +201,12 @@ impl FieldBlocks {
 }
 
 /// A string literal (RFC 7541 section 5.2).
-struct Text<'a> {
+struct StringLiteral<'a> {
     bytes: &'a [u8],
     is_huffman: bool,
 }
 
-impl<'a> Text<'a> {
+impl<'a> StringLiteral<'a> {
     fn read(rest: &mut &'a [u8]) -> Option<Self> {
         let is_huffman = rest.first()? & 0x80 != 0;
         let length = integer(rest, 7)?;

@@ -54,14 +54,14 @@ pub(crate) struct Frames {
 
 /// The header of a frame.
 #[derive(Clone, Copy)]
-struct Head {
+struct FrameHeader {
     length: usize,
     kind: u8,
     flags: u8,
     stream: u32,
 }
 
-impl Head {
+impl FrameHeader {
     fn read(bytes: &[u8]) -> Option<Self> {
         let [high, middle, low, kind, flags, stream @ ..] = bytes.first_chunk::<HEADER_BYTES>()?;
         Some(Self {
@@ -78,7 +78,7 @@ impl Head {
 }
 
 /// A field block in its frames.
-enum Block {
+enum FieldBlock {
     /// Frames of this many bytes in all, with the block.
     Complete(usize, Vec<u8>),
     Incomplete,
@@ -128,7 +128,7 @@ impl Frames {
                 (self.skip, at) = (self.skip - skipped, at + skipped);
                 continue;
             }
-            let Some(head) = Head::read(bytes.get(at..).unwrap_or_default()) else {
+            let Some(head) = FrameHeader::read(bytes.get(at..).unwrap_or_default()) else {
                 return at;
             };
             if head.kind != HEADERS {
@@ -136,19 +136,19 @@ impl Frames {
                 continue;
             }
             match block(bytes.get(at..).unwrap_or_default(), head) {
-                Block::Complete(length, block) => {
+                FieldBlock::Complete(length, block) => {
                     self.take(bytes.get_mut(at..).unwrap_or_default(), head, &block);
                     at += length;
                 }
-                Block::Incomplete if bytes.len() - at <= BLOCK_BYTES_MAX => return at,
-                Block::Incomplete | Block::Malformed => self.is_lost = true,
+                FieldBlock::Incomplete if bytes.len() - at <= BLOCK_BYTES_MAX => return at,
+                FieldBlock::Incomplete | FieldBlock::Malformed => self.is_lost = true,
             }
         }
         bytes.len()
     }
 
     /// A complete field block, of a request or of trailers.
-    fn take(&mut self, frames: &mut [u8], head: Head, block: &[u8]) {
+    fn take(&mut self, frames: &mut [u8], head: FrameHeader, block: &[u8]) {
         let has_pseudo = self.fields.read(block);
         self.is_lost = has_pseudo.is_none();
         if head.stream > self.latest {
@@ -163,34 +163,34 @@ impl Frames {
 }
 
 /// The field block that begins with this HEADERS frame.
-fn block(frames: &[u8], head: Head) -> Block {
+fn block(frames: &[u8], head: FrameHeader) -> FieldBlock {
     let (mut block, mut at, mut frame) = (Vec::new(), 0, head);
     loop {
         if frame.length > FRAME_BYTES_MAX {
-            return Block::Malformed;
+            return FieldBlock::Malformed;
         }
         let end = at + HEADER_BYTES + frame.length;
         let Some(payload) = frames.get(at + HEADER_BYTES..end) else {
-            return Block::Incomplete;
+            return FieldBlock::Incomplete;
         };
         let Some(fragment) = fragment(payload, frame) else {
-            return Block::Malformed;
+            return FieldBlock::Malformed;
         };
         block.extend_from_slice(fragment);
         at = end;
         if frame.has(END_HEADERS) {
-            return Block::Complete(at, block);
+            return FieldBlock::Complete(at, block);
         }
-        frame = match Head::read(frames.get(at..).unwrap_or_default()) {
-            None => return Block::Incomplete,
+        frame = match FrameHeader::read(frames.get(at..).unwrap_or_default()) {
+            None => return FieldBlock::Incomplete,
             Some(next) if next.kind == CONTINUATION && next.stream == head.stream => next,
-            Some(_) => return Block::Malformed,
+            Some(_) => return FieldBlock::Malformed,
         };
     }
 }
 
 /// A frame's part of the field block, without padding and priority.
-fn fragment(payload: &[u8], head: Head) -> Option<&[u8]> {
+fn fragment(payload: &[u8], head: FrameHeader) -> Option<&[u8]> {
     if head.kind == CONTINUATION {
         return Some(payload);
     }
