@@ -25,7 +25,9 @@ pub(crate) async fn start() -> (Gateway, Authority, Recorder) {
     (Gateway::start_in(folder, &text).await, authority, recorder)
 }
 
-fn post(more: &[(&[u8], &[u8])]) -> Vec<u8> {
+type Field<'a> = (&'a [u8], &'a [u8]);
+
+fn post(more: &[Field<'_>]) -> Vec<u8> {
     block(&[POST.as_slice(), more].concat())
 }
 
@@ -35,9 +37,9 @@ async fn a_body_has_exactly_one_end_whatever_its_frames() {
     let mut client = Frames::open(&gateway, &authority).await;
     let padded = [&[3], b"hello".as_slice(), &[0; 3]].concat();
     let trailers = block(&[(b"x-checksum", b"1")]);
-    let length: [(&[u8], &[u8]); 1] = [(b"content-length", b"5")];
-    let none: [(&[u8], &[u8]); 1] = [(b"content-length", b"0")];
-    type Body<'a> = (&'a str, &'a [(&'a [u8], &'a [u8])], Vec<(u8, u8, &'a [u8])>, &'a str);
+    let length: [Field<'_>; 1] = [(b"content-length", b"5")];
+    let none: [Field<'_>; 1] = [(b"content-length", b"0")];
+    type Body<'a> = (&'a str, &'a [Field<'a>], Vec<(u8, u8, &'a [u8])>, &'a str);
     let bodies: [Body<'_>; 12] = [
         ("no body", &[], vec![], ""),
         ("one frame", &[], vec![(DATA, END_STREAM, b"hello")], "hello"),
@@ -115,8 +117,8 @@ async fn a_body_has_exactly_one_end_whatever_its_frames() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_another_length_than_announced_never_looks_complete() {
     let (gateway, authority, recorder) = start().await;
-    let length: [(&[u8], &[u8]); 1] = [(b"content-length", b"5")];
-    let cases: [(&str, &[(&[u8], &[u8])], u8, &[u8]); 3] = [
+    let length: [Field<'_>; 1] = [(b"content-length", b"5")];
+    let cases: [(&str, &[Field<'_>], u8, &[u8]); 3] = [
         ("shorter", &length, 0, b"hell"),
         ("longer", &length, 0, b"hello!"),
         ("none", &length, END_STREAM, b""),
@@ -140,7 +142,7 @@ async fn malformed_trailers_are_a_stream_error() {
     let (gateway, authority, recorder) = start().await;
     let mut client = Frames::open(&gateway, &authority).await;
     let mut sent = 0;
-    let fields: [(&[u8], &[u8]); 6] = [
+    let fields: [Field<'_>; 6] = [
         (b":path", b"/other"),
         (b":method", b"GET"),
         (b":status", b"200"),
@@ -193,7 +195,7 @@ async fn a_request_that_the_library_resets_has_its_record() {
     let (gateway, authority, recorder) = start().await;
     let mut client = Frames::open(&gateway, &authority).await;
     let get = |path: &'static [u8]| {
-        let fields: [(&[u8], &[u8]); 4] =
+        let fields: [Field<'_>; 4] =
             [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"site.test"), (b":path", path)];
         block(&fields)
     };

@@ -96,7 +96,7 @@ impl Door {
         let limits = Arc::clone(&self.live.snapshot().limits);
         stream.keep_pace(&limits);
         let facts = Arc::new(Http2Facts::default());
-        stream.grant_frames(Arc::clone(&facts));
+        stream.grant_frames(Arc::clone(&facts), limits.header_bytes_max);
         let mut options = default_h2_options();
         options
             .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))

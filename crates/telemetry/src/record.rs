@@ -4,7 +4,6 @@
 //! record made to own its text.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -12,34 +11,7 @@ use goodgate_failure::{Attempt, Cause};
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use crate::{By, CacheResult, Origin, TraceId};
-
-/// The client of a request, as a record shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoggedClient {
-    /// Its address.
-    Address(IpAddr),
-    /// A trusted proxy sent an address that cannot be read.
-    Unknown,
-}
-
-impl fmt::Display for LoggedClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(ip) => ip.fmt(f),
-            Self::Unknown => f.write_str("unknown"),
-        }
-    }
-}
-
-impl Serialize for LoggedClient {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Address(ip) => ip.serialize(to),
-            Self::Unknown => to.serialize_str("unknown"),
-        }
-    }
-}
+use crate::{By, CacheResult, LoggedClient, Origin, TraceId};
 
 /// All that is known of a request at its end.
 #[derive(Clone, Debug, Serialize)]

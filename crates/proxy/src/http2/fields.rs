@@ -241,10 +241,10 @@ fn decoded_length(code: &[u8]) -> Option<usize> {
             filled += 8;
         }
         let head = u32::try_from(window >> 32).ok()?;
-        let bits = CODES.iter().find(|(_, limit)| head < *limit).map_or(32, |(bits, _)| *bits);
-        if bits > filled {
+        let bits = CODES.iter().find(|(_, limit)| head < *limit).map(|(bits, _)| *bits);
+        let Some(bits) = bits.filter(|bits| *bits <= filled) else {
             return (filled < 8).then_some(length);
-        }
+        };
         length += 1;
         window = window << bits | ((1 << bits) - 1);
         filled -= bits;
@@ -311,8 +311,13 @@ mod tests {
         ] {
             assert_eq!(decoded_length(&bytes(hex)), Some(text.len()), "{text}");
         }
-        assert_eq!(decoded_length(&[0xff; 5]), None, "the end-of-string code");
-        assert_eq!(decoded_length(&[0xff]), None, "eight bits of padding");
+        for count in 1..8 {
+            assert_eq!(
+                decoded_length(&vec![0xff; count]),
+                None,
+                "padding of a byte, or the end-of-string code"
+            );
+        }
     }
 
     /// RFC 7541 appendix C.4: three requests on one connection. The sizes of the table are those given there.

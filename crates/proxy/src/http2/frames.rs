@@ -18,8 +18,6 @@ const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
 /// The largest frame that the gateway allows: it announces no other (RFC 9113 section 6.5.2).
 const FRAME_BYTES_MAX: usize = 16_384;
-/// More than any field block that is served: `limits.max_header_bytes` is 1 MiB at most.
-const BLOCK_BYTES_MAX: usize = (1 << 20) + (1 << 16);
 
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
@@ -48,6 +46,8 @@ pub(crate) struct Frames {
     /// The stream of the latest request.
     latest: u32,
     fields: FieldBlocks,
+    /// How much of a field block is held back: with more the library ends the connection.
+    block_bytes_max: usize,
     /// The frames or fields cannot be followed any more. The library ends such a connection.
     is_lost: bool,
 }
@@ -86,13 +86,14 @@ enum FieldBlock {
 }
 
 impl Frames {
-    pub(crate) fn new(facts: Arc<Http2Facts>) -> Self {
+    pub(crate) fn new(facts: Arc<Http2Facts>, header_bytes_max: usize) -> Self {
         Self {
             facts,
             held: BytesMut::new(),
             skip: PREFACE_BYTES,
             latest: 0,
             fields: FieldBlocks::default(),
+            block_bytes_max: block_bytes_max(header_bytes_max),
             is_lost: false,
         }
     }
@@ -140,7 +141,7 @@ impl Frames {
                     self.take(bytes.get_mut(at..).unwrap_or_default(), head, &block);
                     at += length;
                 }
-                FieldBlock::Incomplete if bytes.len() - at <= BLOCK_BYTES_MAX => return at,
+                FieldBlock::Incomplete if bytes.len() - at <= self.block_bytes_max => return at,
                 FieldBlock::Incomplete | FieldBlock::Malformed => self.is_lost = true,
             }
         }
@@ -160,6 +161,14 @@ impl Frames {
             *flags &= !END_STREAM;
         }
     }
+}
+
+/// The most that a field block and its frames can have before the library ends the connection. It takes a HEADERS frame
+/// and as many CONTINUATION frames as the header may need, and a quarter more, but at least five.
+const fn block_bytes_max(header_bytes_max: usize) -> usize {
+    let needed = header_bytes_max / FRAME_BYTES_MAX;
+    let taken = if needed < 5 { 5 } else { needed + needed / 4 };
+    (taken + 1) * (HEADER_BYTES + FRAME_BYTES_MAX)
 }
 
 /// The field block that begins with this HEADERS frame.
@@ -219,7 +228,7 @@ mod tests {
     /// What passes of these frames when they come in pieces of this many bytes, and how many requests were seen.
     fn passed(frames: &[Vec<u8>], piece: usize) -> (Vec<u8>, u64) {
         let facts = Arc::new(Http2Facts::default());
-        let mut watch = Frames::new(Arc::clone(&facts));
+        let mut watch = Frames::new(Arc::clone(&facts), 32 << 10);
         let all = [vec![b'p'; PREFACE_BYTES], frames.concat()].concat();
         let (mut out, mut later) = (Vec::new(), BytesMut::new());
         for read in all.chunks(piece) {
@@ -282,7 +291,12 @@ mod tests {
             frame(HEADERS, END_HEADERS, 3, &[0x80]),
             [frame(HEADERS, 0, 3, REQUEST), frame(DATA, 0, 3, b"x")].concat(),
             [frame(HEADERS, 0, 3, REQUEST), frame(CONTINUATION, END_HEADERS, 5, b"")].concat(),
-            frame(HEADERS, END_HEADERS, 3, &[0x83; FRAME_BYTES_MAX + 1]),
+            frame(HEADERS, END_HEADERS, 3, &vec![0x83; FRAME_BYTES_MAX + 1]),
+            [
+                frame(HEADERS, 0, 3, REQUEST),
+                frame(CONTINUATION, 0, 3, &vec![0x83; FRAME_BYTES_MAX]).repeat(7),
+            ]
+            .concat(),
         ] {
             let frames = [open.clone(), broken];
             assert_eq!(passed(&frames, 7).0, frames.concat());

@@ -15,9 +15,9 @@ use crate::http2::{Frames, Http2Facts};
 
 impl ClientStream {
     /// Hands on everything: the frames of HTTP/2.
-    pub(crate) fn grant_frames(&mut self, facts: Arc<Http2Facts>) {
+    pub(crate) fn grant_frames(&mut self, facts: Arc<Http2Facts>, header_bytes_max: usize) {
         self.grant(Grant::Everything, false);
-        self.frames = Some(Box::new(Frames::new(facts)));
+        self.frames = Some(Box::new(Frames::new(facts, header_bytes_max)));
     }
 
     /// Reads frames of HTTP/2. Those that were held back for a while are in `ahead`.
