@@ -5,6 +5,7 @@ pub mod backend;
 pub mod client;
 pub mod collector;
 pub mod dns;
+pub mod frames;
 pub mod gateway;
 pub mod load;
 pub mod programs;

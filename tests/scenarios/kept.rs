@@ -1,13 +1,17 @@
 //! Kept connections to backends that close them when idle: the most reported 502 of all proxies.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::chaos::length;
-use crate::harness::backend::page;
+use crate::harness::backend::{page, read_head};
 use crate::harness::{Act, Answer, Backend, Connection, Gateway, PATIENCE, eventually};
 use crate::site;
 
@@ -176,4 +180,79 @@ async fn an_idle_connection_is_closed_by_us_when_its_time_is_up() {
     assert_eq!(more, 0, "the connection ends, and nothing was sent on it");
     assert!(idle >= Duration::from_millis(690), "not before its time: {idle:?}");
     assert!(idle < Duration::from_millis(700 + 1000), "one of the next sweeps closes it: {idle:?}");
+}
+
+/// Serves one connection. When the number changes, it sends a response that belongs to no request.
+async fn serve_and_speak(mut stream: TcpStream, mut speak: watch::Receiver<u32>, spoken: Arc<AtomicUsize>) {
+    // Else the kernel holds the bytes back until the response before them is acknowledged, by the next request.
+    stream.set_nodelay(true).unwrap();
+    let mut buffer = Vec::new();
+    speak.mark_unchanged();
+    loop {
+        tokio::select! {
+            head = read_head(&mut stream, &mut buffer) => {
+                let good = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood";
+                if head.is_none() || stream.write_all(good).await.is_err() {
+                    return;
+                }
+            }
+            changed = speak.changed() => {
+                let surplus = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+                let is_sent = changed.is_ok() && stream.write_all(surplus).await.is_ok();
+                spoken.fetch_add(1, Ordering::SeqCst);
+                if !is_sent {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The gateway stands still while the bytes and the next requests arrive, so that it learns of both at once. Its threads
+/// have event loops of their own: the one with the request may run before the one with the idle connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_on_an_idle_connection_are_never_the_response_to_the_next_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = listener.local_addr().unwrap();
+    let (speak, spoken, connections) =
+        (watch::channel(0).0, Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (speaks, all, of_all) = (speak.clone(), Arc::clone(&spoken), Arc::clone(&connections));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (speaks, spoken, connections) = (speaks.subscribe(), Arc::clone(&all), Arc::clone(&of_all));
+            connections.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                serve_and_speak(stream, speaks, spoken).await;
+                connections.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    let config = format!(
+        "server: {{ threads: 4 }}\nupstreams: {{ web: ['{backend}'] }}\nroutes: [{{ upstream: web }}]\n"
+    );
+    let gateway = Gateway::start(&config).await;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(Connection::open(gateway.address).await.unwrap());
+    }
+    for round in 0..20 {
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        }
+        for client in &mut clients {
+            assert_eq!(client.answer(false).await.unwrap().text(), "good", "{round}");
+        }
+        gateway.signal(Signal::SIGSTOP);
+        let (idle, before) = (connections.load(Ordering::SeqCst), spoken.load(Ordering::SeqCst));
+        speak.send_modify(|number| *number += 1);
+        eventually("the bytes have been sent", || async { spoken.load(Ordering::SeqCst) >= before + idle })
+            .await;
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        }
+        gateway.signal(Signal::SIGCONT);
+        for client in &mut clients {
+            assert_eq!(client.answer(false).await.unwrap().text(), "good", "{round}");
+        }
+    }
 }

@@ -14,8 +14,12 @@ pub struct Access {
 }
 
 impl Access {
-    /// Whether a client at this address is let in.
-    pub fn admits(&self, client: IpAddr) -> bool {
+    /// Whether a client at this address is let in. A client whose address is unknown (`None`) may be any that
+    /// `deny` names and need not be one that `allow` names: only a route without lists admits it.
+    pub fn admits(&self, client: Option<IpAddr>) -> bool {
+        let Some(client) = client else {
+            return self.allow.is_empty() && self.deny.is_empty();
+        };
         let is_in = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&client));
         !is_in(&self.deny) && (self.allow.is_empty() || is_in(&self.allow))
     }
@@ -40,7 +44,12 @@ mod tests {
             (&["0.0.0.0/0", "::/0"], &[], "::1", true),
         ] {
             let access = Access { allow: networks(allow), deny: networks(deny) };
-            assert_eq!(access.admits(client.parse().unwrap()), admitted, "{client}: {allow:?} {deny:?}");
+            assert_eq!(access.admits(None), allow.is_empty() && deny.is_empty(), "{allow:?} {deny:?}");
+            assert_eq!(
+                access.admits(Some(client.parse().unwrap())),
+                admitted,
+                "{client}: {allow:?} {deny:?}"
+            );
         }
     }
 }

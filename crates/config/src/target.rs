@@ -5,6 +5,9 @@
 //! slash or backslash is no separator. What has no one reading is refused; a target that is normal costs one
 //! look at its bytes.
 
+/// The longest target in bytes: `http::Uri` holds no longer one.
+pub const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
+
 /// Why a target has no normal form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadTarget {
@@ -14,6 +17,8 @@ pub enum BadTarget {
     AboveRoot,
     /// A dot segment with parameters (`..;x`): some servers take it for `..`.
     DotParameters,
+    /// Its normal form is longer than `TARGET_BYTES_MAX`.
+    TooLong,
 }
 
 impl BadTarget {
@@ -23,6 +28,7 @@ impl BadTarget {
             Self::Escape => "The path holds an escape that is not valid.",
             Self::AboveRoot => "The path leads out of the site.",
             Self::DotParameters => "The path holds a dot segment with parameters.",
+            Self::TooLong => "The path is too long in its normal form.",
         }
     }
 }
@@ -41,7 +47,7 @@ pub fn normal_target(target: &[u8]) -> Result<Option<String>, BadTarget> {
     for byte in query {
         if byte.is_ascii() { normal.push(char::from(*byte)) } else { escape(*byte, &mut normal) }
     }
-    Ok(Some(normal))
+    if normal.len() > TARGET_BYTES_MAX { Err(BadTarget::TooLong) } else { Ok(Some(normal)) }
 }
 
 /// RFC 3986 section 2.3.
@@ -204,6 +210,9 @@ mod tests {
             assert_eq!(normal(written).as_deref(), Ok(expected), "{written}");
         }
         assert_eq!(normal_target(b"/\xff?\xfe"), Ok(Some("/%FF?%FE".to_owned())), "no two are taken for one");
+        let longest = [b"/".as_slice(), &b"<".repeat(TARGET_BYTES_MAX / 3)].concat();
+        assert!(normal_target(&longest).is_ok());
+        assert_eq!(normal_target(&[&longest, b"<".as_slice()].concat()), Err(BadTarget::TooLong));
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! From an accepted socket to a client that may ask: a place for it, the PROXY header, the TLS handshake. All of
 //! it has one deadline, and who fails is gone with a counter.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goodgate_config::Limits;
 use goodgate_failure::Cause;
 use goodgate_telemetry::{Handshake, TurnedAway};
-use ipnet::IpNet;
 use pingora_timeout::fast_timeout::fast_timeout;
 use tokio::net::TcpStream;
 
 use crate::answer::ErrorAnswer;
+use crate::client_address::is_among;
 use crate::connection::Door;
 use crate::context::Client;
 use crate::listener::Terms;
@@ -62,10 +62,11 @@ impl Door {
             }
         };
         let deadline = Instant::now() + limits.handshake_timeout;
-        let is_trusted = is_among(peer.ip(), &snapshot.trusted_proxies);
+        let is_trusted = is_among(peer.ip().to_canonical(), &snapshot.trusted_proxies);
         let mut tcp = tcp;
         let mut address = peer;
         let mut is_shared = is_trusted;
+        let mut is_unnamed = false;
         if terms.proxy_protocol {
             let header = proxy_header::read(&mut tcp);
             let left = deadline.saturating_duration_since(Instant::now());
@@ -75,8 +76,9 @@ impl Door {
                 self.metrics.turned_away(TurnedAway::ProxyHeader);
                 return None;
             };
+            is_unnamed = client.is_none();
             address = client.unwrap_or(peer);
-            is_shared = is_among(address.ip(), &snapshot.trusted_proxies);
+            is_shared = is_among(address.ip().to_canonical(), &snapshot.trusted_proxies);
         }
         // Behind a trusted proxy are many clients.
         if !is_shared && let Err(full) = place.of_client(address.ip(), limits.connections_per_ip_max) {
@@ -85,6 +87,7 @@ impl Door {
         }
         let mut client = Client::new(address, Instant::now());
         client.redirect_to_https = terms.redirect_to_https;
+        client.is_unnamed = is_unnamed;
         let socket = match &terms.tls {
             None => Socket::Plain(tcp),
             Some(tls) => self.shake_hands(tcp, &mut client, tls, limits, deadline).await?,
@@ -153,8 +156,3 @@ impl Door {
 
 /// How long a client that has no place may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-fn is_among(address: IpAddr, networks: &[IpNet]) -> bool {
-    let address = address.to_canonical();
-    networks.iter().any(|network| network.contains(&address))
-}

@@ -14,6 +14,7 @@ use pingora_proxy::Session;
 
 use crate::answer::ErrorAnswer;
 use crate::classify::TOO_LARGE;
+use crate::client_address::{ClientAddress, is_among};
 use crate::context::Context;
 use crate::head::Malformed;
 use crate::mirror::Mirroring;
@@ -43,7 +44,7 @@ pub(crate) fn begin(
     context.is_for_good = true;
     if let Mirroring::Copy(copy) = &context.mirroring {
         let route = Arc::clone(&copy.route);
-        (context.client_ip, context.is_trusted) = (copy.client_ip, copy.is_trusted);
+        (context.client_address, context.is_trusted) = (copy.client_address, copy.is_trusted);
         (context.request_id, context.is_https) = (copy.request_id.clone(), copy.is_https);
         return of_copy(&snapshot, session.req_header_mut(), context, route);
     }
@@ -93,9 +94,13 @@ pub(crate) fn of_request(
     ignore_upgrade(request, context.version(request));
     forward::drop_nominated(request);
     if let Some(client) = &context.client {
-        let (ip, is_trusted) =
-            forward::client_ip(client.address.ip(), &request.headers, &snapshot.trusted_proxies);
-        context.client_ip = Some(ip);
+        let peer = client.address.ip().to_canonical();
+        let is_trusted = !client.is_unnamed && is_among(peer, &snapshot.trusted_proxies);
+        context.client_address = Some(if is_trusted {
+            ClientAddress::behind(peer, &request.headers, &snapshot.trusted_proxies)
+        } else {
+            ClientAddress::Known(peer)
+        });
         context.is_trusted = is_trusted;
         context.is_https = client.has_tls;
         forward::settle_forwarded(request, client.has_tls, is_trusted)?;
@@ -125,7 +130,7 @@ pub(crate) fn of_request(
     let name = std::str::from_utf8(host).unwrap_or_default();
     // `OPTIONS *` is about the host as a whole.
     let path = if request.uri.path() == "*" { "/" } else { request.uri.path() };
-    context.route = match copies::purged_route(snapshot, name, path, &request.method, context.client_ip) {
+    context.route = match copies::purged_route(snapshot, name, path, &request.method, context.client_address) {
         Some(route) => Some(route),
         None => {
             let route = snapshot.router.find(name, path, &request.method);
@@ -213,7 +218,19 @@ pub(crate) fn is_plain(request: &RequestHeader, context: &Context) -> bool {
         && route.own.is_none()
         && route.gate.is_none()
         && !own::is_redirected(request, context)
-        && context.client_ip.is_some_and(|client| route.access.admits(client))
+        && context.client_address.is_some_and(|client| route.access.admits(client.known()))
+}
+
+/// The answer to a client that the lists of addresses do not admit.
+const fn denied(client: ClientAddress) -> ErrorAnswer {
+    let denied = ErrorAnswer::of(Cause::HttpRequestDenied);
+    match client {
+        ClientAddress::Known(_) => denied,
+        ClientAddress::Unknown { .. } => ErrorAnswer {
+            details: "The client's address cannot be read from the fields of the proxy in front.",
+            ..denied
+        },
+    }
 }
 
 /// Why the request is answered with an error before anybody is asked.
@@ -231,8 +248,9 @@ pub(crate) fn refusal(session: &Session, context: &Context) -> Option<ErrorAnswe
             details: "No route leads from this address to a service.",
         });
     };
-    if context.client_ip.is_some_and(|client| !route.access.admits(client)) {
-        return Some(ErrorAnswer::of(Cause::HttpRequestDenied));
+    match context.client_address {
+        Some(client) if !route.access.admits(client.known()) => return Some(denied(client)),
+        Some(_) | None => {}
     }
     if let Some(error) = route.own.as_ref().and_then(|own| own::refusal(session, own)) {
         return Some(error);

@@ -9,10 +9,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use goodgate_config::Limits;
-use goodgate_telemetry::{AccessRecord, ListenerMetrics, Origin, Refused};
+use goodgate_config::{Limits, TARGET_BYTES_MAX};
+use goodgate_telemetry::{ListenerMetrics, Refused};
 use log::warn;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
@@ -21,11 +22,9 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use pingora_timeout::fast_timeout::fast_timeout;
 use prometheus::IntGauge;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::admission::Admitted;
-use crate::answer::{self, ErrorAnswer};
 use crate::chunks::Chunks;
 use crate::context::Client;
 use crate::gateway::Gateway;
@@ -34,9 +33,9 @@ use crate::head::{self, Framing, Malformed};
 use crate::lane::{self, Luck, Outcome};
 use crate::listener::Entrance;
 use crate::places::Place;
-use crate::request_id::RequestId;
 use crate::snapshot::Live;
 use crate::stream::ClientStream;
+use crate::target_escape::{self, TargetEdit};
 use crate::watchdog::Alarm;
 
 /// How long a kept connection may still bring a request after the stop has begun.
@@ -201,8 +200,11 @@ impl Door {
         session.set_keepalive_reuses_remaining(is_last.then_some(0));
         session.set_read_timeout(Some(limits.body_timeout));
         session.set_total_drain_timeout(Some(limits.body_timeout));
+        client.is_recorded.store(false, Ordering::Relaxed);
         let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
-        let kept = client.watchdog.watch(alarm, exchange).await?;
+        let kept = client.watchdog.watch(alarm, exchange).await;
+        self.record_if_missing(client);
+        let kept = kept?;
         let (stream, _settings) = kept.consume();
         stream.into_any().downcast().ok()
     }
@@ -244,35 +246,6 @@ impl Door {
         };
         read.map_or(Wait::Closed, |read| Wait::of(&read))
     }
-
-    /// Answers what is no request, with its counter and its record.
-    pub(crate) async fn refuse(
-        &self,
-        mut stream: Box<ClientStream>,
-        client: &Client,
-        limits: &Limits,
-        error: ErrorAnswer,
-    ) {
-        let started_at = SystemTime::now();
-        let request_id = RequestId::random();
-        stream.grant(Grant::Everything, true);
-        let bytes = answer::raw(error, &request_id);
-        let write = async {
-            stream.write_all(&bytes).await?;
-            stream.flush().await
-        };
-        // A client that sends garbage and does not read is owed nothing more.
-        let _ = fast_timeout(limits.write_timeout, write).await;
-        self.live.no_route.response(error.status, Origin::Goodgate, Duration::ZERO);
-        self.live.no_route.gateway_error(error.status, error.cause);
-        let log = &self.live.snapshot().log;
-        let ip = log.mask.client(client.address.ip().to_canonical());
-        let record =
-            AccessRecord::of_no_request(started_at, request_id.as_str(), ip, error.status, error.cause);
-        let record = AccessRecord { detail: error.detail(), bytes_sent: bytes.len() as u64, ..record };
-        self.live.access_log.write(&record, log.format);
-        self.live.ring.note(record, Instant::now());
-    }
 }
 
 /// Reads until the head is complete and checks it: its length and framing; nothing if the client left.
@@ -293,7 +266,8 @@ async fn read_head(
             if length > limits.header_bytes_max {
                 return Err(TOO_LONG);
             }
-            return Ok(Some((length, head::check(bytes, limits)?)));
+            let framing = head::check(bytes, limits)?;
+            return Ok(Some((escape_target(stream, length, limits)?, framing)));
         }
         seen = stream.ahead().len();
         if seen > limits.header_bytes_max {
@@ -309,6 +283,23 @@ async fn read_head(
             Err(_) => return Err(TOO_SLOW),
         }
     }
+}
+
+/// Escapes the target of the checked head in front of the stream, if it must be. The length of the head.
+fn escape_target(stream: &mut ClientStream, head: usize, limits: &Limits) -> Result<usize, Malformed> {
+    let bytes = stream.ahead().get(..head).unwrap_or_default();
+    let Some(TargetEdit { at, with }) = target_escape::escape_target(bytes) else {
+        return Ok(head);
+    };
+    let length = head - at.len() + with.len();
+    if with.len() > TARGET_BYTES_MAX {
+        return Err(head::TARGET_TOO_LONG);
+    }
+    if length > limits.header_bytes_max {
+        return Err(TOO_LONG);
+    }
+    stream.replace_ahead(at, &with);
+    Ok(length)
 }
 
 const TOO_LONG: Malformed =

@@ -1,10 +1,10 @@
 //! What is known of one request while it is under way: one field per room.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::Cause;
@@ -14,6 +14,7 @@ use pingora_http::RequestHeader;
 
 use crate::answer::ErrorAnswer;
 use crate::attempt::Attempting;
+use crate::client_address::ClientAddress;
 use crate::copies::Copying;
 use crate::mirror::Mirroring;
 use crate::queue::Queueing;
@@ -31,11 +32,15 @@ pub(crate) struct Client {
     /// Its IP address as a field value.
     pub(crate) ip: HeaderValue,
     pub(crate) has_tls: bool,
+    /// Its PROXY header names no client (`LOCAL`, `UNKNOWN`): its `X-Forwarded-*` are not believed.
+    pub(crate) is_unnamed: bool,
     /// Who it has proven to be, with TLS.
     pub(crate) identity: Option<Arc<ClientIdentity>>,
     /// Its requests are sent to `https` at this port.
     pub(crate) redirect_to_https: Option<NonZeroU16>,
     pub(crate) watchdog: Watchdog,
+    /// The request that is being served has its access record.
+    pub(crate) is_recorded: AtomicBool,
     /// Where in a split the request belongs that is being read, plus one; zero: that is not settled.
     pub(crate) split: AtomicU8,
 }
@@ -48,8 +53,8 @@ pub(crate) struct Context {
     pub(crate) client: Option<Arc<Client>>,
     /// Watches over a subrequest in place of its client's connection.
     companion: Option<Companion>,
-    /// The client behind trusted proxies.
-    pub(crate) client_ip: Option<IpAddr>,
+    /// The client behind trusted proxies. None for a background request.
+    pub(crate) client_address: Option<ClientAddress>,
     /// Whether the direct peer's `X-Forwarded-*` and `X-Request-Id` are believed.
     pub(crate) is_trusted: bool,
     /// Whether the client speaks https, with us or with a trusted proxy.
@@ -109,9 +114,11 @@ impl Client {
             address,
             ip,
             has_tls: false,
+            is_unnamed: false,
             identity: None,
             redirect_to_https: None,
             watchdog: Watchdog::new(now),
+            is_recorded: AtomicBool::new(false),
             split: AtomicU8::new(0),
         }
     }
@@ -122,9 +129,11 @@ impl Client {
             address: self.address,
             ip: self.ip.clone(),
             has_tls: self.has_tls,
+            is_unnamed: self.is_unnamed,
             identity: self.identity.clone(),
             redirect_to_https: self.redirect_to_https,
             watchdog: Watchdog::new(now),
+            is_recorded: AtomicBool::new(false),
             split: AtomicU8::new(0),
         }
     }
@@ -136,7 +145,7 @@ impl Context {
         Self {
             client: None,
             companion: None,
-            client_ip: None,
+            client_address: None,
             is_trusted: false,
             is_https: false,
             is_http2: false,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use goodgate_failure::{Cause, Phase, ReceivedStatus, Refusal};
 use http::{HeaderName, StatusCode, header};
+use log::debug;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
@@ -144,6 +145,12 @@ pub(crate) fn connected(
     let Some(route) = context.route.clone() else {
         return Ok(());
     };
+    if connection.reused && kept::has_bytes(connection.socket) {
+        // They would be read as the response. Pingora looks, too, but sees only what the event loop has reported.
+        debug!(request_id:% = context.request_id.as_str(); "an idle connection is closed: the backend sent bytes on it");
+        context.attempting.pass_over();
+        return Err(settled(true));
+    }
     let is_kept = context.replaying.is_on();
     if !context.attempting.connected(&route, kept, connection, || is_repeatable(session, &route, is_kept)) {
         return Err(settled(true));

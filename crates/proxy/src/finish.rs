@@ -1,9 +1,12 @@
 //! The end of a request: the last fields of its answer, the counters, and the one access record.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use goodgate_failure::Cause;
-use goodgate_telemetry::{AccessRecord, By, CacheResult, Mask, Origin, TraceContext, is_of_interest};
+use goodgate_telemetry::{
+    AccessRecord, By, CacheResult, LoggedClient, Mask, Origin, TraceContext, is_of_interest,
+};
 use http::{StatusCode, Version, header};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorSource, Result};
@@ -12,6 +15,7 @@ use pingora_proxy::Session;
 
 use crate::attempt::has_answered;
 use crate::classify::refused_body;
+use crate::client_address::ClientAddress;
 use crate::context::Context;
 use crate::copies;
 use crate::forward;
@@ -91,6 +95,9 @@ pub(crate) struct Ended<'a> {
 /// Counts and logs a request whose outcome is settled.
 pub(crate) fn conclude(live: &Live, ended: &Ended<'_>, context: &Context, now: Instant) {
     split::forget(context);
+    if let Some(client) = &context.client {
+        client.is_recorded.store(true, Ordering::Relaxed);
+    }
     let status = ended.status;
     count(live, context, status, now);
     copies::note_survival(ended.request, context, now);
@@ -200,7 +207,7 @@ fn record<'a>(mask: &Mask, ended: &Ended<'a>, context: &'a Context, now: Instant
         time: context.started_at,
         request_id: context.request_id.as_str().into(),
         trace_id: context.trace.map(|trace| trace.trace_id()),
-        client: context.client_ip.map(|client| mask.client(client)),
+        client: context.client_address.map(|client| logged(client, mask)),
         method: request.method.as_str().into(),
         host: forward::asked_host(request).map(String::from_utf8_lossy).unwrap_or_default(),
         path: request.uri.path().into(),
@@ -225,6 +232,10 @@ fn record<'a>(mask: &Mask, ended: &Ended<'a>, context: &'a Context, now: Instant
             .map(|agent| String::from_utf8_lossy(agent.as_bytes())),
         attempts: context.attempting.log.as_slice().into(),
     }
+}
+
+fn logged(client: ClientAddress, mask: &Mask) -> LoggedClient {
+    client.known().map_or(LoggedClient::Unknown, |ip| LoggedClient::Address(mask.client(ip)))
 }
 
 /// As the record has it.

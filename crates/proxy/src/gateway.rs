@@ -220,6 +220,10 @@ impl ProxyHttp for Gateway {
             context.moved();
             return Ok(());
         }
+        if is_end && body.as_ref().is_some_and(Bytes::is_empty) {
+            // Pingora would write an empty piece as a chunk, which is a last chunk before the last chunk.
+            *body = None;
+        }
         exchange::request_body(context, body.as_ref(), is_end)?;
         mirror::sent(session, context, body.as_ref(), is_end);
         Ok(())

@@ -53,6 +53,12 @@ impl Malformed {
     }
 }
 
+/// The target is longer than a limit of the configuration or of `http::Uri`.
+pub(crate) const TARGET_TOO_LONG: Malformed =
+    Malformed::new(414, Refused::TargetTooLong, "the request target is too long");
+/// The longest field name in bytes that `http::HeaderName` holds.
+const NAME_BYTES_MAX: usize = u16::MAX as usize;
+
 /// Looks for the end of the head in `bytes`, of which the first `seen` were looked at before. The length
 /// of the head with its empty line, if it is complete.
 pub(crate) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Malformed> {
@@ -112,7 +118,7 @@ fn check_request_line<'a>(line: &'a [u8], limits: &Limits) -> Result<(&'a [u8], 
     }
     let target = parts.next().unwrap_or_default();
     if target.len() > limits.uri_bytes_max {
-        return Err(Malformed::new(414, Refused::TargetTooLong, "the request target is too long"));
+        return Err(TARGET_TOO_LONG);
     }
     if target.is_empty() || !target.iter().copied().all(is_of_target) {
         return Err(Malformed::bad(Refused::Target, "the request target is not valid"));
@@ -182,6 +188,9 @@ impl<'a> Fields<'a> {
         let (name, value) = line.split_at(colon);
         if name.is_empty() || !name.iter().copied().all(is_token) {
             return Err(Malformed::bad(Refused::HeaderSyntax, "a header name is not a token"));
+        }
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Malformed::new(431, Refused::HeaderTooLarge, "a header name is too long"));
         }
         let value = value.get(1..).unwrap_or_default();
         if value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {

@@ -1,7 +1,13 @@
 //! HTTP/2 connections of clients. Pingora reads the frames; each request becomes what an HTTP/1.1 client would have
 //! sent, and is held to the same rules.
 
+mod fields;
+mod frames;
+
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use goodgate_config::Limits;
@@ -17,10 +23,10 @@ use tokio::task::JoinSet;
 
 use crate::connection::{Door, UnderWay};
 use crate::context::Client;
-use crate::grant::Grant;
 use crate::head::{self, Malformed};
 use crate::stream::ClientStream;
 use crate::watchdog::Alarm;
+pub(crate) use frames::{Frames, Http2Facts};
 
 /// Requests of one connection at the same time.
 const STREAMS_MAX: u32 = 100;
@@ -31,6 +37,48 @@ const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Malformed requests before a connection is given up.
 const MALFORMED_MAX: u32 = 32;
+
+/// The requests of a connection that the HTTP library refuses by itself.
+struct RefusedRequests<'a> {
+    door: &'a Door,
+    client: &'a Client,
+    facts: &'a Http2Facts,
+    /// Requests that have been accepted or noted.
+    known: u64,
+    /// The connection takes no further requests: the library ignores them, and the client sends them elsewhere.
+    is_ending: bool,
+}
+
+impl<'a> RefusedRequests<'a> {
+    const fn new(door: &'a Door, client: &'a Client, facts: &'a Http2Facts) -> Self {
+        Self { door, client, facts, known: 0, is_ending: false }
+    }
+
+    const fn accepted(&mut self) {
+        self.known += 1;
+    }
+
+    /// Waits for the next request. The library has read all that came when it has to wait: what it has not handed on
+    /// by then was refused.
+    async fn note<T>(&mut self, accept: impl Future<Output = T>) -> T {
+        let mut accept = pin!(accept);
+        poll_fn(|context| {
+            let accepted = accept.as_mut().poll(context);
+            if accepted.is_pending() && !self.facts.is_blocked.load(Ordering::Relaxed) {
+                self.note_all();
+            }
+            accepted
+        })
+        .await
+    }
+
+    fn note_all(&mut self) {
+        while !self.is_ending && self.known < self.facts.opened.load(Ordering::Relaxed) {
+            self.known += 1;
+            self.door.record_refused_by_library(self.client);
+        }
+    }
+}
 
 tokio::task_local! {
     /// Whose request the task serves: Pingora hands on nothing of a connection to its streams.
@@ -47,7 +95,8 @@ impl Door {
     pub(crate) async fn serve_http2(self: &Arc<Self>, mut stream: Box<ClientStream>, client: &Client) {
         let limits = Arc::clone(&self.live.snapshot().limits);
         stream.keep_pace(&limits);
-        stream.grant(Grant::Everything, false);
+        let facts = Arc::new(Http2Facts::default());
+        stream.grant_frames(Arc::clone(&facts), limits.header_bytes_max);
         let mut options = default_h2_options();
         options
             .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
@@ -62,23 +111,26 @@ impl Door {
         };
         let digest = Arc::new(Digest::default());
         let mut streams = JoinSet::new();
-        let (mut requests, mut malformed, mut is_ending) = (0, 0, false);
+        let (mut requests, mut malformed) = (0, 0);
+        let mut refused = RefusedRequests::new(self, client, &facts);
         let mut shutdown = self.shutdown.clone();
         loop {
             let is_idle = streams.is_empty();
+            let limit = idle_limit(&limits, refused.is_ending);
             tokio::select! {
                 biased;
-                _ = shutdown.changed(), if !is_ending => {
+                _ = shutdown.changed(), if !refused.is_ending => {
                     connection.graceful_shutdown();
-                    is_ending = true;
+                    refused.is_ending = true;
                 }
                 _ = streams.join_next(), if !is_idle => {}
-                accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
+                accepted = refused.note(HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest))) => match accepted {
                     Ok(Some(H2Accept::Session(session))) => {
                         requests += 1;
-                        if requests >= limits.requests_per_connection_max && !is_ending {
+                        refused.accepted();
+                        if requests >= limits.requests_per_connection_max && !refused.is_ending {
                             connection.graceful_shutdown();
-                            is_ending = true;
+                            refused.is_ending = true;
                         }
                         let (door, client) = (Arc::clone(self), Arc::new(client.of_stream(Instant::now())));
                         let serving = async move { door.serve_stream(session, client).await };
@@ -86,15 +138,17 @@ impl Door {
                     }
                     Ok(Some(H2Accept::Rejected)) => {
                         malformed += 1;
+                        // Answered or reset by Pingora.
                         if malformed > MALFORMED_MAX {
                             break;
                         }
                     }
                     Ok(None) | Err(_) => break,
                 },
-                () = tokio::time::sleep(idle_limit(&limits, is_ending)), if is_idle => break,
+                () = tokio::time::sleep(limit), if is_idle => break,
             }
         }
+        refused.note_all();
         // What is under way hears of it, and writes its record.
         streams.detach_all();
     }
@@ -109,6 +163,7 @@ impl Door {
         let exchange = CLIENT.scope(Arc::clone(&client), exchange);
         // Streams are not reused.
         let _ = client.watchdog.watch(&mut Alarm::default(), exchange).await;
+        self.record_if_missing(&client);
     }
 }
 

@@ -183,3 +183,36 @@ fn is_closed_by_peer(socket: RawFd) -> bool {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     !matches!(recv(socket, &mut byte, flags), Ok(1..) | Err(nix::errno::Errno::EAGAIN))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::pin::Pin;
+    use std::task::{Context, Waker};
+
+    use tokio::io::{AsyncRead, ReadBuf};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn is_read_pending(stream: &mut TcpStream) -> bool {
+        let mut bytes = [0; 16];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer).is_pending()
+    }
+
+    /// A read fails to find bytes that arrived after the event loop has last looked: so does Pingora's own check of an
+    /// idle connection.
+    #[tokio::test]
+    async fn bytes_that_the_event_loop_has_not_reported_are_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut idle = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut backend = listener.accept().await.unwrap().0.into_std().unwrap();
+        while !is_read_pending(&mut idle) {}
+        assert!(!has_bytes(idle.as_raw_fd()));
+        backend.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        assert!(is_read_pending(&mut idle), "the event loop has not run since");
+        assert!(has_bytes(idle.as_raw_fd()));
+    }
+}

@@ -15,6 +15,7 @@ use pingora_core::protocols::http::subrequest::server::SubrequestHandle;
 use pingora_proxy::subrequest::{BodyMode, Ctx as SubrequestContext};
 use pingora_proxy::{PreparedSubrequest, Session, SubrequestSpawner};
 
+use crate::client_address::ClientAddress;
 use crate::context::{Client, Context};
 use crate::request_id::RequestId;
 use crate::route::Route;
@@ -62,7 +63,7 @@ pub(crate) enum Mirroring {
 pub(crate) struct Copy {
     pub(crate) route: Arc<Route>,
     pub(crate) client: Arc<Client>,
-    pub(crate) client_ip: Option<std::net::IpAddr>,
+    pub(crate) client_address: Option<ClientAddress>,
     pub(crate) is_trusted: bool,
     pub(crate) is_https: bool,
     pub(crate) request_id: RequestId,
@@ -145,7 +146,7 @@ fn copy(mirror: &Mirror, context: &Context, place: Place) -> Option<Copy> {
     Some(Copy {
         route: Arc::clone(&mirror.route),
         client: Arc::clone(context.client.as_ref()?),
-        client_ip: context.client_ip,
+        client_address: context.client_address,
         is_trusted: context.is_trusted,
         is_https: context.is_https,
         request_id: context.request_id.clone(),

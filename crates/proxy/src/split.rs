@@ -11,6 +11,7 @@ use std::time::Instant;
 use goodgate_upstream::HashOn;
 use pingora_http::RequestHeader;
 
+use crate::client_address::ClientAddress;
 use crate::context::{Client, Context};
 use crate::route::Route;
 use crate::ties;
@@ -33,7 +34,9 @@ impl Split {
     fn number(&self, request: &RequestHeader, context: &Context) -> Option<u8> {
         match &self.by {
             None => Some(self.number_once(context.client.as_deref()?, context.is_for_good)),
-            Some(on) => ties::hash(on, request, context.client_ip).map(percentile),
+            Some(on) => {
+                ties::hash(on, request, context.client_address.and_then(ClientAddress::known)).map(percentile)
+            }
         }
     }
 

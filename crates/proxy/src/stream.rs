@@ -8,8 +8,10 @@
 //! waits for more.
 
 mod facts;
+mod frames;
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
@@ -24,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::grant::Grant;
+use crate::http2::Frames;
 use crate::kept_date::KeptDate;
 use crate::pace::Pace;
 use crate::socket::{Socket, linger};
@@ -61,6 +64,8 @@ pub(crate) struct ClientStream {
     given_up: bool,
     /// Runs since the client has closed its side behind a complete request.
     half_closed: Option<Pin<Box<Sleep>>>,
+    /// Watches the frames of an HTTP/2 connection.
+    frames: Option<Box<Frames>>,
 }
 
 impl ClientStream {
@@ -78,6 +83,7 @@ impl ClientStream {
             pace: Pace::default(),
             given_up: false,
             half_closed: None,
+            frames: None,
         }
     }
 
@@ -99,6 +105,14 @@ impl ClientStream {
     /// Drops the first bytes of what has been read.
     pub(crate) fn discard(&mut self, count: usize) {
         self.ahead.advance(count.min(self.ahead.len()));
+    }
+
+    /// Replaces a part of what has been read and not handed on.
+    pub(crate) fn replace_ahead(&mut self, at: Range<usize>, with: &[u8]) {
+        let rest = self.ahead.split_off(at.end.min(self.ahead.len()));
+        self.ahead.truncate(at.start);
+        self.ahead.extend_from_slice(with);
+        self.ahead.extend_from_slice(&rest);
     }
 
     /// Reads more ahead; zero is the end.
@@ -284,6 +298,9 @@ impl AsyncRead for ClientStream {
         if let Poll::Ready(Err(error)) = this.poll_send(context) {
             return Poll::Ready(Err(error));
         }
+        if this.frames.is_some() {
+            return this.poll_frames(context, buffer);
+        }
         if *this.switched.get_mut() {
             this.grant = Grant::Everything;
         }
@@ -354,7 +371,9 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_send(context)
+        let flushed = self.poll_send(context);
+        self.note_blocked(flushed.is_pending());
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

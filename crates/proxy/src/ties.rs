@@ -18,6 +18,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use ring::rand::{SecureRandom, SystemRandom};
 use smallvec::SmallVec;
 
+use crate::client_address::ClientAddress;
 use crate::context::Context;
 use crate::route::Route;
 
@@ -112,7 +113,7 @@ fn cookie(sticky: &StickyPolicy, id: BackendId, is_https: bool) -> String {
 pub(crate) fn of(request: &RequestHeader, context: &Context, route: &Route) -> Ties {
     let UpstreamSpec { balance, hash_on, .. } = route.upstream.spec();
     let is_hashed = matches!(balance, Balance::ConsistentHash { .. });
-    let hash = || hash(hash_on, request, context.client_ip);
+    let hash = || hash(hash_on, request, context.client_address.and_then(ClientAddress::known));
     Ties { bound: context.affinity.backend_of(&route.upstream), hash: is_hashed.then(hash).flatten() }
 }
 

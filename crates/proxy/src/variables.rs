@@ -8,6 +8,7 @@ use http::HeaderValue;
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 
+use crate::client_address::ClientAddress;
 use crate::context::Context;
 use crate::forward;
 use crate::route::bare;
@@ -38,10 +39,12 @@ fn write(variable: Variable, request: &RequestHeader, context: &Context, text: &
             text.push_str(identity.map(|identity| identity.subject.as_str()).unwrap_or_default());
         }
         Variable::ClientIp => {
-            if let Some(ip) = context.client_ip {
-                // Writing to a text does not fail.
-                let _ = write!(text, "{ip}");
-            }
+            // Writing to a text does not fail.
+            let _ = match context.client_address {
+                Some(ClientAddress::Known(ip)) => write!(text, "{ip}"),
+                Some(ClientAddress::Unknown { .. }) => write!(text, "unknown"),
+                None => Ok(()),
+            };
         }
     }
 }

@@ -11,7 +11,7 @@ use goodgate_failure::{Attempt, Cause};
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use crate::{By, CacheResult, Origin, TraceId};
+use crate::{By, CacheResult, LoggedClient, Origin, TraceId};
 
 /// All that is known of a request at its end.
 #[derive(Clone, Debug, Serialize)]
@@ -24,7 +24,7 @@ pub struct AccessRecord<'a> {
     /// The trace that it is part of, if there are traces.
     pub trace_id: Option<TraceId>,
     /// The client's address, from trusted proxies if there are any.
-    pub client: Option<IpAddr>,
+    pub client: Option<LoggedClient>,
     /// The method.
     pub method: Cow<'a, str>,
     /// The host asked for.
@@ -88,7 +88,7 @@ impl<'a> AccessRecord<'a> {
             time,
             request_id: request_id.into(),
             trace_id: None,
-            client: Some(client.to_canonical()),
+            client: Some(LoggedClient::Address(client.to_canonical())),
             method: "".into(),
             host: "".into(),
             path: "".into(),

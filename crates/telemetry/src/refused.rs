@@ -41,6 +41,8 @@ pub enum Refused {
     Connection,
     /// A change of protocol with a body.
     Upgrade,
+    /// The HTTP library refused it; over HTTP/2 its stream was reset.
+    Protocol,
     /// A body that is not chunked as it should be.
     Chunks,
     /// A body over the limit.
@@ -50,7 +52,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::RequestLine,
         Self::Version,
         Self::Method,
@@ -68,6 +70,7 @@ impl Refused {
         Self::BothLengths,
         Self::Connection,
         Self::Upgrade,
+        Self::Protocol,
         Self::Chunks,
         Self::BodyTooLarge,
         Self::BodyTimeout,
@@ -92,6 +95,7 @@ impl Refused {
             Self::BothLengths => "both_lengths",
             Self::Connection => "connection",
             Self::Upgrade => "upgrade",
+            Self::Protocol => "protocol",
             Self::Chunks => "chunks",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",

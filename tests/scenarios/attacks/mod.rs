@@ -14,10 +14,11 @@ mod answers;
 mod bodies;
 mod broken;
 mod crowd;
+mod every_byte;
 mod fields;
 mod garbage;
 mod heads;
-mod recorder;
+pub(crate) mod recorder;
 mod slow;
 mod smuggling;
 

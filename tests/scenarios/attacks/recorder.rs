@@ -67,6 +67,16 @@ impl Recorder {
         std::mem::take(&mut *self.shared.heads.lock())
     }
 
+    /// The requests that have come since the last time.
+    pub fn take(&self) -> Vec<Received> {
+        std::mem::take(&mut *self.shared.requests.lock())
+    }
+
+    /// What could not be read since the last time.
+    pub fn wrong(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.wrong.lock())
+    }
+
     /// Whether exactly these requests have come since the last time, each with one reading.
     pub async fn took(&self, expected: &[Received]) -> Result<(), String> {
         let start = Instant::now();

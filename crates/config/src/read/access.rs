@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::errors;
-use super::server::networks;
+use super::networks::networks;
 use crate::kind::{boolean, duration, integer, text, text_as, wrong};
 use crate::tree::Kind;
 use crate::users::Users;

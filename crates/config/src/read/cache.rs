@@ -9,7 +9,7 @@ use goodgate_failure::{Word, Words};
 use http::HeaderName;
 
 use super::check_name;
-use super::server::networks;
+use super::networks::networks;
 use crate::kind::{
     boolean, duration, failure_word, not_among, one_of, percent, size, stale_word, text, text_as, wrong,
 };

@@ -18,6 +18,7 @@ mod health;
 mod listener;
 mod logs;
 mod mirror;
+mod networks;
 mod route;
 mod server;
 mod split;

@@ -1,6 +1,6 @@
 //! `server`, `admin`, `limits` and `trusted_proxies`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,11 +8,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::TIMEOUT;
+use super::networks::networks;
 use crate::address::{parse_host, parse_listen, parse_resolver};
 use crate::kind::{duration, integer, size, text, text_as, wrong};
 use crate::tree::Node;
 use crate::view::{Map, View};
-use crate::{Admin, Limits, Server, Spool, Token, defaults, keys};
+use crate::{Admin, Limits, Server, Spool, TARGET_BYTES_MAX, Token, defaults, keys};
 
 const THREADS_MAX: usize = 1024;
 /// A byte in a microsecond: a faster client is not meant to be given up.
@@ -134,6 +135,9 @@ pub(super) fn limits(top: &Map<'_>) -> Limits {
     if let Some(view) = map.get("max_uri_bytes").filter(|_| limits.uri_bytes_max > header_bytes_max) {
         view.problem(wrong(view.node(), "at most `limits.max_header_bytes`, which holds the target too"));
     }
+    if let Some(view) = map.get("max_uri_bytes").filter(|_| limits.uri_bytes_max > TARGET_BYTES_MAX) {
+        view.problem(wrong(view.node(), &format!("at most {TARGET_BYTES_MAX}")));
+    }
     limits
 }
 
@@ -145,16 +149,6 @@ fn bytes(map: &Map<'_>, key: &str, least: u64, default: usize) -> usize {
 
 pub(super) fn trusted_proxies(top: &Map<'_>) -> Vec<IpNet> {
     networks(top, "trusted_proxies")
-}
-
-/// Addresses and networks under a key; none if it is absent.
-pub(super) fn networks(map: &Map<'_>, key: &str) -> Vec<IpNet> {
-    let network = text_as(|text| {
-        let one = || text.parse::<IpAddr>().map(IpNet::from);
-        let network = text.parse::<IpNet>().or_else(|_| one());
-        network.map(|net| net.trunc()).map_err(|_| "an IP address or a network, like `10.0.0.0/8`".to_owned())
-    });
-    map.get(key).and_then(|view| view.list_of(network)).unwrap_or_default()
 }
 
 /// None: `auto`.

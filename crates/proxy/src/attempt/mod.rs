@@ -18,7 +18,7 @@ use crate::route::Route;
 /// How long ago a backend must have refused the connection to be asked once more when no other is left. In
 /// a plain outage all refuse at once, and a second round would only double the work.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
-/// How many kept connections one request gives up for their age before it takes a new one, whatever the pool
+/// How many kept connections one request gives up before it takes a new one, whatever the pool
 /// still has: after a burst that may be thousands.
 const AGED_MAX: u32 = 8;
 
@@ -40,7 +40,7 @@ pub(crate) struct Attempting {
     counts_from: Option<Instant>,
     sent: u32,
     interim: u32,
-    /// Kept connections that were given up because they were too old.
+    /// Kept connections that were given up because they were too old or had unexpected bytes.
     aged: u32,
     replacement: Replacement,
     begun: bool,
@@ -55,7 +55,7 @@ pub(crate) struct Attempting {
 enum Replacement {
     /// No need has been seen.
     None,
-    /// It had been idle for too long: another kept one will do if it is younger.
+    /// It had been idle for too long, or the backend sent bytes on it: another kept one will do.
     Aged,
     /// It died before it brought a byte: the next one must be a new one (rule 2 of the failure rules).
     RaceLost,
@@ -246,9 +246,7 @@ impl Attempting {
             let is_over = idle >= backend.idle_limit(configured, self.started)
                 || idle >= backend.wary_idle_limit(configured, self.started) && !is_repeatable();
             if is_over {
-                self.log.pop();
-                self.replacement = Replacement::Aged;
-                self.aged += 1;
+                self.pass_over();
                 return false;
             }
         }
@@ -269,6 +267,13 @@ impl Attempting {
             attempt.tls = connection.tls.filter(|_| !connection.reused);
         }
         true
+    }
+
+    /// Gives up the idle connection that the attempt has taken, for another one to the same backend.
+    pub(crate) fn pass_over(&mut self) {
+        self.log.pop();
+        self.replacement = Replacement::Aged;
+        self.aged += 1;
     }
 
     fn take_kept(&mut self, all: &KeptConnections, socket: RawFd) -> Option<ConnectionAge> {

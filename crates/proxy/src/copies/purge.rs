@@ -1,6 +1,5 @@
 //! The `PURGE` method: who may, purges the copies of an address, or those with the tags that the request names.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use pingora_proxy::Session;
 use super::address;
 use super::changes::{caching_routes, plain_key};
 use crate::answer::{self, ErrorAnswer};
+use crate::client_address::{ClientAddress, is_among};
 use crate::context::Context;
 use crate::own;
 use crate::route::Route;
@@ -43,8 +43,8 @@ pub(crate) async fn answer_purge(session: &mut Session, context: &mut Context) -
 fn purge(session: &Session, context: &Context) -> Result<String, ErrorAnswer> {
     let denied = ErrorAnswer::of(Cause::HttpRequestDenied);
     let (policy, _) = context.route.as_ref().and_then(|route| route.cache.as_ref()).ok_or(denied)?;
-    let client = context.client_ip.ok_or(denied)?;
-    if !policy.purge_allow.iter().any(|network| network.contains(&client)) {
+    let client = context.client_address.and_then(ClientAddress::known).ok_or(denied)?;
+    if !is_among(client, &policy.purge_allow) {
         return Err(denied);
     }
     let request = session.req_header();
@@ -90,7 +90,7 @@ pub(crate) fn purged_route(
     host: &str,
     path: &str,
     method: &Method,
-    client: Option<IpAddr>,
+    client: Option<ClientAddress>,
 ) -> Option<Arc<Route>> {
     if method.as_str() != "PURGE" || !snapshot.has_caches {
         return None;
@@ -99,7 +99,7 @@ pub(crate) fn purged_route(
     routes.retain(|route| takes_purge(route));
     let allows = |route: &&Arc<Route>| {
         let networks = route.cache.as_ref().map_or(&[][..], |(policy, _)| &policy.purge_allow);
-        client.is_some_and(|client| networks.iter().any(|network| network.contains(&client)))
+        client.is_some_and(|client| client.is_in(networks))
     };
     routes.iter().find(allows).or_else(|| routes.first()).cloned()
 }

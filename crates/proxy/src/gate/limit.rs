@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::gcra::Gcra;
 use super::table::Table;
+use crate::client_address::ClientAddress;
 
 const NANOS: u64 = 1_000_000_000;
 
@@ -60,11 +61,11 @@ impl Limiter {
     /// Counts a request. The flag tells whether somebody else was forgotten for it.
     pub(super) fn admit(
         &self,
-        client: IpAddr,
+        client: ClientAddress,
         headers: &HeaderMap,
         now: Instant,
     ) -> (Result<(), TooMany>, bool) {
-        if self.limit.exempt.iter().any(|network| network.contains(&client)) {
+        if client.is_in(&self.limit.exempt) {
             return (Ok(()), false);
         }
         let key = self.key(client, headers);
@@ -75,14 +76,14 @@ impl Limiter {
         (admitted.map_err(refusal), forgets)
     }
 
-    fn key(&self, client: IpAddr, headers: &HeaderMap) -> u64 {
+    fn key(&self, client: ClientAddress, headers: &HeaderMap) -> u64 {
         match &self.limit.per {
             Per::Route => 0,
-            Per::ClientIp => self.counts.hash.hash_one(network(client)),
-            Per::Header(name) => self
-                .counts
-                .of_field(headers, name)
-                .unwrap_or_else(|| self.counts.hash.hash_one(network(client))),
+            Per::ClientIp => self.counts.of_client(client),
+            Per::Header(name) => {
+                let counts = &self.counts;
+                counts.of_field(headers, name).unwrap_or_else(|| counts.of_client(client))
+            }
         }
     }
 }
@@ -94,6 +95,14 @@ impl Counts {
 
     fn nanos(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The key of a client. Unknown clients behind one proxy share one.
+    fn of_client(&self, client: ClientAddress) -> u64 {
+        match client {
+            ClientAddress::Known(ip) => self.hash.hash_one(network(ip)),
+            ClientAddress::Unknown { peer } => self.hash.hash_one(("unknown", network(peer))),
+        }
     }
 
     /// The key of who sends this field, with all its values.
@@ -148,7 +157,14 @@ mod tests {
 
     fn admits(limiter: &Limiter, client: &str, key: Option<&'static str>) -> bool {
         let headers = key.map(|key| (HeaderName::from_static("x-key"), HeaderValue::from_static(key)));
-        limiter.admit(client.parse().unwrap(), &headers.into_iter().collect(), Instant::now()).0.is_ok()
+        limiter
+            .admit(
+                ClientAddress::Known(client.parse().unwrap()),
+                &headers.into_iter().collect(),
+                Instant::now(),
+            )
+            .0
+            .is_ok()
     }
 
     #[test]
@@ -186,11 +202,24 @@ mod tests {
     }
 
     #[test]
+    fn unknown_clients_behind_one_proxy_are_counted_together_and_never_exempt() {
+        let limiter = one(Per::ClientIp, &["10.0.0.0/8"]);
+        let admits = |peer: [u8; 4]| {
+            let client = ClientAddress::Unknown { peer: peer.into() };
+            limiter.admit(client, &HeaderMap::new(), Instant::now()).0.is_ok()
+        };
+        assert!(admits([10, 0, 0, 1]));
+        assert!(!admits([10, 0, 0, 1]));
+        assert!(admits([10, 0, 0, 2]));
+    }
+
+    #[test]
     fn a_refusal_says_when_to_come_back() {
         let limiter = one(Per::Route, &[]);
         let now = Instant::now();
         let admit = |after: u64| {
-            limiter.admit(IpAddr::from([192, 0, 2, 1]), &HeaderMap::new(), now + Duration::from_secs(after)).0
+            let client = ClientAddress::Known(IpAddr::from([192, 0, 2, 1]));
+            limiter.admit(client, &HeaderMap::new(), now + Duration::from_secs(after)).0
         };
         assert!(admit(1).is_ok());
         let refused = admit(2).unwrap_err();

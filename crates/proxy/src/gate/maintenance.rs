@@ -17,8 +17,7 @@ pub(super) async fn answer(
     context: &mut Context,
     maintenance: &Maintenance,
 ) -> Result<bool> {
-    let is_let_in = |client| maintenance.allow.iter().any(|network| network.contains(&client));
-    if context.client_ip.is_some_and(is_let_in) {
+    if context.client_address.is_some_and(|client| client.is_in(&maintenance.allow)) {
         return Ok(false);
     }
     if maintenance.use_stale {

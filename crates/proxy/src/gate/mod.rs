@@ -106,7 +106,7 @@ async fn maintenance(gate: &Gate, session: &mut Session, context: &mut Context) 
 
 /// The first of the route's limits that does not admit the request; those before it have counted it.
 fn too_many(gate: &Gate, route: &Route, session: &Session, context: &Context) -> Option<TooMany> {
-    let client = context.client_ip?;
+    let client = context.client_address?;
     let now = Instant::now();
     gate.limits.iter().find_map(|limit| {
         let (admitted, forgets) = limit.admit(client, &session.req_header().headers, now);

@@ -1,0 +1,58 @@
+//! The client's connection where it speaks HTTP/2.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::ClientStream;
+use crate::grant::Grant;
+use crate::http2::{Frames, Http2Facts};
+
+impl ClientStream {
+    /// Hands on everything: the frames of HTTP/2.
+    pub(crate) fn grant_frames(&mut self, facts: Arc<Http2Facts>, header_bytes_max: usize) {
+        self.grant(Grant::Everything, false);
+        self.frames = Some(Box::new(Frames::new(facts, header_bytes_max)));
+    }
+
+    /// Reads frames of HTTP/2. Those that were held back for a while are in `ahead`.
+    pub(super) fn poll_frames(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.ahead.is_empty() {
+            let (Some(socket), Some(frames)) = (&mut self.socket, &mut self.frames) else {
+                return Poll::Ready(Ok(()));
+            };
+            let before = buffer.filled().len();
+            ready!(Pin::new(socket).poll_read(context, buffer))?;
+            let read = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+            if read.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.pace.sent(read.len());
+            let passed = frames.pass(read, &mut self.ahead);
+            buffer.set_filled(before + passed);
+            if passed > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let count = buffer.remaining().min(self.ahead.len());
+        buffer.put_slice(self.ahead.get(..count).unwrap_or_default());
+        self.ahead.advance(count);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Tells the loop of the connection whether the client takes no bytes.
+    pub(super) fn note_blocked(&self, is_blocked: bool) {
+        if let Some(frames) = &self.frames {
+            frames.facts().is_blocked.store(is_blocked, Ordering::Relaxed);
+        }
+    }
+}
