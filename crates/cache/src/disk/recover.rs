@@ -11,11 +11,13 @@ use std::time::Instant;
 
 use super::body::file_len;
 use super::counters::DiskEvent;
+use super::key::seconds;
 use super::files::{Files, Kind, Refused};
 use super::journal::{self, Deed, Entry};
 use super::purges::PurgeFile;
 use super::segments::{Segment, Segments};
 use super::shared::Shared;
+use crate::clock;
 
 const BUFFER_BYTES: usize = 256 << 10;
 /// More than any head and inline body: no memory is taken for what claims to be larger.
