@@ -85,14 +85,7 @@ pub(crate) fn of_request(
 ) -> Result<Option<Refused>> {
     let target = normalise(request)?;
     ignore_upgrade(request, context.version(request));
-    if let Some(client) = &context.client {
-        let (ip, is_trusted) =
-            forward::client_ip(client.address.ip(), &request.headers, &snapshot.trusted_proxies);
-        context.client_ip = Some(ip);
-        context.is_trusted = is_trusted;
-        context.is_https = client.has_tls;
-        forward::settle_forwarded(request, client.has_tls, is_trusted)?;
-    }
+    meet_client(snapshot, request, context)?;
     if context.is_background() {
         forward::forget_speaker(request);
     }
@@ -116,6 +109,10 @@ pub(crate) fn of_request(
     }
     let host = forward::asked_host(request).unwrap_or_default();
     let name = std::str::from_utf8(host).unwrap_or_default();
+    if let Some(objection) = context.client.as_ref().and_then(|client| client.objection(name)) {
+        context.refused = Some(objection.answer());
+        return Ok(None);
+    }
     // `OPTIONS *` is about the host as a whole.
     let path = if request.uri.path() == "*" { "/" } else { request.uri.path() };
     let route = snapshot.router.find(name, path, &request.method);
@@ -129,8 +126,25 @@ pub(crate) fn of_request(
     if live.trail.is_in(&request.headers) {
         context.refused = Some(ErrorAnswer::of(Cause::ProxyLoopDetected));
     }
-    copies::begin(request, context);
+    if context.connections.are_shared() {
+        copies::begin(request, context);
+    }
     Ok(None)
+}
+
+/// What the client's connection says of the request.
+fn meet_client(snapshot: &Snapshot, request: &mut RequestHeader, context: &mut Context) -> Result<()> {
+    let Some(client) = &context.client else {
+        return Ok(());
+    };
+    let (ip, is_trusted) =
+        forward::client_ip(client.address.ip(), &request.headers, &snapshot.trusted_proxies);
+    context.client_ip = Some(ip);
+    context.is_trusted = is_trusted;
+    context.is_https = client.has_tls;
+    let is_single_user = !is_trusted && !context.is_http2;
+    context.connections = client.own.of_request(&request.headers, is_single_user);
+    forward::settle_forwarded(request, client.has_tls, is_trusted)
 }
 
 /// Gives the target its one form, once for all that look at it: in origin form, with the host beside it (RFC

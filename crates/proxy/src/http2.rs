@@ -76,7 +76,9 @@ impl Door {
                 accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
                     Ok(Some(H2Accept::Session(session))) => {
                         requests += 1;
-                        if requests >= limits.requests_per_connection_max && !is_ending {
+                        let is_last = requests >= limits.requests_per_connection_max
+                            || client.distrust().is_some();
+                        if is_last && !is_ending {
                             connection.graceful_shutdown();
                             is_ending = true;
                         }
