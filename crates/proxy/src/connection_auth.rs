@@ -11,19 +11,24 @@ use goodgate_upstream::{Address, Backend};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use pingora_http::ResponseHeader;
+use smallvec::SmallVec;
 
 use crate::context::Context;
 
 const SCHEMES: [&[u8]; 3] = [b"ntlm", b"negotiate", b"kerberos"];
-const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION];
+/// A client that uses several upstreams leads to a backend of each; the oldest is forgotten.
+const BACKENDS_MAX: usize = 8;
 const CHALLENGES: [HeaderName; 2] = [header::WWW_AUTHENTICATE, header::PROXY_AUTHENTICATE];
+
+/// The backends that a client's own connections lead to, the latest last.
+pub(crate) type Backends = SmallVec<[Address; 2]>;
 
 /// The backend connections that belong to one client connection.
 #[derive(Debug, Default)]
 pub(crate) struct OwnConnections {
     /// Names them in the pool; zero: there are none.
     group: AtomicU64,
-    backend: Mutex<Option<Address>>,
+    backends: Mutex<Backends>,
 }
 
 /// Which backend connections a request may use.
@@ -39,18 +44,18 @@ pub(crate) enum BackendConnections {
 }
 
 /// Whether the backend connection belongs to the client's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Binding {
     None,
-    /// It does; the backend that it leads to, if that is known.
-    ToClient(Option<Address>),
+    /// It does; the backends that such connections lead to.
+    ToClient(Backends),
 }
 
 impl Binding {
-    pub(crate) fn backend(self) -> Option<Address> {
+    pub(crate) fn backends(&self) -> &[Address] {
         match self {
-            Self::ToClient(backend) => backend,
-            Self::None => None,
+            Self::ToClient(backends) => backends,
+            Self::None => &[],
         }
     }
 }
@@ -65,7 +70,7 @@ impl OwnConnections {
     /// For a request with these fields. `is_single_user`: all requests of the client's connection are of one user.
     pub(crate) fn of_request(&self, headers: &HeaderMap, is_single_user: bool) -> BackendConnections {
         let group = self.group.load(Ordering::Relaxed);
-        let is_sign = || CREDENTIALS.iter().any(|name| has_scheme(headers, name));
+        let is_sign = || has_scheme(headers, &header::AUTHORIZATION);
         match (is_single_user, group != 0 || is_sign()) {
             (_, false) => BackendConnections::Shared,
             (true, true) => BackendConnections::Own(self.group()),
@@ -83,7 +88,7 @@ impl OwnConnections {
     pub(crate) fn begin(&self, backend: Option<Address>) {
         if self.group.load(Ordering::Relaxed) == 0 {
             self.group();
-            *self.backend.lock() = backend;
+            self.backends.lock().extend(backend);
         }
     }
 
@@ -94,13 +99,18 @@ impl OwnConnections {
         new
     }
 
-    /// The backend that they lead to.
-    pub(crate) fn backend(&self) -> Option<Address> {
-        *self.backend.lock()
+    /// The backends that they lead to.
+    fn backends(&self) -> Backends {
+        self.backends.lock().clone()
     }
 
-    pub(crate) fn lead_to(&self, backend: Address) {
-        *self.backend.lock() = Some(backend);
+    fn lead_to(&self, backend: Address) {
+        let mut backends = self.backends.lock();
+        backends.retain(|known| *known != backend);
+        if backends.len() >= BACKENDS_MAX {
+            backends.remove(0);
+        }
+        backends.push(backend);
     }
 }
 
@@ -134,8 +144,8 @@ pub(crate) fn note_challenge(context: &mut Context, response: &ResponseHeader) {
 /// A request with connections of its own goes to the backend that they lead to.
 pub(crate) fn bind(context: &mut Context) {
     if !context.connections.are_shared() {
-        let backend = context.client.as_ref().and_then(|client| client.own.backend());
-        context.attempting.bind(backend);
+        let backends = context.client.as_ref().map(|client| client.own.backends());
+        context.attempting.bind(backends.unwrap_or_default());
     }
 }
 
@@ -175,6 +185,16 @@ mod tests {
         for value in ["", "Basic realm=\"NTLM\"", "Bearer NTLM", "NTLMv2", "Digest a=negotiate"] {
             assert!(!is_challenge(&headers(header::WWW_AUTHENTICATE, value)), "{value}");
         }
+    }
+
+    #[test]
+    fn the_latest_backend_comes_last_and_there_are_few() {
+        let own = OwnConnections::default();
+        let at = |port: u16| Address::Ip(([127, 0, 0, 1], port).into());
+        for port in (1..=20).chain([15]) {
+            own.lead_to(at(port));
+        }
+        assert_eq!(own.backends().to_vec(), [13, 14, 16, 17, 18, 19, 20, 15].map(at));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use goodgate_upstream::{Backend, How, Lease, Ties, Upstream, Wish};
 use http::{Method, StatusCode};
 use pingora_proxy::Session;
 
-use crate::connection_auth::Binding;
+use crate::connection_auth::{Backends, Binding};
 use crate::kept::{Kept, KeptConnections};
 use crate::route::Route;
 
@@ -124,10 +124,10 @@ impl Attempting {
         self.lease.as_ref()
     }
 
-    /// The connection belongs to the client's, and leads to this backend if that may be used: nothing that has been
+    /// The connection belongs to the client's, and leads to one of these backends if one may be used: nothing that has been
     /// sent on it is sent again elsewhere.
-    pub(crate) fn bind(&mut self, backend: Option<Address>) {
-        self.binding = Binding::ToClient(backend);
+    pub(crate) fn bind(&mut self, backends: Backends) {
+        self.binding = Binding::ToClient(backends);
     }
 
     /// The connection of the attempt is not reused, whatever the pool does with it.
@@ -173,9 +173,11 @@ impl Attempting {
             let is_ruled_out = |address: Address| tried(address) || address.is_ipv6() == Some(is_ipv6);
             route.upstream.select_tied(is_ruled_out, wish, ties, now)
         };
-        let own = self.binding.backend().filter(|own| !tried(*own));
-        let bound = || route.upstream.select_tied(|address| Some(address) != own, wish, ties, now);
-        let lease = self.handed.take().or_else(|| own.and_then(|_| bound())).or_else(other_family);
+        let own = self.binding.backends().iter().rev().filter(|own| !tried(**own));
+        let bound = own
+            .copied()
+            .find_map(|own| route.upstream.select_tied(|address| address != own, wish, ties, now));
+        let lease = self.handed.take().or(bound).or_else(other_family);
         let lease = lease.or_else(|| route.upstream.select_tied(tried, wish, ties, now));
         let lease = lease.or_else(|| fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
         self.hold(lease, route, now)
