@@ -23,7 +23,7 @@ mod monitoring;
 
 /// Rooms by layer, from the bottom. A room may name those of lower layers.
 const LAYERS: [&[&str]; 5] = [
-    &["goodgate-failure"],
+    &["goodgate-failure", "goodgate-files"],
     &["goodgate-upstream", "goodgate-cache"],
     &["goodgate-config", "goodgate-telemetry"],
     &["goodgate-proxy", "goodgate-watch", "goodgate-admin"],

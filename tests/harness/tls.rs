@@ -90,6 +90,21 @@ impl Authority {
         std::fs::write(folder.join(format!("{name}.key")), key).unwrap();
     }
 
+    /// A client's side with a certificate of this subject (`O` and `CN`) that ends at this time.
+    pub fn client_until(&self, organization: &str, name: &str, end: std::time::SystemTime) -> ClientConfig {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_after =
+            date_time_ymd(1970, 1, 1) + end.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let chain = vec![params.signed_by(&key, &*self.0).unwrap().der().clone()];
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let builder = ClientConfig::builder().with_root_certificates(self.roots());
+        builder.with_client_auth_cert(chain, key).unwrap()
+    }
+
     /// A client's side that trusts this authority, with a certificate for this identity if there is one.
     pub fn client(&self, identity: Option<Identity>) -> ClientConfig {
         let builder = ClientConfig::builder().with_root_certificates(self.roots());

@@ -42,6 +42,84 @@ async fn secrets_reach_the_backend_and_not_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn usual_names_of_secrets_are_masked_in_every_spelling() {
+    let backend = Backend::start(Act::Close).await;
+    let gateway = Gateway::start(&site(&[&backend], "    max_fails: 0\n", "")).await;
+    let names = [
+        "access_token",
+        "id_token",
+        "refresh_token",
+        "client_secret",
+        "api_key",
+        "apikey",
+        "api-key",
+        "apiKey",
+        "sig",
+        "Signature",
+        "X-Amz-Signature",
+        "X-Amz-Credential",
+        "x-amz-security-token",
+        "X-Goog-Signature",
+        "code",
+        "password",
+        "passwd",
+        "pwd",
+        "token",
+        "session",
+        "session_id",
+        "sessionid",
+        "sid",
+        "jwt",
+        "secret",
+        "auth",
+        "%61ccess%5Ftoken",
+        "user[password]",
+        "token[]",
+        "user%5Bsecret%5D",
+    ];
+    let query: Vec<String> = names.iter().map(|name| format!("{name}=SECRET")).collect();
+    let answer = gateway.get(&format!("/a?page=1&{}", query.join("&"))).await;
+    assert_eq!(answer.status, 502);
+    let record = gateway.record(&answer).await;
+    let masked = query.join("&").replace("SECRET", "***");
+    assert_eq!(record["query"], format!("page=1&{masked}"));
+    let failures = crate::harness::get_admin(gateway.admin, "/api/v1/failures").await.unwrap().text();
+    assert!(failures.contains("access_token=***") && !failures.contains("SECRET"), "{failures}");
+    let (_, explained) =
+        gateway.command(&["explain", answer.header("x-request-id").unwrap(), "--config"]).await;
+    assert!(!explained.contains("SECRET"), "{explained}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_byte_of_a_response_that_cannot_be_read_is_in_a_record() {
+    let bad = [
+        "HTTP/1.1 200 OK\r\nSet-Cookie: session=SECRET\r\nbad line SECRET\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nSet-Cookie: session=SECRET\r\nContent-Length: SECRET\r\n\r\n",
+        "HTTP/1.1 2x0 SECRET\r\n\r\n",
+        "SECRET SECRET\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nSECRET\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcSECRET\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: SECRET\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nSet-Cookie: SECRET",
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nSECRET",
+    ];
+    let backend = Backend::start(Act::Close).await;
+    let gateway = Gateway::start(&site(&[&backend], "    max_fails: 0\n", "")).await;
+    for bytes in bad {
+        backend.set(Act::BytesThenClose(bytes.as_bytes().to_vec()));
+        let before = gateway.records().len();
+        let _ = crate::harness::get(gateway.address, "/a").await;
+        eventually("the record", || async { gateway.records().len() > before }).await;
+    }
+    let text = std::fs::read_to_string(gateway.folder.join("access.log")).unwrap();
+    assert!(text.contains("\"detail\":\"invalid header name\""), "{text}");
+    let failures = crate::harness::get_admin(gateway.admin, "/api/v1/failures").await.unwrap().text();
+    for said in [text, failures, gateway.errors()] {
+        assert!(!said.contains("SECRET") && !said.contains("Set-Cookie"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_good_requests_are_sampled_away_and_a_reload_changes_that() {
     let backend = Backend::start(Act::Answer(200)).await;
     let refusing = Backend::refusing().await;

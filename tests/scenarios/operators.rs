@@ -1,7 +1,7 @@
 //! The operator's side: who may ask, and what a web page in the operator's browser cannot.
 
 use crate::harness::gateway::folder;
-use crate::harness::{Act, Answer, Backend, Gateway, eventually, get_admin, request};
+use crate::harness::{Act, Answer, Backend, Gateway, get_admin, request};
 use crate::upstream;
 
 async fn gateway(admin: &str) -> (Backend, Gateway) {
@@ -115,17 +115,29 @@ async fn every_answer_tells_browsers_to_make_nothing_else_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_says_that_who_may_ask_changes_with_a_restart() {
-    let (backend, gateway) = gateway(", token_file: token").await;
+async fn a_reload_revokes_a_token_and_changes_the_names() {
+    let (backend, gateway) = gateway(", token_file: token, hosts: [old.internal]").await;
+    let own = format!("Host: {}\r\n", gateway.admin);
+    let status = async |host: &str, token: &str| {
+        let fields = format!("{host}Authorization: Bearer {token}\r\n");
+        ask(&gateway, "GET /api/v1/backends", &fields).await.status
+    };
+    assert_eq!((status(&own, "s3cret").await, status(&own, "another").await), (200, 403));
     std::fs::write(gateway.folder.join("token"), "another\n").unwrap();
-    std::fs::write(gateway.folder.join("goodgate.yaml"), config(&backend, ", token_file: token, hosts: [a]"))
-        .unwrap();
+    let file = gateway.folder.join("goodgate.yaml");
+    std::fs::write(&file, config(&backend, ", token_file: token, hosts: [new.internal]")).unwrap();
     gateway.reload("ok").await;
-    for setting in ["admin.token_file", "admin.hosts"] {
-        eventually(setting, || async {
-            gateway.errors().contains(&format!("setting=\"{setting}\""))
-                || gateway.errors().contains(&format!("setting={setting}"))
-        })
-        .await;
-    }
+    assert_eq!((status(&own, "s3cret").await, status(&own, "another").await), (403, 200));
+    assert_eq!(status("Host: old.internal\r\n", "another").await, 421);
+    assert_eq!(status("Host: new.internal\r\n", "another").await, 200);
+    assert!(!gateway.errors().contains("only after a restart"), "{}", gateway.errors());
+    // What cannot be read changes nothing: the token in use stays.
+    std::fs::remove_file(gateway.folder.join("token")).unwrap();
+    gateway.reload("failed").await;
+    assert_eq!((status(&own, "s3cret").await, status(&own, "another").await), (403, 200));
+    // Without a token file nothing may be changed, whatever is sent.
+    std::fs::write(&file, config(&backend, "")).unwrap();
+    gateway.reload("ok").await;
+    let fields = format!("{own}Authorization: Bearer another\r\n");
+    assert_eq!(ask(&gateway, "POST /api/v1/backends", &fields).await.status, 403);
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use goodgate_cache::{PurgeMode, PurgeScope};
 use goodgate_config::Admin as Settings;
@@ -67,7 +68,7 @@ pub trait Subject: Send + Sync {
 /// The operator's side of one gateway.
 pub struct Admin {
     subject: Arc<dyn Subject>,
-    conditions: Conditions,
+    conditions: ArcSwap<Conditions>,
 }
 
 /// A purge as the API confirms it.
@@ -79,14 +80,20 @@ struct Purged {
 }
 
 impl Admin {
-    /// The settings say who may ask.
+    /// The settings say which requests are allowed.
     pub fn new(subject: Arc<dyn Subject>, settings: &Settings) -> Self {
-        Self { subject, conditions: Conditions::new(settings) }
+        Self { subject, conditions: ArcSwap::from_pointee(Conditions::new(settings)) }
+    }
+
+    /// Applies the token and the names of a reloaded configuration from the next request on. The address stays.
+    pub fn reconfigure(&self, settings: &Settings) {
+        let conditions = self.conditions.load().changed(settings);
+        self.conditions.store(Arc::new(conditions));
     }
 
     /// `form` is the body of a POST.
     fn page(&self, method: &Method, uri: &Uri, headers: &HeaderMap, form: &[u8]) -> Response<Vec<u8>> {
-        if let Some((status, why)) = self.conditions.refusal(method, uri, headers) {
+        if let Some((status, why)) = self.conditions.load().refusal(method, uri, headers) {
             return text(status, why);
         }
         let is_read = matches!(*method, Method::GET | Method::HEAD);
@@ -223,7 +230,7 @@ impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
         let is_form = request.method == Method::POST
-            && self.conditions.refusal(&request.method, &request.uri, &request.headers).is_none();
+            && self.conditions.load().refusal(&request.method, &request.uri, &request.headers).is_none();
         let form = if is_form { read_form(session).await } else { Some(Vec::new()) };
         let request = session.req_header();
         match form {

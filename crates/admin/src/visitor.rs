@@ -36,6 +36,11 @@ impl Conditions {
         }
     }
 
+    /// The same listener with the token and names of other settings.
+    pub(crate) fn changed(&self, settings: &Settings) -> Self {
+        Self { is_loopback: self.is_loopback, ..Self::new(settings) }
+    }
+
     /// What stands against a request, if anything does. Health is for everyone, metrics for everyone who means
     /// this machine, and the rest for operators.
     pub(crate) fn refusal(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Refusal> {

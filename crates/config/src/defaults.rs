@@ -215,7 +215,39 @@ pub const LOG_FORMAT: LogFormat = LogFormat::Json;
 /// `access_log.sample_ok`.
 pub const SAMPLE_OK: f64 = 1.0;
 /// `access_log.mask.query`.
-pub const MASK_QUERY: [&str; 4] = ["token", "code", "key", "password"];
+pub const MASK_QUERY: [&str; 31] = [
+    "token",
+    "code",
+    "key",
+    "password",
+    "passwd",
+    "pwd",
+    "secret",
+    "auth",
+    "authorization",
+    "jwt",
+    "sig",
+    "signature",
+    "session",
+    "sid",
+    "session_id",
+    "access_token",
+    "id_token",
+    "refresh_token",
+    "auth_token",
+    "private_token",
+    "client_secret",
+    "client_assertion",
+    "code_verifier",
+    "api_key",
+    "access_key",
+    "x-amz-signature",
+    "x-amz-credential",
+    "x-amz-security-token",
+    "x-goog-signature",
+    "x-goog-credential",
+    "samlresponse",
+];
 /// `access_log.mask.client_ip`: whether it is `/24` and not `none`.
 pub const MASK_CUTS_CLIENT: bool = false;
 

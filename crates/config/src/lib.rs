@@ -32,7 +32,6 @@ mod tree;
 mod users;
 mod view;
 
-use std::io::Read;
 use std::path::Path;
 
 pub use access::Access;
@@ -65,6 +64,7 @@ pub fn added_backend(
     read::added(address, upstream)
 }
 
+use goodgate_files::Unreadable;
 use problem::{Mark, Report};
 
 /// The largest configuration file, in bytes. A longer one is refused before it is read as YAML.
@@ -108,14 +108,12 @@ fn read_text(
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
-    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too long from one that just fits.
-    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > FILE_BYTES_MAX {
-        return Err("the file is larger than 1MiB".to_owned());
-    }
+    let bytes = goodgate_files::read_bounded_or_pipe(path, FILE_BYTES_MAX as u64);
+    let bytes = bytes.map_err(|error| match error {
+        Unreadable::Failed(error) => format!("cannot be read: {error}"),
+        Unreadable::NotRegular(kind) => format!("is {kind}; allowed: a regular file, or /dev/stdin"),
+        Unreadable::TooLong => "the file is larger than 1MiB".to_owned(),
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = before.split(|byte| *byte == b'\n').count();

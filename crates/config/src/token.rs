@@ -27,11 +27,6 @@ impl Token {
         difference == 0
     }
 
-    /// Whether the other is the same one.
-    pub fn is(&self, other: &Self) -> bool {
-        self.matches(other.0.as_bytes())
-    }
-
     /// The field value that carries it, for a command of the operator's own.
     pub fn authorization(&self) -> String {
         format!("Bearer {}", self.0)

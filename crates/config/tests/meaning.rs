@@ -33,7 +33,7 @@ routes:
     assert!(config.admin.token.is_none() && config.server.threads.is_none());
     assert_eq!(config.access_log.target, LogTarget::Stdout);
     assert_eq!((config.access_log.format, config.access_log.sample_ok), (LogFormat::Json, 1.0));
-    assert_eq!(config.access_log.mask.query, ["token", "code", "key", "password"]);
+    assert_eq!(config.access_log.mask.query, goodgate_config::defaults::MASK_QUERY);
     assert!(!config.access_log.mask.cuts_client);
     assert_eq!(config.stores[0].name, "main");
     let app = &config.upstreams[0];

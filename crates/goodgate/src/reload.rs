@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use goodgate_admin::Admin;
 use goodgate_config::Config;
 use log::{error, info, warn};
 
@@ -17,15 +18,21 @@ const PRIME_LIMIT: Duration = Duration::from_secs(2);
 /// What it takes to load the configuration anew.
 pub(crate) struct Reloader {
     running: Arc<Running>,
+    admin: Arc<Admin>,
     file: Option<PathBuf>,
     config: Config,
     hash: u64,
 }
 
 impl Reloader {
-    pub(crate) fn new(running: Arc<Running>, file: Option<&Path>, config: &Config) -> Self {
+    pub(crate) fn new(
+        running: Arc<Running>,
+        admin: Arc<Admin>,
+        file: Option<&Path>,
+        config: &Config,
+    ) -> Self {
         let hash = file.map(hash_of).unwrap_or_default();
-        Self { running, file: file.map(Path::to_owned), config: config.clone(), hash }
+        Self { running, admin, file: file.map(Path::to_owned), config: config.clone(), hash }
     }
 
     /// Identifies the text of the configuration in force.
@@ -71,6 +78,7 @@ impl Reloader {
         running.watcher.prime(snapshot.upstreams(), PRIME_LIMIT).await;
         let upstreams = snapshot.upstreams().to_vec();
         running.live.swap(snapshot);
+        self.admin.reconfigure(&config.admin);
         running.watcher.watch(&upstreams);
         let metrics = running.live.metrics();
         metrics.config_in_force(hash, SystemTime::now());
@@ -84,7 +92,7 @@ impl Reloader {
 /// Identifies the text of a configuration file; zero if it cannot be read.
 pub(crate) fn hash_of(file: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
-    match std::fs::read(file) {
+    match goodgate_files::read_bounded(file, goodgate_config::FILE_BYTES_MAX as u64) {
         Ok(bytes) => bytes.hash(&mut hasher),
         Err(_) => return 0,
     }
@@ -103,12 +111,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     };
     compare("listeners", addresses(old) != addresses(new));
     compare("admin.address", old.admin.address != new.admin.address);
-    let is_same_token = match (&old.admin.token, &new.admin.token) {
-        (Some(old), Some(new)) => new.is(old),
-        (old, new) => old.is_none() && new.is_none(),
-    };
-    compare("admin.token_file", !is_same_token);
-    compare("admin.hosts", old.admin.hosts != new.admin.hosts);
     compare("server.threads", old.server.threads != new.server.threads);
     compare("server.upstream_keepalive", old.server.upstream_keepalive != new.server.upstream_keepalive);
     compare("server.state_dir", old.server.state_dir != new.server.state_dir);

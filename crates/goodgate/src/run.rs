@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use goodgate_admin::{Admin, Subject};
 use goodgate_cache::{PurgeMode, PurgeScope};
 use goodgate_config::{Config, LogTarget, Tracing};
+use goodgate_files::Unreadable;
 use goodgate_proxy::{Door, Live, Proxy, RETIRE_EVERY};
 use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, Ring, StoreUsage, Target, Traces};
 use goodgate_upstream::Upstream;
@@ -28,6 +29,8 @@ use crate::{bind, certificates, logging, signals, stop};
 const PRIME_LIMIT: Duration = Duration::from_secs(2);
 /// What is known of backends is written down so often at most.
 const REMEMBER_EVERY: Duration = Duration::from_secs(1);
+/// The largest file of certificates that the machine trusts.
+const TRUSTED_BYTES_MAX: u64 = 64 << 20;
 /// Attempts that Pingora's loop allows; how many are made is ours to decide, long before.
 const ATTEMPTS_MAX: usize = 4096;
 
@@ -132,7 +135,7 @@ async fn serve(
     let pages = Arc::new(Admin::new(Arc::clone(&running) as _, &config.admin));
     let admin = tokio::net::TcpListener::from_std(admin).context("admin.address: cannot be used")?;
     let admin_address = admin.local_addr().context("admin.address: has no address")?;
-    tokio::spawn(goodgate_admin::serve(admin, pages, shutdown.clone()));
+    tokio::spawn(goodgate_admin::serve(admin, Arc::clone(&pages), shutdown.clone()));
 
     let signals = signals::listen().context("signals cannot be received")?;
     let upstreams = running.live.upstreams();
@@ -144,7 +147,7 @@ async fn serve(
     tokio::spawn(remember(Arc::clone(&running)));
     tokio::spawn(certificates::watch(Arc::clone(&running)));
     tokio::spawn(retire_idle(Arc::clone(&running)));
-    let mut reloader = Reloader::new(Arc::clone(&running), file, config);
+    let mut reloader = Reloader::new(Arc::clone(&running), pages, file, config);
 
     let workers = workers(config);
     let conf = Arc::new(server_conf(config));
@@ -205,6 +208,14 @@ fn raise_file_limit() {
 
 /// Pingora loads the certificates that the machine trusts when it starts, and panics if one cannot be read.
 fn check_trusted_certificates() -> Result<()> {
+    if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
+        // The library that loads it would wait for a pipe.
+        if let Err(error @ Unreadable::NotRegular(_)) =
+            goodgate_files::read_bounded(Path::new(&file), TRUSTED_BYTES_MAX)
+        {
+            return Err(anyhow!("SSL_CERT_FILE: {} {error}", file.display()));
+        }
+    }
     let mut store = RootCertStore::empty();
     load_platform_certs_incl_env_into_store(&mut store).map_err(|error| {
         anyhow!(

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_config::Limits;
 use goodgate_failure::Cause;
@@ -16,6 +16,7 @@ use crate::client_address::is_among;
 use crate::connection::Door;
 use crate::context::Client;
 use crate::listener::Terms;
+use crate::negotiated::Negotiated;
 use crate::places::{Full, Place};
 use crate::proxy_header;
 use crate::socket::Socket;
@@ -89,7 +90,10 @@ impl Door {
         client.redirect_to_https = terms.redirect_to_https;
         client.is_unnamed = is_unnamed;
         let socket = match &terms.tls {
-            None => Socket::Plain(tcp),
+            None => {
+                client.negotiated = Some(Arc::new(Negotiated::new(&self.entrance, None, None)));
+                Socket::Plain(tcp)
+            }
             Some(tls) => self.shake_hands(tcp, &mut client, tls, limits, deadline).await?,
         };
         let stream = Box::new(ClientStream::new(socket));
@@ -100,7 +104,7 @@ impl Door {
         &self,
         tcp: TcpStream,
         client: &mut Client,
-        tls: &ServerTls,
+        tls: &Arc<ServerTls>,
         limits: &Limits,
         deadline: Instant,
     ) -> Option<Socket> {
@@ -120,9 +124,14 @@ impl Door {
             Ok(Err(why)) => return self.failed(why),
             Ok(Ok(accepted)) => accepted,
         };
-        self.metrics.handshake(Handshake::Ok);
+        let session = accepted.get_ref().1;
+        let Ok(identity) = ClientIdentity::of(session, SystemTime::now()) else {
+            return self.failed(Handshake::ClientCertificate);
+        };
         client.has_tls = true;
-        client.identity = ClientIdentity::of(accepted.get_ref().1).map(Arc::new);
+        client.identity = identity.map(Arc::new);
+        client.negotiated = Some(Arc::new(Negotiated::new(&self.entrance, Some(tls), session.server_name())));
+        self.metrics.handshake(Handshake::Ok);
         Some(Socket::Tls(accepted))
     }
 

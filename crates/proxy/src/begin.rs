@@ -93,18 +93,7 @@ pub(crate) fn of_request(
     let target = normalise(request)?;
     ignore_upgrade(request, context.version(request));
     forward::drop_nominated(request);
-    if let Some(client) = &context.client {
-        let peer = client.address.ip().to_canonical();
-        let is_trusted = !client.is_unnamed && is_among(peer, &snapshot.trusted_proxies);
-        context.client_address = Some(if is_trusted {
-            ClientAddress::behind(peer, &request.headers, &snapshot.trusted_proxies)
-        } else {
-            ClientAddress::Known(peer)
-        });
-        context.is_trusted = is_trusted;
-        context.is_https = client.has_tls;
-        forward::settle_forwarded(request, client.has_tls, is_trusted)?;
-    }
+    meet_client(snapshot, request, context)?;
     if context.is_background() {
         forward::settle_forwarded(request, false, context.is_trusted)?;
         forward::forget_client(request);
@@ -128,9 +117,14 @@ pub(crate) fn of_request(
     }
     let host = forward::asked_host(request).unwrap_or_default();
     let name = std::str::from_utf8(host).unwrap_or_default();
+    if let Some(objection) = context.client.as_ref().and_then(|client| client.objection(name)) {
+        context.refused = Some(objection.answer());
+        return Ok(None);
+    }
     // `OPTIONS *` is about the host as a whole.
     let path = if request.uri.path() == "*" { "/" } else { request.uri.path() };
-    context.route = match copies::purged_route(snapshot, name, path, &request.method, context.client_address) {
+    context.route = match copies::purged_route(snapshot, name, path, &request.method, context.client_address)
+    {
         Some(route) => Some(route),
         None => {
             let route = snapshot.router.find(name, path, &request.method);
@@ -148,6 +142,25 @@ pub(crate) fn of_request(
     }
     copies::begin(snapshot, request, context)?;
     Ok(None)
+}
+
+/// What the client's connection says of the request.
+fn meet_client(snapshot: &Snapshot, request: &mut RequestHeader, context: &mut Context) -> Result<()> {
+    let Some(client) = &context.client else {
+        return Ok(());
+    };
+    let peer = client.address.ip().to_canonical();
+    let is_trusted = !client.is_unnamed && is_among(peer, &snapshot.trusted_proxies);
+    context.client_address = Some(if is_trusted {
+        ClientAddress::behind(peer, &request.headers, &snapshot.trusted_proxies)
+    } else {
+        ClientAddress::Known(peer)
+    });
+    context.is_trusted = is_trusted;
+    context.is_https = client.has_tls;
+    let is_single_user = !is_trusted && !context.is_http2;
+    context.connections = client.own.of_request(&request.headers, is_single_user);
+    forward::settle_forwarded(request, client.has_tls, is_trusted)
 }
 
 /// Who has sent the request that a request behind its back is made of.

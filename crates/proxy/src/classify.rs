@@ -9,10 +9,12 @@ use pingora_error::{Error, ErrorType};
 
 use crate::answer::ErrorAnswer;
 
+mod detail;
+
+pub(crate) use detail::detail;
+
 /// The error type of what was decided in a hook and only travels through Pingora as an error.
 pub(crate) const SETTLED: ErrorType = ErrorType::Custom("Settled");
-/// The longest detail that is kept of a failure.
-const DETAIL_CHARS_MAX: usize = 200;
 
 /// The error type of a request body over the route's limit.
 pub(crate) const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("RequestBodyTooLarge");
@@ -141,17 +143,6 @@ fn connect(error: &Error) -> Cause {
         Errno::ETIMEDOUT => Cause::ConnectionTimeout,
         _ => Cause::ConnectionRefused,
     }
-}
-
-/// What the failure was in the words of the kernel or the TLS library.
-pub(crate) fn detail(error: &Error) -> Option<Box<str>> {
-    let text = match io_error(error) {
-        Some(io) => io.to_string(),
-        // Where Pingora has wrapped an error into text, what it began with stands last.
-        None => text(error).rsplit(" cause: ").next().unwrap_or_default().to_owned(),
-    };
-    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    (!text.is_empty()).then(|| clean.take(DETAIL_CHARS_MAX).collect::<String>().into())
 }
 
 fn text(error: &Error) -> &str {

@@ -15,8 +15,10 @@ use pingora_http::RequestHeader;
 use crate::answer::ErrorAnswer;
 use crate::attempt::Attempting;
 use crate::client_address::ClientAddress;
+use crate::connection_auth::{BackendConnections, OwnConnections};
 use crate::copies::Copying;
 use crate::mirror::Mirroring;
+use crate::negotiated::{Negotiated, Objection};
 use crate::queue::Queueing;
 use crate::replay::Replaying;
 use crate::request_id::RequestId;
@@ -36,6 +38,10 @@ pub(crate) struct Client {
     pub(crate) is_unnamed: bool,
     /// Who it has proven to be, with TLS.
     pub(crate) identity: Option<Arc<ClientIdentity>>,
+    /// Backend connections that no other client may use.
+    pub(crate) own: OwnConnections,
+    /// What the connection was accepted for; none: for nothing that a request could be compared with.
+    pub(crate) negotiated: Option<Arc<Negotiated>>,
     /// Its requests are sent to `https` at this port.
     pub(crate) redirect_to_https: Option<NonZeroU16>,
     pub(crate) watchdog: Watchdog,
@@ -61,6 +67,8 @@ pub(crate) struct Context {
     pub(crate) is_https: bool,
     /// Whether the request came over HTTP/2: to Pingora it may look like one of HTTP/1.1 by now.
     pub(crate) is_http2: bool,
+    /// Which backend connections it may use.
+    pub(crate) connections: BackendConnections,
     /// Nobody looks at the request once more and begins anew.
     pub(crate) is_for_good: bool,
     pub(crate) started: Instant,
@@ -116,6 +124,8 @@ impl Client {
             has_tls: false,
             is_unnamed: false,
             identity: None,
+            own: OwnConnections::default(),
+            negotiated: None,
             redirect_to_https: None,
             watchdog: Watchdog::new(now),
             is_recorded: AtomicBool::new(false),
@@ -131,11 +141,27 @@ impl Client {
             has_tls: self.has_tls,
             is_unnamed: self.is_unnamed,
             identity: self.identity.clone(),
+            own: OwnConnections::default(),
+            negotiated: self.negotiated.clone(),
             redirect_to_https: self.redirect_to_https,
             watchdog: Watchdog::new(now),
             is_recorded: AtomicBool::new(false),
             split: AtomicU8::new(0),
         }
+    }
+}
+
+impl Client {
+    /// Whether the connection is of no more use for requests, and why.
+    pub(crate) fn distrust(&self) -> Option<Objection> {
+        self.negotiated.as_ref()?.distrust(self.identity.as_deref())
+    }
+
+    /// Why a request for this host is not served on the connection.
+    pub(crate) fn objection(&self, host: &str) -> Option<Objection> {
+        let is_for = |negotiated: &Arc<Negotiated>| negotiated.is_for(host);
+        let other = || (!self.negotiated.as_ref().is_none_or(is_for)).then_some(Objection::OtherName);
+        self.distrust().or_else(other)
     }
 }
 
@@ -149,6 +175,7 @@ impl Context {
             is_trusted: false,
             is_https: false,
             is_http2: false,
+            connections: BackendConnections::Shared,
             is_for_good: false,
             started: now,
             started_at: SystemTime::now(),

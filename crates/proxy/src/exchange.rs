@@ -23,7 +23,7 @@ use crate::queue::{self, Entry};
 use crate::replay::{BODY_LOST, KEPT_BY_PINGORA};
 use crate::route::Route;
 use crate::stream::ClientStream;
-use crate::{copies, forward, interim, mirror, split, ties};
+use crate::{connection_auth, copies, forward, interim, mirror, split, ties};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -72,6 +72,7 @@ pub(crate) fn next_peer(
     let Some(route) = context.route.clone() else {
         return Err(settled(false));
     };
+    connection_auth::bind(context);
     take_backend(session, context, &route, now)?;
     context.queueing.chosen();
     let route = context.route.clone().unwrap_or(route);
@@ -85,6 +86,7 @@ pub(crate) fn next_peer(
         timeouts,
         is_upgrade: session.as_ref().is_upgrade_req(),
         fresh,
+        connections: connection_auth::choose(context, &backend, fresh || session.as_ref().is_upgrade_req()),
         deadline: context.attempting.deadline(),
         now,
         tls: &route.backend_tls,
@@ -245,6 +247,7 @@ pub(crate) async fn response_header(
         return Err(settled(failed_at(session, context, &route, cause, now)));
     }
     context.attempting.answered(&route, response.status.as_u16(), now);
+    connection_auth::note_challenge(context, response);
     note_idle_hint(context, response, now);
     if let Some(field) = &route.upstream.spec().drain_header
         && response.remove_header(field).is_some()

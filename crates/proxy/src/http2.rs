@@ -128,7 +128,9 @@ impl Door {
                     Ok(Some(H2Accept::Session(session))) => {
                         requests += 1;
                         refused.accepted();
-                        if requests >= limits.requests_per_connection_max && !refused.is_ending {
+                        let is_last = requests >= limits.requests_per_connection_max
+                            || client.distrust().is_some();
+                        if is_last && !refused.is_ending {
                             connection.graceful_shutdown();
                             refused.is_ending = true;
                         }

@@ -131,6 +131,24 @@ impl Kept {
     /// The request on it is done. If it is kept, it lies idle from now on.
     pub(crate) fn rests(&self, now: Instant) {
         self.idle_since.store(self.all.micros(now), Ordering::Relaxed);
+        if self.retired.load(Ordering::Relaxed) {
+            self.close();
+        }
+    }
+
+    /// It is closed behind the request on it. A request that gets it from the pool before finds it too old.
+    pub(crate) fn leave_pool(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    fn close(&self) {
+        let socket = self.socket.load(Ordering::Relaxed);
+        let shard = self.all.shard(socket).lock();
+        // With the lock held it cannot end, so that the socket is the one that was noted.
+        if shard.get(&socket).is_some_and(|kept| std::ptr::eq(&raw const **kept, self)) {
+            // An error says that the other side was faster.
+            let _ = shutdown(socket, Shutdown::Both);
+        }
     }
 
     fn is_over(&self, micros: u64, now: Instant) -> bool {

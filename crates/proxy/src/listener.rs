@@ -37,6 +37,11 @@ impl Entrance {
         specs.iter().enumerate().map(entrance).collect()
     }
 
+    /// The same for a look.
+    pub(crate) fn terms_now(&self) -> arc_swap::Guard<Arc<Terms>> {
+        self.terms.load()
+    }
+
     /// What holds for a connection that comes now.
     pub(crate) fn terms(&self) -> Arc<Terms> {
         self.terms.load_full()

@@ -93,7 +93,7 @@ pub(crate) fn begin(session: &Session, context: &mut Context) {
     let Some(mirror) = context.route.as_ref().and_then(|route| route.mirror.as_ref()) else {
         return;
     };
-    if context.is_background() || session.as_ref().is_upgrade_req() {
+    if context.is_background() || session.as_ref().is_upgrade_req() || !context.connections.are_shared() {
         return;
     }
     if spread(mirror.terms.requests.fetch_add(1, Ordering::Relaxed)) < mirror.share {

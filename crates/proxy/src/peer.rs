@@ -10,6 +10,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_error::Result;
 
+use crate::connection_auth::BackendConnections;
 use crate::kept::Kept;
 
 /// How long a connection that was made outside of the pool's groups may lie idle: nobody finds it there.
@@ -22,6 +23,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) is_upgrade: bool,
     /// It must not be a kept one.
     pub(crate) fresh: bool,
+    /// Which it may be.
+    pub(crate) connections: BackendConnections,
     /// What is left until then caps the connect.
     pub(crate) deadline: Instant,
     pub(crate) now: Instant,
@@ -80,7 +83,7 @@ fn at(address: Address, tls_name: Option<&str>) -> Result<Box<HttpPeer>> {
 
 /// Builds the peer.
 pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> Result<Box<HttpPeer>> {
-    let Terms { backend, timeouts, is_upgrade, fresh, deadline, now, tls } = *terms;
+    let Terms { backend, timeouts, is_upgrade, fresh, connections, deadline, now, tls } = *terms;
     let mut peer = match &backend.tls_name {
         Some(name) => tls.peer(backend.address, name)?,
         None => at(backend.address, None)?,
@@ -98,7 +101,9 @@ pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> Result<Box<HttpPeer>>
     options.tracer = Some(kept.tracer());
     // A tunnel takes its connection with it. On a kept one, which may still be marked as readable, Pingora could see
     // the switch before it has noted the end of the request, and takes that for the end of the tunnel.
-    if fresh || is_upgrade {
+    if let BackendConnections::Own(group) = connections {
+        peer.group_key ^= group;
+    } else if fresh || is_upgrade || connections == BackendConnections::Single {
         // A group of its own: nothing in the pool belongs to it.
         peer.group_key = fastrand::u64(1..);
         peer.options.idle_timeout = Some(LOST_AFTER);

@@ -59,7 +59,8 @@ impl Affinity {
 /// Takes the affinity cookies of these upstreams out of a request: browsers send them to every route, they concern no
 /// backend, and they make no request personal.
 pub(crate) fn take_cookies(request: &mut RequestHeader, upstreams: &[Arc<Upstream>]) -> Result<Affinity> {
-    let sticky = || upstreams.iter().filter_map(|upstream| Some((upstream, upstream.spec().sticky.as_ref()?)));
+    let sticky =
+        || upstreams.iter().filter_map(|upstream| Some((upstream, upstream.spec().sticky.as_ref()?)));
     let is_affinity = |cookie: &Cookie<'_>| sticky().any(|(_, sticky)| cookie.is_named(&sticky.cookie));
     if sticky().next().is_none() || !Cookie::all(&request.headers).any(|cookie| is_affinity(&cookie)) {
         return Ok(Affinity::default());

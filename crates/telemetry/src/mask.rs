@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use smallvec::SmallVec;
+
 /// What stands for a masked value.
 const MASKED: &str = "***";
 /// The part of an address that is kept: an IPv4 /24, an IPv6 /48.
@@ -16,15 +18,23 @@ const V6_KEPT: u128 = u128::MAX << 80;
 /// What is masked.
 #[derive(Clone, Debug, Default)]
 pub struct Mask {
-    query: Vec<String>,
+    /// In their [`plain`] form.
+    query: Vec<Name>,
+    /// A bit for each length that is among them.
+    lengths: u128,
     cuts_client: bool,
 }
 
+/// The form in which names are compared.
+type Name = SmallVec<[u8; 64]>;
+
 impl Mask {
-    /// Masks the values of these query parameters (case does not matter), and with `cuts_client` all of a client's
-    /// address but its network.
-    pub fn new(query: Vec<String>, cuts_client: bool) -> Self {
-        Self { query, cuts_client }
+    /// Masks the values of these query parameters, and with `cuts_client` all of a client's address but its network.
+    /// Neither case nor `-`, `_` and `.` in a name matter, and `a[token]` is a `token`.
+    pub fn new(query: &[String], cuts_client: bool) -> Self {
+        let query: Vec<Name> = query.iter().map(|name| plain(name.bytes())).collect();
+        let lengths = query.iter().fold(0, |lengths, name| lengths | length_bit(name.len()));
+        Self { query, lengths, cuts_client }
     }
 
     /// A query, without its `?`. Copied only if something in it is masked.
@@ -63,14 +73,26 @@ impl Mask {
     }
 
     fn is_secret(&self, name: &str) -> bool {
-        self.query.iter().any(|secret| {
-            let same = |(one, other): (u8, u8)| one.eq_ignore_ascii_case(&other);
-            // What is encoded is longer than what it stands for, never shorter.
-            name.len() >= secret.len()
-                && decoded(name).count() == secret.len()
-                && decoded(name).zip(secret.bytes()).all(same)
+        if self.lengths == 0 {
+            return false;
+        }
+        let name: Name = decoded(name).collect();
+        name.split(|byte| matches!(byte, b'[' | b']')).any(|part| {
+            let part = plain(part.iter().copied());
+            self.lengths & length_bit(part.len()) != 0 && self.query.contains(&part)
         })
     }
+}
+
+/// A name without what its spellings differ in.
+fn plain(name: impl Iterator<Item = u8>) -> Name {
+    let kept = name.filter(|byte| !matches!(byte, b'-' | b'_' | b'.'));
+    kept.map(|byte| byte.to_ascii_lowercase()).collect()
+}
+
+/// Lengths of 127 and more share a bit.
+const fn length_bit(length: usize) -> u128 {
+    1 << if length < 127 { length } else { 127 }
 }
 
 /// The bytes that a name in a query stands for.
@@ -98,7 +120,7 @@ mod tests {
     use super::*;
 
     fn mask() -> Mask {
-        Mask::new(vec!["token".to_owned(), "Key".to_owned()], true)
+        Mask::new(&["token".to_owned(), "Key".to_owned(), "access_token".to_owned()], true)
     }
 
     #[test]
@@ -119,6 +141,11 @@ mod tests {
             ("a=token=x", "a=token=x"),
             ("%zz=1&%=2&token%=3", "%zz=1&%=2&token%=3"),
             ("&&token=x&", "&&token=***&"),
+            (
+                "accessToken=x&access-token=y&Access.Token=z",
+                "accessToken=***&access-token=***&Access.Token=***",
+            ),
+            ("a[token]=x&token[]=y&%5Bkey%5d=z&a[b]=1", "a[token]=***&token[]=***&%5Bkey%5d=***&a[b]=1"),
         ] {
             assert_eq!(mask().query(query), masked, "{query}");
         }
@@ -135,7 +162,7 @@ mod tests {
         let cut = |text: &str| mask().client(text.parse().unwrap()).to_string();
         assert_eq!(cut("192.0.2.77"), "192.0.2.0");
         assert_eq!(cut("2001:db8:1:2:3::4"), "2001:db8:1::");
-        let whole = Mask::new(Vec::new(), false);
+        let whole = Mask::new(&[], false);
         assert_eq!(whole.client("192.0.2.77".parse().unwrap()).to_string(), "192.0.2.77");
     }
 

@@ -4,10 +4,9 @@
 //! counted. The thread takes the whole buffer at once, so a busy gateway makes few large writes; an idle one
 //! sleeps. A line is written whole or not at all, as far as the target allows it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -36,14 +35,9 @@ impl Out {
         Ok(Self::File(File::from(io::stdout().as_fd().try_clone_to_owned()?)))
     }
 
-    /// The end of a file, which is made if there is none. A pipe with a name is opened for reading as well: that
-    /// waits for no reader, and writing does not fail when one goes.
+    /// The end of a file, which is made if there is none.
     pub(crate) fn append_to(path: &Path) -> io::Result<Self> {
-        let is_pipe = path.metadata().is_ok_and(|found| found.file_type().is_fifo());
-        let mut options = OpenOptions::new();
-        let options =
-            if is_pipe { options.read(true).write(true) } else { options.create(true).append(true) };
-        Ok(Self::File(options.open(path)?))
+        Ok(Self::File(goodgate_files::append_to(path)?))
     }
 }
 

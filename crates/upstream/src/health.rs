@@ -171,6 +171,26 @@ impl Health {
         Self { condition, since, probe_failures: 0, strikes }
     }
 
+    /// The same with no trial due later than the policy of now would set it.
+    #[must_use]
+    pub fn capped(self, policy: &EjectionPolicy, now: Instant) -> Self {
+        let condition = match self.condition {
+            Condition::Ejected { until, why } => {
+                let longest = now + ejection_length(self.strikes, policy);
+                Condition::Ejected { until: until.min(longest), why }
+            }
+            Condition::Draining { until: Some(until) } => {
+                Condition::Draining { until: Some(until.min(now + policy.fail_timeout)) }
+            }
+            Condition::Up
+            | Condition::Checking
+            | Condition::Trial { .. }
+            | Condition::Down { .. }
+            | Condition::Draining { until: None } => self.condition,
+        };
+        Self { condition, ..self }
+    }
+
     /// Ejections, less those that were forgiven since.
     pub const fn strikes(self) -> u32 {
         self.strikes
@@ -231,9 +251,7 @@ impl Health {
         match self.condition {
             Condition::Up | Condition::Trial { .. } | Condition::Draining { .. } => {
                 let strikes = (self.strikes_left(policy, now) + 1).min(STRIKES_MAX);
-                let doubled = policy.fail_timeout.saturating_mul(1 << (strikes - 1));
-                let length = doubled.min(policy.fail_timeout_max).max(policy.fail_timeout);
-                let ejected = Condition::Ejected { until: now + length, why };
+                let ejected = Condition::Ejected { until: now + ejection_length(strikes, policy), why };
                 Self { strikes, ..self.turned(ejected, now) }
             }
             Condition::Checking | Condition::Ejected { .. } | Condition::Down { .. } => self,
@@ -348,6 +366,12 @@ impl Health {
         }
         Self { probe_failures: failures, ..self }
     }
+}
+
+/// How long an ejection lasts: each is twice as long as the one before.
+fn ejection_length(strikes: u32, policy: &EjectionPolicy) -> Duration {
+    let doubled = policy.fail_timeout.saturating_mul(1 << strikes.clamp(1, STRIKES_MAX).saturating_sub(1));
+    doubled.min(policy.fail_timeout_max).max(policy.fail_timeout)
 }
 
 #[cfg(test)]

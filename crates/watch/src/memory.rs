@@ -3,24 +3,25 @@
 
 mod form;
 
-use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use blake2::digest::consts::U16;
 use blake2::{Blake2b, Digest};
+use goodgate_files::Folder;
 use goodgate_telemetry::Metrics;
 use goodgate_upstream::Upstream;
 use log::{info, warn};
 use parking_lot::Mutex;
 
-use form::{Clock, Form, UpstreamForm};
+use form::{Clock, Form, Past, UpstreamForm};
 
 /// The name of the file in `server.state_dir`.
 const FILE: &str = "upstreams.state";
+/// The name of its successor until that is complete.
+const DRAFT: &str = "upstreams.state.new";
 const MAGIC: &str = "goodgate-upstreams 1";
 /// A file that is larger is none of ours.
 const BYTES_MAX: u64 = 64 << 20;
@@ -32,6 +33,7 @@ const REFRESH: Duration = Duration::from_mins(1);
 /// The memory of a gateway.
 #[derive(Debug)]
 pub struct Memory {
+    folder: PathBuf,
     file: PathBuf,
     metrics: Arc<Metrics>,
     written: Mutex<Option<Written>>,
@@ -46,30 +48,25 @@ struct Written {
 
 /// What was read at the start.
 #[derive(Debug, Default)]
-pub struct Recalled {
-    form: Option<Form>,
-    clock: Clock,
-    age: Duration,
-}
+pub struct Recalled(Option<(Form, Past)>);
 
 impl Memory {
     /// The memory in this folder, which is made if it is not there.
     pub fn new(folder: &Path, metrics: Arc<Metrics>) -> Self {
-        if let Err(error) = fs::create_dir_all(folder) {
-            warn!(folder:% = folder.display(), error:% = error; "server.state_dir cannot be made: nothing is remembered over a restart");
+        if let Err(error) = Folder::open_or_create(folder) {
+            warn!(folder:% = folder.display(), error:% = error; "server.state_dir cannot be used: nothing is remembered over a restart");
         }
-        Self { file: folder.join(FILE), metrics, written: Mutex::default() }
+        Self { folder: folder.to_owned(), file: folder.join(FILE), metrics, written: Mutex::default() }
     }
 
     /// Reads what was written down. A file that is not good is told and left out of account.
     pub fn read(&self) -> Recalled {
-        let clock = Clock::now();
-        match read(&self.file) {
+        match read(&self.folder) {
             Ok(None) => Recalled::default(),
             Ok(Some(form)) => {
-                let age = clock.age(form.written_ms);
-                info!(file:% = self.file.display(), age:? = age; "what was known of backends is recalled");
-                Recalled { form: Some(form), clock, age }
+                let past = Past::new(form.written_ms, &Clock::now());
+                info!(file:% = self.file.display(), age:? = past.age; "what was known of backends is recalled");
+                Recalled(Some((form, past)))
             }
             Err(error) => {
                 warn!(file:% = self.file.display(), error:% = error; "what was known of backends cannot be recalled, and they begin anew");
@@ -89,7 +86,7 @@ impl Memory {
         if written.as_ref().is_some_and(is_known) {
             return;
         }
-        let done = replace(&self.file, &sealed(&clock.form(&text)));
+        let done = replace(&self.folder, &sealed(&clock.form(&text)));
         self.metrics.state_written(done.is_ok());
         let had_failed = written.as_ref().is_some_and(|old| old.failed);
         match &done {
@@ -108,19 +105,19 @@ impl Memory {
 impl Recalled {
     /// What operators ordered, before names are looked up.
     pub fn orders(&self, upstreams: &[Arc<Upstream>]) {
-        for (upstream, form) in self.each(upstreams) {
-            upstream.recall_orders(form.orders(upstream, &self.clock), self.clock.now);
+        for (upstream, form, past) in self.each(upstreams) {
+            upstream.recall_orders(form.orders(upstream, past), past.now);
         }
     }
 
     /// Where names led, of those that could not be looked up; and who is out.
     pub fn health(&self, upstreams: &[Arc<Upstream>]) {
-        for (upstream, form) in self.each(upstreams) {
-            if self.age < upstream.spec().dns.keep {
-                upstream.recall_names(&form.names(), self.clock.now);
+        for (upstream, form, past) in self.each(upstreams) {
+            if past.age < upstream.spec().dns.keep {
+                upstream.recall_names(&form.names(), past.now);
             }
-            if self.age < HEALTH_AGE_MAX {
-                upstream.recall_backends(&form.backends(&self.clock), self.clock.now);
+            if past.age < HEALTH_AGE_MAX {
+                upstream.recall_backends(&form.backends(past), past.now);
             }
         }
     }
@@ -128,18 +125,19 @@ impl Recalled {
     fn each<'a>(
         &'a self,
         upstreams: &'a [Arc<Upstream>],
-    ) -> impl Iterator<Item = (&'a Arc<Upstream>, &'a UpstreamForm)> {
-        let forms = self.form.as_ref().map_or(&[][..], |form| &form.upstreams);
-        upstreams.iter().filter_map(|upstream| {
-            let form = forms.iter().find(|form| form.name == upstream.spec().name)?;
-            Some((upstream, form))
+    ) -> impl Iterator<Item = (&'a Arc<Upstream>, &'a UpstreamForm, &'a Past)> {
+        self.0.iter().flat_map(move |(file, past)| {
+            upstreams.iter().filter_map(move |upstream| {
+                let form = file.upstreams.iter().find(|form| form.name == upstream.spec().name)?;
+                Some((upstream, form, past))
+            })
         })
     }
 }
 
 /// None: there is no file.
-fn read(file: &Path) -> io::Result<Option<Form>> {
-    let file = match OpenOptions::new().read(true).open(file) {
+fn read(folder: &Path) -> io::Result<Option<Form>> {
+    let file = match Folder::open_or_create(folder)?.open_to_read(FILE) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
@@ -167,27 +165,17 @@ fn sealed(body: &str) -> String {
 }
 
 /// Whoever reads meanwhile has the old file or the new one.
-fn replace(file: &Path, text: &str) -> io::Result<()> {
-    let mut new = file.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut handle = options.open(&new)?;
-    handle.write_all(text.as_bytes())?;
-    handle.sync_data()?;
-    fs::rename(&new, file)
+fn replace(folder: &Path, text: &str) -> io::Result<()> {
+    let folder = Folder::open_or_create(folder)?;
+    let mut draft = folder.create(DRAFT)?;
+    draft.write_all(text.as_bytes())?;
+    draft.sync_data()?;
+    folder.rename(DRAFT, FILE)
 }
 
 impl Clock {
     fn form(&self, upstreams: &str) -> String {
         format!("{{\"written_ms\":{},\"upstreams\":{upstreams}}}\n", self.millis(self.now))
-    }
-
-    fn age(&self, written_ms: u64) -> Duration {
-        let written = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(written_ms));
-        // A clock that was set back makes it new, not old.
-        written.and_then(|written| self.system.duration_since(written).ok()).unwrap_or_default()
     }
 }
 

@@ -4,8 +4,7 @@
 //! and the text of `/etc/resolv.conf`, and made anew when one of them is another.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::Read;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,8 +15,8 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
 };
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
@@ -141,9 +140,7 @@ impl MadeFor {
 }
 
 fn read(conf: &Path) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
-    fs::File::open(conf).ok()?.take(CONF_BYTES_MAX).read_to_end(&mut text).ok()?;
-    Some(text)
+    goodgate_files::read_bounded(conf, CONF_BYTES_MAX).ok()
 }
 
 /// What the client is told. The error says why there is nobody to ask.
@@ -193,7 +190,26 @@ fn is_usable(ip: &IpAddr) -> bool {
 
 fn failure(error: &NetError) -> Failure {
     let cause = if matches!(error, NetError::Timeout) { Cause::DnsTimeout } else { Cause::DnsError };
-    Failure { cause, why: error.to_string() }
+    Failure { cause, why: why(error) }
+}
+
+/// The failure in fixed words, without a byte of the response.
+fn why(error: &NetError) -> String {
+    if let NetError::Dns(DnsError::NoRecordsFound(none)) = error {
+        return format!("the response has no records: {}", none.response_code);
+    }
+    if let NetError::Io(error) = error {
+        let number = error.raw_os_error();
+        return number.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error).to_string();
+    }
+    let known = [
+        (matches!(error, NetError::Timeout), "no response in time"),
+        (matches!(error, NetError::NoConnections), "no name server can be reached"),
+        (matches!(error, NetError::Busy), "too many lookups at once"),
+        (matches!(error, NetError::Truncated), "the response is truncated"),
+    ];
+    let found = known.into_iter().find_map(|(is_it, words)| is_it.then_some(words));
+    found.unwrap_or("the response cannot be used").to_owned()
 }
 
 #[cfg(test)]
@@ -254,18 +270,18 @@ mod tests {
     #[test]
     fn a_changed_file_is_noticed_and_a_changed_setting_too() {
         let folder = std::env::temp_dir().join(format!("goodgate-resolv-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(&folder).unwrap();
         let conf = folder.join("resolv.conf");
-        fs::write(&conf, CONF).unwrap();
+        std::fs::write(&conf, CONF).unwrap();
         let resolver = Resolver::new(&policy(), &conf);
         assert!(resolver.is_current(&policy(), &conf) && resolver.client.is_some());
-        fs::write(&conf, "nameserver 127.0.0.54\n").unwrap();
+        std::fs::write(&conf, "nameserver 127.0.0.54\n").unwrap();
         assert!(!resolver.is_current(&policy(), &conf));
         let resolver = Resolver::new(&policy(), &conf);
         assert!(!resolver.is_current(&DnsPolicy { family: Family::Ipv4Only, ..policy() }, &conf));
         let own = DnsPolicy { servers: vec!["127.0.0.1:54".parse().unwrap()], ..policy() };
         let resolver = Resolver::new(&own, &conf);
-        fs::remove_dir_all(&folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
         assert!(resolver.is_current(&own, &conf), "the file does not matter then");
         assert!(Resolver::new(&policy(), &conf).client.is_none());
     }

@@ -300,8 +300,8 @@ impl Disk {
     }
 
     async fn open_body(&self, body: (u64, u64), record: (KeyHash, u64), patience: Patience) -> Option<Body> {
-        let path = files::body_path(&self.shared.path, body.0);
-        match self.shared.waiting.block(patience, move || File::open(path)).await {
+        let folder = self.shared.folder.read().clone()?;
+        match self.shared.waiting.block(patience, move || files::open_body(&folder, body.0)).await {
             Ok(file) => Some(Body::File(Arc::new(LargeBody::new(file, body, record, &self.shared)))),
             // It was given up for room in this very moment, or the whole directory is gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -3,17 +3,19 @@
 //! When there are more entries than records in memory could be, the file is written anew from those. An entry that
 //! cannot be read may have been any purge: everything older than what is known then counts as gone.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 
 use super::bytes::Take;
-use super::files::{Files, private};
+use super::files::Files;
 use crate::purge::{PurgeEntry, PurgeMode, Purges, Reach};
 
 /// Bytes of one entry.
 const ENTRY_BYTES: usize = 24;
 /// How many there may be before the file is written anew.
 const ENTRIES_MAX: usize = 1 << 18;
+/// A longer file was not written by this code; one entry more may be torn.
+const FILE_BYTES_MAX: u64 = ((ENTRIES_MAX + 1) * ENTRY_BYTES) as u64;
 
 /// The file.
 #[derive(Debug)]
@@ -27,9 +29,10 @@ impl PurgeFile {
     pub(super) fn open(files: &Files, purges: &Purges) -> io::Result<(Self, u64)> {
         let mut file = files.open_purges()?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
+        Read::by_ref(&mut file).take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
         let (whole, torn) = bytes.as_chunks::<ENTRY_BYTES>();
-        let mut damaged = 0;
+        // What is behind the last entry that can be there was not read: it may be any purge.
+        let mut damaged = u64::from(bytes.len() as u64 > FILE_BYTES_MAX);
         for entry in whole {
             if let Some(entry) = decode(entry) {
                 purges.restore(&entry);
@@ -62,11 +65,7 @@ impl PurgeFile {
     fn rewrite(&mut self, files: &Files, purges: &Purges) -> io::Result<()> {
         let entries = purges.entries();
         let bytes: Vec<u8> = entries.iter().flat_map(encode).collect();
-        let (draft, path) = files.purges_paths();
-        let mut drafted = private(&draft)?;
-        drafted.write_all(&bytes)?;
-        drafted.sync_data()?;
-        fs::rename(&draft, &path)?;
+        files.replace_purges(&bytes)?;
         self.file = files.open_purges()?;
         self.entries = entries.len();
         Ok(())
@@ -161,10 +160,10 @@ mod tests {
             assert_eq!(next.verdict(after, key.bytes(), &tags), None);
             assert_eq!(next.verdict(before, key.bytes(), &[]), None);
         }
-        let (_, path) = files.purges_paths();
-        let mut bytes = fs::read(&path).unwrap();
+        let path = folder.0.join("copies/purges");
+        let mut bytes = std::fs::read(&path).unwrap();
         bytes[9] ^= 1;
-        fs::write(&path, bytes).unwrap();
+        std::fs::write(&path, bytes).unwrap();
         let next = Purges::default();
         assert_eq!(PurgeFile::open(&files, &next).unwrap().1, 1);
         assert_eq!(

@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use super::body::file_len;
 use super::counters::DiskEvent;
-use super::key::seconds;
 use super::files::{Files, Kind, Refused};
 use super::journal::{self, Deed, Entry};
+use super::key::seconds;
 use super::purges::PurgeFile;
 use super::segments::{Segment, Segments};
 use super::shared::Shared;
@@ -22,6 +22,8 @@ use crate::clock;
 const BUFFER_BYTES: usize = 256 << 10;
 /// More than any head and inline body: no memory is taken for what claims to be larger.
 const RECORD_BYTES_MAX: u32 = 16 << 20;
+/// Twice the largest segment: no journal that was written is as long.
+const JOURNAL_BYTES_MAX: u64 = 2 << 30;
 
 /// Takes the directory and reads its index.
 pub(super) fn open(shared: &Arc<Shared>) -> Result<Segments, Refused> {
@@ -32,6 +34,7 @@ pub(super) fn open(shared: &Arc<Shared>) -> Result<Segments, Refused> {
         shared.counters.report(&DiskEvent::Emptied);
     }
     shared.index.clear();
+    *shared.folder.write() = Some(Arc::clone(files.folder()));
     shared.files.write().clear();
     let found = found(&files)?;
     // Before a copy can be found that one of them concerns.
@@ -88,6 +91,11 @@ fn read(segments: &mut Segments, id: u64, bodies: &BTreeMap<u64, u64>) -> io::Re
     let data = segments.files.open(Kind::Data, id)?;
     let journal = segments.files.open(Kind::Journal, id)?;
     let data_len = data.metadata()?.len();
+    if journal.metadata()?.len() > JOURNAL_BYTES_MAX {
+        return Err(io::Error::other(format!(
+            "the journal of segment {id:016x} is too long; remove the file"
+        )));
+    }
     let from = BufReader::with_capacity(BUFFER_BYTES, journal.try_clone()?);
     segments.adopt(Segment { id, data: Arc::new(data), journal, data_len, journal_len: 0, charged: 0 });
     let mut large = BTreeMap::new();

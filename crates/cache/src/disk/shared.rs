@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use goodgate_files::Folder;
 use parking_lot::{Condvar, Mutex, RwLock};
 use pingora_cache::key::HashBinary;
 
@@ -36,6 +37,8 @@ pub(super) type IsHeld = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
 /// What workers and the disk thread share.
 pub(super) struct Shared {
     pub(super) path: PathBuf,
+    /// Where large bodies are; none: the directory has not been opened.
+    pub(super) folder: RwLock<Option<Arc<Folder>>>,
     pub(super) index: Index,
     pub(super) files: RwLock<HashMap<u64, Arc<File>>>,
     pub(super) queue: Queue,
@@ -76,6 +79,7 @@ impl Shared {
     ) -> Self {
         Self {
             path: spec.path.clone(),
+            folder: RwLock::default(),
             index: Index::new(),
             files: RwLock::default(),
             queue: Queue::new(QUEUE_BYTES_MIN.max(memory_object_max)),

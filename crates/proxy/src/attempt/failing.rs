@@ -7,6 +7,7 @@ use goodgate_telemetry::backend_changed;
 use pingora_proxy::Session;
 
 use super::{Attempting, Replacement, has_answered};
+use crate::connection_auth::Binding;
 use crate::route::Route;
 
 impl Attempting {
@@ -105,6 +106,9 @@ impl Attempting {
         phase: Phase,
         now: Instant,
     ) -> Result<Allowance, Refusal> {
+        if self.binding != Binding::None && phase != Phase::Connect {
+            return Err(Refusal::NotReplayable);
+        }
         let situation = Situation {
             cause,
             method: &session.req_header().method,

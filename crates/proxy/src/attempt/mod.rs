@@ -12,6 +12,7 @@ use goodgate_upstream::{Backend, How, Lease, Ties, Upstream, Wish};
 use http::{Method, StatusCode};
 use pingora_proxy::Session;
 
+use crate::connection_auth::{Backends, Binding};
 use crate::kept::{Kept, KeptConnections};
 use crate::route::Route;
 
@@ -43,6 +44,7 @@ pub(crate) struct Attempting {
     /// Kept connections that were given up because they were too old or had unexpected bytes.
     aged: u32,
     replacement: Replacement,
+    binding: Binding,
     begun: bool,
     /// The connection of the attempt under way.
     kept: Option<Arc<Kept>>,
@@ -88,6 +90,7 @@ impl Attempting {
             interim: 0,
             aged: 0,
             replacement: Replacement::None,
+            binding: Binding::None,
             begun: false,
             kept: None,
             refusals: Vec::new(),
@@ -119,6 +122,19 @@ impl Attempting {
     /// The backend of the attempt under way.
     pub(crate) fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
+    }
+
+    /// The connection belongs to the client's, and leads to one of these backends if one may be used: nothing that has been
+    /// sent on it is sent again elsewhere.
+    pub(crate) fn bind(&mut self, backends: Backends) {
+        self.binding = Binding::ToClient(backends);
+    }
+
+    /// The connection of the attempt is not reused, whatever the pool does with it.
+    pub(crate) fn leave_pool(&self) {
+        if let Some(kept) = &self.kept {
+            kept.leave_pool();
+        }
     }
 
     /// When the connection of the attempt under way stood.
@@ -157,7 +173,11 @@ impl Attempting {
             let is_ruled_out = |address: Address| tried(address) || address.is_ipv6() == Some(is_ipv6);
             route.upstream.select_tied(is_ruled_out, wish, ties, now)
         };
-        let lease = self.handed.take().or_else(other_family);
+        let own = self.binding.backends().iter().rev().filter(|own| !tried(**own));
+        let bound = own
+            .copied()
+            .find_map(|own| route.upstream.select_tied(|address| address != own, wish, ties, now));
+        let lease = self.handed.take().or(bound).or_else(other_family);
         let lease = lease.or_else(|| route.upstream.select_tied(tried, wish, ties, now));
         let lease = lease.or_else(|| fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
         self.hold(lease, route, now)

@@ -117,7 +117,8 @@ pub(crate) fn begin(
     if !request.method.is_safe() && snapshot.has_caches {
         context.copying.snapshot = Some(Arc::clone(snapshot));
     }
-    let Some(route) = context.route.clone() else {
+    let route = context.route.clone().filter(|_| context.connections.are_shared());
+    let Some(route) = route else {
         return Ok(());
     };
     let Some((policy, room)) = &route.cache else {

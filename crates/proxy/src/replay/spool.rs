@@ -4,9 +4,9 @@
 //! threads where waiting is allowed, one operation at a time for each body, and none is lost if who waits for it is
 //! not polled to its end. What cannot be kept is given up, and the request goes on without.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,18 +91,8 @@ impl Spool {
 
     /// A file of this process that nobody else can open.
     fn file(&self) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE);
-        options.open(&self.folder).or_else(|_| self.named_file())
-    }
-
-    /// The same where the file system has no files without a name.
-    fn named_file(&self) -> io::Result<File> {
-        let name = format!("goodgate-body-{}-{:016x}", std::process::id(), fastrand::u64(..));
-        let path = self.folder.join(name);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        std::fs::remove_file(&path)?;
-        Ok(file)
+        let name = || format!("goodgate-body-{}-{:016x}", std::process::id(), fastrand::u64(..));
+        goodgate_files::unnamed(&self.folder, name)
     }
 
     fn failed(&self, error: &io::Error) {

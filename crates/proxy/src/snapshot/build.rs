@@ -159,7 +159,7 @@ fn route(
 
 fn log_policy(log: &goodgate_config::AccessLog) -> LogPolicy {
     LogPolicy {
-        mask: Mask::new(log.mask.query.clone(), log.mask.cuts_client),
+        mask: Mask::new(&log.mask.query, log.mask.cuts_client),
         format: match log.format {
             LogFormat::Json => Format::Json,
             LogFormat::Text => Format::Text,

@@ -38,6 +38,13 @@ impl Certificates {
     pub(super) fn all(&self) -> Vec<Arc<Certificate>> {
         self.0.load().all.clone()
     }
+
+    /// Whether a certificate that is shown for the one name is shown for the other, too.
+    pub(super) fn are_alike(&self, one: Option<&str>, other: &str) -> bool {
+        let table = self.0.load();
+        let (one, other) = (table.pairs(one), table.pairs(Some(other)));
+        one.iter().any(|pair| other.iter().any(|other| Arc::ptr_eq(pair, other)))
+    }
 }
 
 impl ResolvesServerCert for Certificates {
@@ -75,9 +82,13 @@ impl Table {
     }
 
     fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let pairs = name.and_then(|name| self.find(&name.to_ascii_lowercase())).unwrap_or(&self.default);
+        let pairs = self.pairs(name);
         let usable = pairs.iter().find(|pair| pair.key.choose_scheme(schemes).is_some());
         usable.or_else(|| pairs.first()).cloned()
+    }
+
+    fn pairs(&self, name: Option<&str>) -> &Pairs {
+        name.and_then(|name| self.find(&name.to_ascii_lowercase())).unwrap_or(&self.default)
     }
 
     /// An exact name before a wildcard, which stands for one level (RFC 6125 section 6.4.3).

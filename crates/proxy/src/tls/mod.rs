@@ -2,6 +2,7 @@
 
 mod certificates;
 mod client;
+mod subject;
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use goodgate_config::{Certificate, ClientCertificates, ListenerTls};
 use goodgate_telemetry::Handshake;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, SupportedProtocolVersion};
 use tokio::net::TcpStream;
@@ -64,6 +65,21 @@ impl ServerTls {
         self.certificates.all()
     }
 
+    /// Whether clients prove their identity by the same terms there.
+    pub(crate) fn has_same_clients(&self, other: Option<&Self>) -> bool {
+        self.clients.as_ref() == other.and_then(|other| other.clients.as_ref())
+    }
+
+    /// Whether clients are asked for certificates.
+    pub(crate) fn asks_clients(&self) -> bool {
+        self.clients.is_some()
+    }
+
+    /// Whether a connection for the one name may serve requests for the other: the same certificate is shown.
+    pub(crate) fn serves_both(&self, asked: Option<&str>, other: &str) -> bool {
+        self.certificates.are_alike(asked, other)
+    }
+
     /// Shakes hands.
     pub(crate) async fn accept(&self, tcp: TcpStream) -> Result<Box<TlsStream<TcpStream>>, Handshake> {
         let accepted = TlsAcceptor::from(Arc::clone(&self.config)).accept(tcp).await;
@@ -109,6 +125,12 @@ fn config(spec: &ListenerTls, certificates: &Arc<Certificates>) -> ServerConfig 
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     if spec.http2 {
         config.alpn_protocols.insert(0, b"h2".to_vec());
+    }
+    if spec.clients.is_some() {
+        // A resumed session would take an earlier proof for a new one: see docs/decisions/0022-client-certificates.md.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        return config;
     }
     match ring::Ticketer::new() {
         Ok(ticketer) => config.ticketer = ticketer,

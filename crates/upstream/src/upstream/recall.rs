@@ -60,6 +60,7 @@ impl Upstream {
             backend.vitals.idle_close.recall(limit, now);
         }
         let recalled = Health::recalled(memory.condition, memory.since, memory.strikes);
+        let recalled = recalled.capped(&backend.ejection, now);
         let is_new = |health: Health| {
             let waits = health.state() == State::Checking && memory.condition != Condition::Up;
             waits || health.state() == State::Up

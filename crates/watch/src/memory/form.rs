@@ -1,4 +1,5 @@
-//! The form in which an upstream's memory is written down: plain words and Unix times.
+//! The form in which an upstream's memory is written down: plain words and Unix times. Times are read relative to
+//! `written_ms`, so that a system clock that was wrong when they were written does not matter.
 
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +17,17 @@ pub(super) struct Clock {
     pub(super) now: Instant,
     pub(super) system: SystemTime,
 }
+
+/// When a file was written, for the process that reads it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Past {
+    pub(super) now: Instant,
+    written_ms: u64,
+    pub(super) age: Duration,
+}
+
+/// No time in the file is believed to be further ahead. The policy of the upstream may say less.
+const SPAN_MAX: Duration = Duration::from_hours(24);
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -97,22 +109,27 @@ impl Clock {
         let tenths = since.unwrap_or_default().as_millis().saturating_add(50) / 100;
         u64::try_from(tenths * 100).unwrap_or(u64::MAX)
     }
-
-    fn instant(&self, millis: u64) -> Instant {
-        let Some(at) = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis)) else {
-            return self.now;
-        };
-        let moved = match at.duration_since(self.system) {
-            Ok(ahead) => self.now.checked_add(ahead.min(Duration::from_hours(24))),
-            Err(behind) => self.now.checked_sub(behind.duration()),
-        };
-        moved.unwrap_or(self.now)
-    }
 }
 
-impl Default for Clock {
-    fn default() -> Self {
-        Self::now()
+impl Past {
+    pub(super) fn new(written_ms: u64, clock: &Clock) -> Self {
+        let written = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(written_ms));
+        // A clock that was set back makes it new, not old.
+        let age = written.and_then(|written| clock.system.duration_since(written).ok()).unwrap_or_default();
+        Self { now: clock.now, written_ms, age }
+    }
+
+    /// A time of the file by this process's clock: the span between it and the writing counts, not the time itself,
+    /// which the system clock of that moment gave.
+    fn instant(&self, millis: u64) -> Instant {
+        let moved = if let Some(left) = millis.checked_sub(self.written_ms) {
+            let left = Duration::from_millis(left).saturating_sub(self.age);
+            self.now.checked_add(left.min(SPAN_MAX))
+        } else {
+            let passed = Duration::from_millis(self.written_ms.saturating_sub(millis));
+            self.now.checked_sub(passed.saturating_add(self.age))
+        };
+        moved.unwrap_or(self.now)
     }
 }
 
@@ -135,10 +152,10 @@ impl UpstreamForm {
     }
 
     /// What was ordered; what cannot be read is left out.
-    pub(super) fn orders(&self, upstream: &Upstream, clock: &Clock) -> Orders {
+    pub(super) fn orders(&self, upstream: &Upstream, past: &Past) -> Orders {
         let spec = |text: &String| added_backend(text, &upstream.spec().added).ok();
         let entry = |text: &String| spec(text).map(|spec| spec.address);
-        let changed = self.changed.iter().filter_map(|form| Some((entry(&form.entry)?, form.read(clock)?)));
+        let changed = self.changed.iter().filter_map(|form| Some((entry(&form.entry)?, form.read(past)?)));
         Orders::written_down(
             changed,
             self.added.iter().filter_map(spec).collect(),
@@ -150,8 +167,8 @@ impl UpstreamForm {
         self.names.iter().filter_map(NameForm::read).collect()
     }
 
-    pub(super) fn backends(&self, clock: &Clock) -> Vec<BackendMemory> {
-        self.backends.iter().filter_map(|form| form.read(clock)).collect()
+    pub(super) fn backends(&self, past: &Past) -> Vec<BackendMemory> {
+        self.backends.iter().filter_map(|form| form.read(past)).collect()
     }
 }
 
@@ -176,12 +193,12 @@ impl BackendForm {
         }
     }
 
-    fn read(&self, clock: &Clock) -> Option<BackendMemory> {
+    fn read(&self, past: &Past) -> Option<BackendMemory> {
         let why = self.why.as_deref().and_then(Why::of);
-        let until = self.until_ms.map(|until| clock.instant(until));
+        let until = self.until_ms.map(|until| past.instant(until));
         let condition = match (self.state.as_str(), why) {
             ("up" | "checking", _) => Condition::Up,
-            ("ejected", Some(why)) => Condition::Ejected { until: until.unwrap_or(clock.now), why },
+            ("ejected", Some(why)) => Condition::Ejected { until: until.unwrap_or(past.now), why },
             ("down", Some(Why::Failure(cause))) => Condition::Down { passes: 0, cause },
             ("draining", _) => Condition::Draining { until },
             _ => return None,
@@ -189,7 +206,7 @@ impl BackendForm {
         Some(BackendMemory {
             address: address(&self.address)?,
             condition,
-            since: clock.instant(self.since_ms).min(clock.now),
+            since: past.instant(self.since_ms).min(past.now),
             strikes: self.strikes,
             idle_close: self.idle_close_ms.filter(|limit| *limit > 0).map(Duration::from_millis),
         })
@@ -228,7 +245,7 @@ impl ChangedForm {
         }
     }
 
-    fn read(&self, clock: &Clock) -> Option<Changed> {
+    fn read(&self, past: &Past) -> Option<Changed> {
         let is_good = |(weight, _): &(NonZeroU16, NonZeroU16)| weight.get() <= BackendSpec::WEIGHT_MAX;
         Some(Changed {
             address: match &self.address {
@@ -237,7 +254,7 @@ impl ChangedForm {
             },
             mode: Mode::of(&self.mode)?,
             weight: self.weight.filter(is_good),
-            since: clock.instant(self.since_ms).min(clock.now),
+            since: past.instant(self.since_ms).min(past.now),
         })
     }
 }

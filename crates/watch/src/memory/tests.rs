@@ -1,5 +1,7 @@
 //! What is written down is read again, as far as it is good and the configuration has it.
 
+use std::fs;
+
 use goodgate_failure::Cause;
 use goodgate_telemetry::BuildInfo;
 use goodgate_upstream::{BackendSpec, Mode, Order, Probed, State, Timeouts, UpstreamSpec};
@@ -7,6 +9,7 @@ use goodgate_upstream::{BackendSpec, Mode, Order, Probed, State, Timeouts, Upstr
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+const HOUR_MS: i64 = 3_600_000;
 
 struct Folder(PathBuf);
 
@@ -162,6 +165,39 @@ fn what_cannot_be_is_left_out_and_the_rest_is_taken() {
     assert_eq!(upstreams[0].backends()[2].weight, 1);
     let due = upstreams[0].backends()[1].trial_due().unwrap();
     assert!(due <= Instant::now() + Duration::from_hours(24), "a time beyond reason is bounded");
+}
+
+/// A file written with the system clock this far from now, with one backend ejected for this long then.
+fn ejected(folder: &Folder, clock_ahead_ms: i64, left: Duration, strikes: u32) -> Option<Instant> {
+    let now = Clock::now();
+    let written = now.millis(now.now).checked_add_signed(clock_ahead_ms).unwrap();
+    let until = written + u64::try_from(left.as_millis()).unwrap();
+    let text = format!(
+        r#"{{"written_ms":{written},"upstreams":[{{"name":"web","backends":[{{"address":"10.0.0.1:80","state":"ejected",
+        "why":"connection_refused","since_ms":{written},"until_ms":{until},"strikes":{strikes}}}]}}]}}"#
+    );
+    folder.memory().write(&[]);
+    fs::write(folder.file(), sealed(&text)).unwrap();
+    let upstreams =
+        config("{ web: { max_fails: 1, fail_timeout: 2s, backends: ['10.0.0.1:80', '10.0.0.2:80'] } }");
+    recall(folder, &upstreams);
+    upstreams[0].backends()[0].trial_due()
+}
+
+#[test]
+fn a_wrong_clock_at_the_writing_ejects_for_no_longer_than_the_policy() {
+    let folder = Folder::new("clocks");
+    for (ahead, left) in
+        [(HOUR_MS, SECOND * 2), (24 * HOUR_MS, SECOND), (0, SECOND * 3600), (HOUR_MS, SECOND * 7200)]
+    {
+        let due = ejected(&folder, ahead, left, 1).expect("it is ejected");
+        let limit = Instant::now() + left.min(SECOND * 2);
+        assert!(due <= limit, "{ahead} ms ahead, {left:?} left: {:?} too long", due - limit);
+    }
+    let due = ejected(&folder, -1000, SECOND * 2, 1).expect("it is ejected");
+    assert!(due + Duration::from_millis(900) <= Instant::now() + SECOND * 2, "a second of it has passed");
+    assert_eq!(ejected(&folder, -HOUR_MS, SECOND * 2, 1), None, "that was long ago");
+    assert!(ejected(&folder, 1 << 60, SECOND, 20).is_some(), "no time is too far ahead to be read");
 }
 
 #[test]
