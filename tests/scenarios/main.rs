@@ -21,6 +21,7 @@ mod backend_tls;
 mod balancing;
 mod broken_configs;
 mod browser;
+mod cache_model;
 mod chaos;
 mod checks;
 mod client_addresses;

@@ -4,7 +4,8 @@
 //! made before its answer was asked for: a lookup compares the two, and looks for records only if purges have come
 //! since. So a purge costs the same for one copy and for a million, and every later lookup sees it.
 
-use std::collections::HashMap;
+mod table;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
@@ -17,6 +18,7 @@ use pingora_cache::CacheMeta;
 
 use crate::fields::Fields;
 use crate::key;
+use table::Table;
 
 /// What becomes of the copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,10 +89,6 @@ impl Generation {
     }
 }
 
-/// How many records are kept. Beyond that the oldest quarter becomes one that is about everything: more is purged
-/// than was asked for, never less.
-const RECORDS_MAX: usize = 1 << 16;
-
 /// How many tags of one answer count.
 const TAGS_MAX: usize = 1024;
 
@@ -106,21 +104,6 @@ pub(crate) struct Purges {
     changes: RwLock<Table>,
     /// An instant, and the number that stands for it.
     origin: (Instant, u64),
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    records: HashMap<Mark, Record, ahash::RandomState>,
-    has_prefixes: bool,
-    /// What stands for forgotten records, and for purges of everything.
-    floor: Record,
-}
-
-/// The numbers of the last purges of one scope; zero: none.
-#[derive(Clone, Copy, Debug, Default)]
-struct Record {
-    soft: u64,
-    hard: u64,
 }
 
 /// A purge as it is written down.
@@ -286,62 +269,6 @@ impl Purges {
     }
 }
 
-impl Table {
-    fn add(&mut self, entry: &PurgeEntry) {
-        if entry.reach == Reach::Everything || entry.reach == Reach::Change && entry.mark == 0 {
-            return self.floor.set(entry.mode, entry.number);
-        }
-        self.has_prefixes |= entry.reach == Reach::Prefix;
-        self.records.entry(entry.mark).or_default().set(entry.mode, entry.number);
-        if self.records.len() > RECORDS_MAX {
-            self.forget_quarter();
-        }
-    }
-
-    fn forget_quarter(&mut self) {
-        let mut numbers: Vec<u64> = self.records.values().map(Record::last).collect();
-        let (_, limit, _) = numbers.select_nth_unstable(RECORDS_MAX / 4);
-        let limit = *limit;
-        let floor = &mut self.floor;
-        self.records.retain(|_, record| {
-            let is_kept = record.last() > limit;
-            if !is_kept {
-                floor.soft = floor.soft.max(record.soft);
-                floor.hard = floor.hard.max(record.hard);
-            }
-            is_kept
-        });
-    }
-}
-
-impl Record {
-    fn set(&mut self, mode: PurgeMode, number: u64) {
-        let last = match mode {
-            PurgeMode::Soft => &mut self.soft,
-            PurgeMode::Hard => &mut self.hard,
-        };
-        *last = number.max(*last);
-    }
-
-    fn entries(self, reach: Reach, mark: Mark) -> impl Iterator<Item = PurgeEntry> {
-        let both = [(PurgeMode::Soft, self.soft), (PurgeMode::Hard, self.hard)].into_iter();
-        let made = both.filter(|(_, number)| *number > 0);
-        made.map(move |(mode, number)| PurgeEntry { reach, mode, number, mark })
-    }
-
-    fn last(&self) -> u64 {
-        self.soft.max(self.hard)
-    }
-
-    fn since(&self, generation: Generation) -> Option<PurgeMode> {
-        if self.hard > generation.0 {
-            Some(PurgeMode::Hard)
-        } else {
-            (self.soft > generation.0).then_some(PurgeMode::Soft)
-        }
-    }
-}
-
 fn mark_of(scope: &PurgeScope) -> (Reach, Mark) {
     match scope {
         PurgeScope::Everything => (Reach::Everything, 0),
@@ -411,6 +338,7 @@ impl fmt::Display for PurgeScope {
 
 #[cfg(test)]
 mod tests {
+    use super::table::RECORDS_MAX;
     use super::*;
     use crate::Key;
     use crate::tests::headers;

@@ -123,14 +123,11 @@ pub(crate) fn of_request(
     }
     // `OPTIONS *` is about the host as a whole.
     let path = if request.uri.path() == "*" { "/" } else { request.uri.path() };
-    context.route = match copies::purged_route(snapshot, name, path, &request.method, context.client_address)
-    {
-        Some(route) => Some(route),
-        None => {
-            let route = snapshot.router.find(name, path, &request.method);
-            route.map(|route| split::share(route, request, context))
-        }
-    };
+    let purged = copies::purged_route(snapshot, name, path, &request.method, context.client_address);
+    context.route = purged.or_else(|| {
+        let route = snapshot.router.find(name, path, &request.method);
+        route.map(|route| split::share(route, request, context))
+    });
     if let Some(route) = context.route.clone() {
         context.affinity = ties::take_cookies(request, &snapshot.sticky)?;
         if context.is_for_good || context.is_trusted || !route.pass_headers.is_empty() {

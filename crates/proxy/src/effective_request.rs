@@ -5,9 +5,10 @@
 //! request (`X-Request-Id`, `traceparent`) are not in it: a response that varies by one of them is not stored.
 
 use goodgate_cache::{KeyedLine, SentRequest};
-use goodgate_config::{FieldValue, Template, Variable};
+use goodgate_config::{FieldValue, HeaderRules, Template, Variable};
 use http::header;
 use http::{HeaderName, HeaderValue};
+use memchr::memchr_iter;
 use pingora_http::RequestHeader;
 
 use crate::context::Context;
@@ -33,11 +34,17 @@ impl<'a> EffectiveRequest<'a> {
         Self { head, context, has_client: false }
     }
 
-    /// What the route sets the field to, or that it removes it; none if it leaves it alone.
-    fn rule(&self, name: &str) -> Option<Option<&'a FieldValue>> {
-        let rules = &self.context.route.as_ref()?.request_headers;
-        let set = rules.set.iter().find(|(set, _)| set == name).map(|(_, value)| Some(value));
-        set.or_else(|| rules.remove.iter().any(|removed| removed == name).then_some(None))
+    /// What the route does to the field.
+    fn rule(&self, name: &str) -> Rule<'a> {
+        let Some(route) = &self.context.route else {
+            return Rule::Keep;
+        };
+        let HeaderRules { set, remove } = &route.request_headers;
+        match set.iter().find(|(set, _)| set == name) {
+            Some((_, value)) => Rule::Set(value),
+            None if remove.iter().any(|removed| removed == name) => Rule::Remove,
+            None => Rule::Keep,
+        }
     }
 
     /// The fields that are set here whatever the client sends.
@@ -87,29 +94,36 @@ impl<'a> EffectiveRequest<'a> {
 impl SentRequest for EffectiveRequest<'_> {
     fn each_line(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         match self.rule(name) {
-            Some(Some(FieldValue::Constant(value))) => each(value.as_bytes()),
-            Some(Some(FieldValue::Filled(template))) if !self.has_client && is_about_client(template) => {}
-            Some(Some(value)) => {
+            Rule::Set(FieldValue::Constant(value)) => each(value.as_bytes()),
+            Rule::Set(FieldValue::Filled(template)) if !self.has_client && is_about_client(template) => {}
+            Rule::Set(value) => {
                 if let Ok(value) = variables::value(value, self.head, self.context) {
                     each(value.as_bytes());
                 }
             }
-            Some(None) => {}
-            None if self.each_own_line(name, each) || self.is_removed(name) => {}
-            None => self.head.each_line_of(name, each),
+            Rule::Remove => {}
+            Rule::Keep if self.each_own_line(name, each) || self.is_removed(name) => {}
+            Rule::Keep => self.head.each_line_of(name, each),
         }
     }
 
     fn each_client_line(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         let is_ours = match self.rule(name) {
-            Some(Some(FieldValue::Filled(template))) => !is_about_client(template),
-            Some(Some(FieldValue::Constant(_)) | None) => true,
-            None => false,
+            Rule::Set(FieldValue::Filled(template)) => !is_about_client(template),
+            Rule::Set(FieldValue::Constant(_)) | Rule::Remove => true,
+            Rule::Keep => false,
         };
         if !is_ours {
             self.each_line(name, each);
         }
     }
+}
+
+/// What a route does to a request field.
+enum Rule<'a> {
+    Keep,
+    Remove,
+    Set(&'a FieldValue),
 }
 
 /// Whether a value may differ from client to client under one key.
@@ -170,7 +184,7 @@ pub(crate) fn keyed_lines(head: &RequestHeader, context: &Context, route: &Route
 /// do not close within one parameter stays as it is.
 fn without_addresses(name: &HeaderName, line: &[u8]) -> Vec<u8> {
     let parameters = || line.split(|byte| matches!(byte, b',' | b';'));
-    let is_closed = |part: &[u8]| part.iter().filter(|byte| **byte == b'"').count() % 2 == 0;
+    let is_closed = |part: &[u8]| memchr_iter(b'"', part).count().is_multiple_of(2);
     if *name != header::FORWARDED || !parameters().all(is_closed) {
         return line.to_vec();
     }

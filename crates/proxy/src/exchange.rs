@@ -1,13 +1,12 @@
 //! The exchange with the backends: from the choice of one to its answer, or to its failure.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use goodgate_failure::{Cause, Phase, ReceivedStatus, Refusal};
 use http::{HeaderName, StatusCode, header};
 use log::debug;
-use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::ResponseHeader;
@@ -169,12 +168,6 @@ pub(crate) fn connected(
     }
     context.watch(connection.socket, context.attempting.deadline());
     Ok(())
-}
-
-/// What of making a connection the TLS handshake took, if there was one.
-pub(crate) fn tls_time(digest: &Digest) -> Option<Duration> {
-    digest.ssl_digest.as_ref()?;
-    digest.timing_digest.last()?.as_ref()?.establishment_duration
 }
 
 /// Whether the request could be sent once more if its connection dies: by its method, and because its body is

@@ -43,11 +43,9 @@ pub(crate) fn request(
 
 /// Who asks, and how, for the backend.
 fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<HeaderValue>) -> Result<()> {
-    if let Some(client) = context.speaker() {
-        if let Some(identity) = &client.identity {
-            request.insert_header("Client-Cert", identity.certificate.clone())?;
-            request.remove_header(&CLIENT_CERT_CHAIN);
-        }
+    if let Some(identity) = context.speaker().and_then(|client| client.identity.as_ref()) {
+        request.insert_header("Client-Cert", identity.certificate.clone())?;
+        request.remove_header(&CLIENT_CERT_CHAIN);
     }
     if let Some(chain) = forwarded_for(&request.headers, context) {
         request.insert_header("X-Forwarded-For", chain)?;

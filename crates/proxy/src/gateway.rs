@@ -21,7 +21,9 @@ use crate::attempt::Connection;
 use crate::context::{Client, Context};
 use crate::route::Route;
 use crate::snapshot::Live;
-use crate::{begin, classify, copies, exchange, finish, forward, gate, http2, mirror, own, replay, verdict};
+use crate::{
+    begin, classify, copies, exchange, finish, forward, gate, http2, mirror, own, peer, replay, verdict,
+};
 
 /// The gateway as Pingora calls it.
 #[derive(Debug)]
@@ -187,7 +189,7 @@ impl ProxyHttp for Gateway {
         digest: Option<&Digest>,
         context: &mut Box<Context>,
     ) -> Result<()> {
-        let connection = Connection { reused, socket, tls: digest.and_then(exchange::tls_time) };
+        let connection = Connection { reused, socket, tls: digest.and_then(peer::tls_time) };
         exchange::connected(&self.live.kept, session, context, &connection)
     }
 

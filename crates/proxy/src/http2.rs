@@ -15,7 +15,9 @@ use http::{HeaderValue, header};
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::{H2Accept, HttpSession, default_h2_options, handshake};
+use pingora_core::protocols::http::v2::server::{
+    H2Accept, H2Options, HttpSession, default_h2_options, handshake,
+};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 use pingora_timeout::fast_timeout::fast_timeout;
@@ -97,15 +99,8 @@ impl Door {
         stream.keep_pace(&limits);
         let facts = Arc::new(Http2Facts::default());
         stream.grant_frames(Arc::clone(&facts), limits.header_bytes_max);
-        let mut options = default_h2_options();
-        options
-            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-            .max_concurrent_streams(STREAMS_MAX)
-            .initial_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_send_buffer_size(SEND_BUFFER_BYTES);
         let Ok(Ok(mut connection)) =
-            fast_timeout(limits.header_timeout, handshake(stream, Some(options))).await
+            fast_timeout(limits.header_timeout, handshake(stream, Some(options(&limits)))).await
         else {
             return;
         };
@@ -167,6 +162,17 @@ impl Door {
         let _ = client.watchdog.watch(&mut Alarm::default(), exchange).await;
         self.record_if_missing(&client);
     }
+}
+
+fn options(limits: &Limits) -> H2Options {
+    let mut options = default_h2_options();
+    options
+        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES);
+    options
 }
 
 /// How long a connection without a request is kept.

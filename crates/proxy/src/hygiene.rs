@@ -81,6 +81,8 @@ fn claim(name: &str) -> Option<Claim> {
 
 fn claim_of_x(name: &str) -> Option<Claim> {
     match name {
+        // Always set by this gateway: replaced, not dropped.
+        "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => None,
         "x-original-url"
         | "x-rewrite-url"
         | "x-http-method-override"
@@ -89,85 +91,103 @@ fn claim_of_x(name: &str) -> Option<Claim> {
         | "x-http-path-override"
         | "x-sendfile-type"
         | "x-accel-mapping" => Some(Claim::Override),
-        // Always set by this gateway: replaced, not dropped.
-        "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => None,
-        "x-forwarded"
-        | "x-forwarded-client-ip"
-        | "x-real-ip"
-        | "x-client-ip"
-        | "x-cluster-client-ip"
-        | "x-originating-ip"
-        | "x-remote-ip"
-        | "x-remote-addr"
-        | "x-proxyuser-ip"
-        | "x-azure-clientip"
-        | "x-azure-socketip"
-        | "x-envoy-external-address"
-        | "x-appengine-user-ip"
-        | "x-appengine-remote-addr"
-        | "x-nf-client-connection-ip"
-        | "x-true-client-ip" => Some(Claim::Address),
-        "x-forwarded-client-cert"
-        | "x-forwarded-user"
-        | "x-forwarded-email"
-        | "x-forwarded-groups"
-        | "x-forwarded-preferred-username"
-        | "x-forwarded-access-token"
-        | "x-forwarded-tls-client-cert"
-        | "x-forwarded-tls-client-cert-info"
-        | "x-remote-user"
-        | "x-authenticated-user"
-        | "x-webauth-user"
-        | "x-client-cert"
-        | "x-ssl-client-cert"
-        | "x-ssl-client-verify"
-        | "x-ssl-client-dn"
-        | "x-ssl-client-s-dn"
-        | "x-ssl-client-cn"
-        | "x-arr-clientcert"
-        | "x-amzn-oidc-identity"
-        | "x-amzn-oidc-data"
-        | "x-amzn-oidc-accesstoken"
-        | "x-amzn-mtls-clientcert"
-        | "x-amzn-mtls-clientcert-leaf"
-        | "x-amzn-mtls-clientcert-subject"
-        | "x-ms-client-principal"
-        | "x-ms-client-principal-id"
-        | "x-ms-client-principal-name"
-        | "x-goog-authenticated-user-email"
-        | "x-goog-authenticated-user-id"
-        | "x-goog-iap-jwt-assertion" => Some(Claim::Identity),
-        "x-host"
-        | "x-original-host"
-        | "x-http-host-override"
-        | "x-host-override"
-        | "x-backend-host"
-        | "x-original-uri"
-        | "x-original-path"
-        | "x-original-proto"
-        | "x-original-scheme"
-        | "x-original-port"
-        | "x-original-prefix"
-        | "x-original-method"
-        | "x-original-forwarded-for"
-        | "x-envoy-original-path"
-        | "x-envoy-original-host"
-        | "x-ms-original-url"
-        | "x-waws-unencoded-url"
-        | "x-request-uri"
-        | "x-proxy-url"
-        | "x-script-name"
-        | "x-url-scheme"
-        | "x-scheme"
-        | "x-protocol"
-        | "x-ssl"
-        | "x-https"
-        | "x-arr-ssl"
-        | "x-port"
-        | "x-proxy-host"
-        | "x-server-name" => Some(Claim::Route),
-        _ => name.starts_with("x-forwarded-").then_some(Claim::Route),
+        _ if is_address(name) => Some(Claim::Address),
+        _ if is_identity(name) => Some(Claim::Identity),
+        _ => (name.starts_with("x-forwarded-") || is_route(name)).then_some(Claim::Route),
     }
+}
+
+fn is_address(name: &str) -> bool {
+    matches!(
+        name,
+        "x-forwarded"
+            | "x-forwarded-client-ip"
+            | "x-real-ip"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "x-originating-ip"
+            | "x-remote-ip"
+            | "x-remote-addr"
+            | "x-proxyuser-ip"
+            | "x-azure-clientip"
+            | "x-azure-socketip"
+            | "x-envoy-external-address"
+            | "x-appengine-user-ip"
+            | "x-appengine-remote-addr"
+            | "x-nf-client-connection-ip"
+            | "x-true-client-ip"
+    )
+}
+
+fn is_identity(name: &str) -> bool {
+    matches!(
+        name,
+        "x-forwarded-client-cert"
+            | "x-forwarded-user"
+            | "x-forwarded-email"
+            | "x-forwarded-groups"
+            | "x-forwarded-preferred-username"
+            | "x-forwarded-access-token"
+            | "x-forwarded-tls-client-cert"
+            | "x-forwarded-tls-client-cert-info"
+            | "x-remote-user"
+            | "x-authenticated-user"
+            | "x-webauth-user"
+            | "x-client-cert"
+            | "x-ssl-client-cert"
+            | "x-ssl-client-verify"
+            | "x-ssl-client-dn"
+            | "x-ssl-client-s-dn"
+            | "x-ssl-client-cn"
+            | "x-arr-clientcert"
+            | "x-amzn-oidc-identity"
+            | "x-amzn-oidc-data"
+            | "x-amzn-oidc-accesstoken"
+            | "x-amzn-mtls-clientcert"
+            | "x-amzn-mtls-clientcert-leaf"
+            | "x-amzn-mtls-clientcert-subject"
+            | "x-ms-client-principal"
+            | "x-ms-client-principal-id"
+            | "x-ms-client-principal-name"
+            | "x-goog-authenticated-user-email"
+            | "x-goog-authenticated-user-id"
+            | "x-goog-iap-jwt-assertion"
+    )
+}
+
+fn is_route(name: &str) -> bool {
+    matches!(
+        name,
+        "x-host"
+            | "x-original-host"
+            | "x-http-host-override"
+            | "x-host-override"
+            | "x-backend-host"
+            | "x-original-uri"
+            | "x-original-path"
+            | "x-original-proto"
+            | "x-original-scheme"
+            | "x-original-port"
+            | "x-original-prefix"
+            | "x-original-method"
+            | "x-original-forwarded-for"
+            | "x-envoy-original-path"
+            | "x-envoy-original-host"
+            | "x-ms-original-url"
+            | "x-waws-unencoded-url"
+            | "x-request-uri"
+            | "x-proxy-url"
+            | "x-script-name"
+            | "x-url-scheme"
+            | "x-scheme"
+            | "x-protocol"
+            | "x-ssl"
+            | "x-https"
+            | "x-arr-ssl"
+            | "x-port"
+            | "x-proxy-host"
+            | "x-server-name"
+    )
 }
 
 fn claim_of_other(name: &str) -> Option<Claim> {

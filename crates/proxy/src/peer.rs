@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goodgate_upstream::{Address, Backend, CaBundle, ClientIdentity, Timeouts, TlsPolicy};
+use pingora_core::protocols::Digest;
 use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
@@ -109,4 +110,10 @@ pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> Result<Box<HttpPeer>>
         peer.options.idle_timeout = Some(LOST_AFTER);
     }
     Ok(peer)
+}
+
+/// What of making a connection the TLS handshake took, if there was one.
+pub(crate) fn tls_time(digest: &Digest) -> Option<Duration> {
+    digest.ssl_digest.as_ref()?;
+    digest.timing_digest.last()?.as_ref()?.establishment_duration
 }

@@ -80,7 +80,10 @@ fn config(backends: &[SocketAddr], folder: &std::path::Path) -> String {
          - {{ name: pages, upstream: app, split: {{ shares: {{ next: 20% }} }}, retry: {{ tries: 1 }}, \
          cache: {{ mode: standard, last_good: true, {cache} }} }}\n  \
          - {{ name: kept, upstream: app, match: {{ path: /f }}, retry: {{ tries: 1 }}, cache: {{ mode: fallback, {cache} }} }}\n",
-        folder.join("disk").display(), backends[0], backends[1], backends[2]
+        folder.join("disk").display(),
+        backends[0],
+        backends[1],
+        backends[2]
     )
 }
 
@@ -205,8 +208,19 @@ impl Model {
         let said = parts.next().unwrap();
         let is_stale = status.contains("detail=stale");
         let is_hit = status.contains("; hit");
-        self.count(if is_stale { "stale" } else if is_hit { "hits" } else { "misses" });
-        assert_eq!(said, visit.expected(status != "none"), "for another request: {}", self.story(visit, answer));
+        self.count(if is_stale {
+            "stale"
+        } else if is_hit {
+            "hits"
+        } else {
+            "misses"
+        });
+        assert_eq!(
+            said,
+            visit.expected(status != "none"),
+            "for another request: {}",
+            self.story(visit, answer)
+        );
         assert!(serial >= asked.serial, "purged: {}", self.story(visit, answer));
         if !is_stale {
             assert!(version >= asked.version, "from before a change: {}", self.story(visit, answer));

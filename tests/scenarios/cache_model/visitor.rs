@@ -43,7 +43,11 @@ impl Visit {
             kind,
             is_trusted,
             host: random.choice(["test", "test", "test", "test:80", "TEST.", "Test.:80"]).unwrap(),
-            page: maybe(random, 10, &["page_id=1", "page_id=2", "page.id=evil", "PAGE_ID=3", "x=1;page_id=evil"]),
+            page: maybe(
+                random,
+                10,
+                &["page_id=1", "page_id=2", "page.id=evil", "PAGE_ID=3", "x=1;page_id=evil"],
+            ),
             lang: maybe(random, 15, &["lang=de", "lang=fr", "lang =evil", "LANG=evil", "ga=1, lang=evil"]),
             session: maybe(random, 20, &["alice", "bob"]),
             login: maybe(random, 8, &["Basic alice", "Basic bob"]),
@@ -56,7 +60,8 @@ impl Visit {
             speaks: maybe(random, 50, &["de", "fr", "en"]),
             nominated: maybe(random, 6, &["accept-language", "cookie", "authorization", "x-host"]),
             sides: if random.u32(..100) < 30 { sides.to_vec() } else { Vec::new() },
-            has_body: method != "GET" && method != "HEAD" && method != "PURGE" || random.u32(..100) < 4 && method == "GET",
+            has_body: method != "GET" && method != "HEAD" && method != "PURGE"
+                || random.u32(..100) < 4 && method == "GET",
             is_no_cache: random.u32(..100) < 5,
         };
         // With https the port 80 is that of another site.
@@ -76,11 +81,13 @@ impl Visit {
     }
 
     pub fn head(&self) -> String {
-        let mut lines = vec![format!("{} {} HTTP/1.1", self.method, self.target()), format!("Host: {}", self.host)];
+        let mut lines =
+            vec![format!("{} {} HTTP/1.1", self.method, self.target()), format!("Host: {}", self.host)];
         let mut cookies: Vec<String> = self.lang.iter().map(|lang| (*lang).to_owned()).collect();
         cookies.extend(self.session.map(|session| format!("session={session}")));
         cookies.extend(self.sides.iter().cloned());
-        let mut add = |name: &str, value: Option<&str>| lines.extend(value.map(|value| format!("{name}: {value}")));
+        let mut add =
+            |name: &str, value: Option<&str>| lines.extend(value.map(|value| format!("{name}: {value}")));
         add("Cookie", (!cookies.is_empty()).then(|| cookies.join("; ")).as_deref());
         add("Authorization", self.login);
         add("Client-Cert", self.cert);
@@ -125,7 +132,8 @@ impl Visit {
             }
             Kind::Address => {
                 let peer = if self.is_trusted { "127.0.0.1" } else { "127.0.0.2" };
-                let chain = believed(self.from).map_or_else(|| peer.to_owned(), |from| format!("{from},{peer}"));
+                let chain =
+                    believed(self.from).map_or_else(|| peer.to_owned(), |from| format!("{from},{peer}"));
                 expected.push(format!("from={chain}"));
                 expected.push(format!("cert={cert}"));
             }

@@ -31,8 +31,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] =
-        [Self::Open, Self::Short, Self::Checked, Self::Vary, Self::Address, Self::Own];
+    pub const ALL: [Self; 6] = [Self::Open, Self::Short, Self::Checked, Self::Vary, Self::Address, Self::Own];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -64,7 +63,9 @@ impl Kind {
             Self::Own => String::new(),
             Self::Checked => format!("Cache-Control: no-cache\r\nETag: \"{etag}\"\r\n"),
             Self::Vary => "Cache-Control: max-age=600\r\nVary: Accept-Language\r\n".to_owned(),
-            Self::Address => "Cache-Control: max-age=600\r\nVary: X-Forwarded-For, Client-Cert\r\n".to_owned(),
+            Self::Address => {
+                "Cache-Control: max-age=600\r\nVary: X-Forwarded-For, Client-Cert\r\n".to_owned()
+            }
             Self::Open | Self::Short => format!("Cache-Control: max-age={}\r\n", self.lifetime()),
         }
     }

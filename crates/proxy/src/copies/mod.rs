@@ -17,7 +17,6 @@ mod status;
 mod survival;
 mod waited;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -155,13 +154,12 @@ pub(crate) fn begin(
 /// The backend gets the host in the form that the key has: a response may quote it.
 fn canonicalize_host(request: &mut RequestHeader, context: &Context) -> Result<()> {
     let host = forward::asked_host(request).unwrap_or_default();
-    match canonical_host(context.scheme(), host) {
-        Cow::Borrowed(canonical) if canonical.len() == host.len() => Ok(()),
-        canonical => {
-            let canonical = pingora_http::header_value_from_slice(&canonical);
-            request.insert_header(header::HOST, canonical)
-        }
+    let canonical = canonical_host(context.scheme(), host);
+    if canonical == host {
+        return Ok(());
     }
+    let canonical = pingora_http::header_value_from_slice(&canonical);
+    request.insert_header(header::HOST, canonical)
 }
 
 /// The address of a request.
