@@ -154,7 +154,10 @@ impl World {
             let gate = if head.starts_with("GET") { self.hold.lock().take() } else { None };
             if let Some(gate) = gate {
                 self.held.fetch_add(1, Ordering::SeqCst);
+                let serial = self.serial() - 1;
                 gate.passed().await;
+                // Freshness counts from the time when the response comes.
+                self.made.lock()[serial].0 = Instant::now();
             }
             if stream.write_all(response.as_bytes()).await.is_err() {
                 return;
