@@ -104,6 +104,10 @@ pub(crate) struct Purges {
     changes: RwLock<Table>,
     /// An instant, and the number that stands for it.
     origin: (Instant, u64),
+    /// What is added to numbers, because processes before this one have given greater ones.
+    ahead: AtomicU64,
+    /// The smallest number that no process before this one can have given.
+    began: AtomicU64,
 }
 
 /// A purge as it is written down.
@@ -142,6 +146,8 @@ impl Default for Purges {
             newest_change: AtomicU64::default(),
             changes: RwLock::default(),
             origin: (Instant::now(), number),
+            ahead: AtomicU64::default(),
+            began: AtomicU64::new(number),
         }
     }
 }
@@ -162,7 +168,18 @@ impl Purges {
 
     /// Whether a response of this generation was asked for by this process.
     pub(crate) fn is_of_this_process(&self, generation: Generation) -> bool {
-        (self.origin.1..=self.number_of(Instant::now())).contains(&generation.0)
+        (self.began.load(Ordering::Acquire)..=self.number_of(Instant::now())).contains(&generation.0)
+    }
+
+    /// From now on numbers are greater than those of everything that was stored in that second, by a process whose clock
+    /// was ahead of ours: otherwise a purge would pass for older than what it is about.
+    pub(crate) fn go_on_behind(&self, second: u32) {
+        let floor = (u64::from(second) + 1) * NANOS_PER_SECOND;
+        let behind = floor.saturating_sub(self.number_of(Instant::now()));
+        if behind > 0 {
+            self.ahead.fetch_add(behind, Ordering::AcqRel);
+            self.began.store(floor, Ordering::Release);
+        }
     }
 
     /// Records that an address has changed. When this returns no response that was asked for before is stored as fresh.
@@ -246,7 +263,8 @@ impl Purges {
     fn number_of(&self, instant: Instant) -> u64 {
         let (began, number) = self.origin;
         let since = instant.saturating_duration_since(began).as_nanos();
-        number.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+        let ahead = self.ahead.load(Ordering::Acquire);
+        number.saturating_add(ahead).saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
     }
 
     /// What the purges since `generation` say of a copy. Changes are applied to plain keys when they are made; under other
@@ -278,6 +296,8 @@ fn mark_of(scope: &PurgeScope) -> (Reach, Mark) {
         PurgeScope::Tag(tag) => (Reach::Other, mark(TAG, tag.as_bytes(), b"")),
     }
 }
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 const HOST: u8 = 0;
 const PREFIX: u8 = 1;
@@ -395,6 +415,24 @@ mod tests {
         ] {
             assert_eq!(is_hit(scope, address), expected, "{scope:?} {address}");
         }
+    }
+
+    #[test]
+    fn a_purge_is_newer_than_what_a_process_with_its_clock_ahead_has_stored() {
+        let purges = Purges::default();
+        let ahead = SystemTime::now() + std::time::Duration::from_hours(2);
+        let second = u32::try_from(ahead.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()).unwrap();
+        let stored = Generation(u64::from(second) * NANOS_PER_SECOND + 5);
+        assert!(!purges.is_of_this_process(stored));
+        purges.go_on_behind(second);
+        let key = key("http://a.example/x");
+        purges.add(&url("/x"), PurgeMode::Hard);
+        assert_eq!(purges.verdict(stored, key.bytes(), &[]), Some(PurgeMode::Hard));
+        assert!(!purges.is_of_this_process(stored));
+        assert!(purges.is_of_this_process(purges.generation(Instant::now())));
+        let newest = purges.newest();
+        purges.go_on_behind(0);
+        assert!(purges.generation(Instant::now()) >= newest);
     }
 
     #[test]
