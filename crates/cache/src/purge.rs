@@ -168,18 +168,23 @@ impl Purges {
 
     /// Whether a response of this generation was asked for by this process.
     pub(crate) fn is_of_this_process(&self, generation: Generation) -> bool {
-        (self.began.load(Ordering::Acquire)..=self.number_of(Instant::now())).contains(&generation.0)
+        (self.began.load(Ordering::Acquire)..=self.number()).contains(&generation.0)
     }
 
-    /// From now on numbers are greater than those of everything that was stored in that second, by a process whose clock
-    /// was ahead of ours: otherwise a purge would pass for older than what it is about.
-    pub(crate) fn go_on_behind(&self, second: u32) {
-        let floor = (u64::from(second) + 1) * NANOS_PER_SECOND;
-        let behind = floor.saturating_sub(self.number_of(Instant::now()));
+    /// From now on numbers are greater than this one, which a process before has given, perhaps by a clock that was ahead
+    /// of ours: otherwise a purge would pass for older than what it is about.
+    pub(crate) fn go_on_behind(&self, number: u64) {
+        let floor = number.saturating_add(1);
+        let behind = floor.saturating_sub(self.number());
         if behind > 0 {
             self.ahead.fetch_add(behind, Ordering::AcqRel);
             self.began.store(floor, Ordering::Release);
         }
+    }
+
+    /// The present number.
+    pub(crate) fn number(&self) -> u64 {
+        self.number_of(Instant::now())
     }
 
     /// Records that an address has changed. When this returns no response that was asked for before is stored as fresh.
@@ -257,7 +262,7 @@ impl Purges {
     /// Greater than all before it, those of processes before this one included.
     fn next_number(&self) -> u64 {
         let newest = self.newest().max(self.newest_change());
-        self.number_of(Instant::now()).max(newest.0.saturating_add(1))
+        self.number().max(newest.0.saturating_add(1))
     }
 
     fn number_of(&self, instant: Instant) -> u64 {
@@ -296,8 +301,6 @@ fn mark_of(scope: &PurgeScope) -> (Reach, Mark) {
         PurgeScope::Tag(tag) => (Reach::Other, mark(TAG, tag.as_bytes(), b"")),
     }
 }
-
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 const HOST: u8 = 0;
 const PREFIX: u8 = 1;
@@ -420,11 +423,9 @@ mod tests {
     #[test]
     fn a_purge_is_newer_than_what_a_process_with_its_clock_ahead_has_stored() {
         let purges = Purges::default();
-        let ahead = SystemTime::now() + std::time::Duration::from_hours(2);
-        let second = u32::try_from(ahead.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()).unwrap();
-        let stored = Generation(u64::from(second) * NANOS_PER_SECOND + 5);
+        let stored = Generation(purges.number() + 7_200_000_000_000);
         assert!(!purges.is_of_this_process(stored));
-        purges.go_on_behind(second);
+        purges.go_on_behind(stored.0);
         let key = key("http://a.example/x");
         purges.add(&url("/x"), PurgeMode::Hard);
         assert_eq!(purges.verdict(stored, key.bytes(), &[]), Some(PurgeMode::Hard));

@@ -101,7 +101,7 @@ fn read(segments: &mut Segments, id: u64, bodies: &BTreeMap<u64, u64>) -> io::Re
     let mut large = BTreeMap::new();
     let (damaged, journal_len) = journal::replay(from, |entry| {
         segments.shared.seq_seen(entry.seq.max(entry.body_id));
-        segments.shared.purges.go_on_behind(entry.at);
+        segments.shared.purges.go_on_behind(entry.seq);
         apply(segments, id, &entry, is_there(&entry, data_len, bodies));
         if entry.body_id != 0 {
             large.insert(entry.body_id, entry.body_len);

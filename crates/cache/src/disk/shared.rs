@@ -127,8 +127,13 @@ impl Shared {
         }
     }
 
+    /// Greater than all before it, and than the generation of every response that was asked for before: the journal alone
+    /// then says where the generations of the next process must begin.
     pub(super) fn next_seq(&self) -> u64 {
-        self.seq.fetch_add(1, Ordering::Relaxed) + 1
+        let now = self.purges.number();
+        let next = |last: u64| Some(now.max(last.saturating_add(1)));
+        let last = self.seq.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        last.map_or(now, |last| next(last).unwrap_or(now))
     }
 
     pub(super) fn seq_seen(&self, seq: u64) {
