@@ -330,3 +330,118 @@ async fn the_backend_gets_the_host_in_the_form_of_the_key() {
     }
     assert_eq!(backend.requests(), 1);
 }
+
+/// What is made canonical twice must not become another host.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_with_two_dots_is_no_other_spelling_of_a_host() {
+    let [named, other] = backends([page("Cache-Control: max-age=600\r\n", "named"), page("", "other")]).await;
+    let config = format!(
+        "upstreams: {{ named: ['{}'], other: ['{}'] }}\nroutes:\n  \
+         - {{ upstream: named, match: {{ host: [shop.test] }}, cache: standard, allow: [127.0.0.9] }}\n  \
+         - {{ upstream: other, cache: {{ mode: standard, ttl: {{ \"200\": 10m }} }} }}\n",
+        named.address, other.address
+    );
+    let gateway = Gateway::start(&config).await;
+    let get = async |host: &str, from: &str| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(from.parse().unwrap()).unwrap();
+        let mut connection = Connection::of(socket.connect(gateway.address).await.unwrap());
+        connection.send(format!("GET /page HTTP/1.1\r\nHost: {host}\r\n\r\n")).await.unwrap();
+        connection.answer(false).await.unwrap()
+    };
+    for host in ["shop.test..", "shop.test..:80", "shop.test.:80:80"] {
+        let answer = get(host, "127.0.0.1:0").await;
+        assert!(answer.status >= 400 || answer.text() == "other", "{host}: {answer:?}");
+    }
+    assert_eq!(get("shop.test", "127.0.0.9:0").await.text(), "named");
+    for host in ["shop.test..", "shop.test..:080"] {
+        assert_ne!(get(host, "127.0.0.1:0").await.text(), "named", "{host}");
+    }
+    assert_eq!(
+        get("shop.test.:080", "127.0.0.9:0").await.header("cache-status").unwrap().split(';').nth(1),
+        Some(" hit")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_lines_of_a_forwarded_field_and_their_order_are_in_the_key() {
+    let backend = Backend::start(Act::Reply(|head| {
+        let lines = head.lines().filter(|line| line.to_lowercase().contains("forwarded"));
+        let last = lines
+            .filter(|line| line.contains("shop") || line.contains("host="))
+            .next_back()
+            .unwrap_or("none");
+        response(200, "Cache-Control: max-age=600\r\n", last, false)
+    }))
+    .await;
+    let gateway = cached(&[&backend], "trusted_proxies: [127.0.0.1]\n", "standard").await;
+    for (target, one, other) in [
+        (
+            "/host",
+            "X-Forwarded-Host: shop.test\r\nX-Forwarded-Host: evil.shop\r\n",
+            "X-Forwarded-Host: shop.test\r\n",
+        ),
+        ("/elements", "Forwarded: for=x;host=a, for=y\r\n", "Forwarded: for=x, for=y;host=a\r\n"),
+    ] {
+        let first = ask(&gateway, target, one).await;
+        assert_ne!(ask(&gateway, target, other).await, first, "{target}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_and_identities_by_any_usual_name_make_a_request_personal() {
+    let trusted = [
+        "X-Auth-Request-User",
+        "Remote-Email",
+        "X-Authentik-Username",
+        "X-Consumer-Username",
+        "OIDC-CLAIM-sub",
+    ];
+    let own = ["X-Api-Key", "X-Auth-Token", "Private-Token", "DPoP"];
+    for (proxies, names) in [("trusted_proxies: [127.0.0.1]\n", &trusted[..]), ("", &own[..])] {
+        let backend = Backend::start(Act::Reply(|head| response(200, "", head, false))).await;
+        let gateway = cached(&[&backend], proxies, "fallback").await;
+        for name in names {
+            assert!(
+                ask(&gateway, &format!("/{name}"), &format!("{name}: alice\r\n")).await.contains("alice"),
+                "{name}"
+            );
+        }
+        backend.die().await;
+        for name in names {
+            let answer = gateway.get(&format!("/{name}")).await;
+            assert_eq!(answer.status, 502, "{name}: {}", answer.text());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_cannot_take_back_by_connection_what_says_who_may_see_a_response() {
+    let fields =
+        "Connection: cache-control, set-cookie\r\nCache-Control: private\r\nSet-Cookie: session=alice\r\n";
+    let backend = Backend::start(page(fields, "page of alice")).await;
+    let gateway = cached(&[&backend], "", "fallback").await;
+    assert_eq!(ask(&gateway, "/me", "").await, "page of alice");
+    backend.die().await;
+    assert_eq!(gateway.get("/me").await.status, 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_304_for_one_client_does_not_reach_others() {
+    let backend = Backend::start(Act::Reply(|head| {
+        let user =
+            format!("X-User: {}{}\r\nETag: \"1\"\r\n", field(head, "authorization"), field(head, "cookie"));
+        if field(head, "if-none-match") == "none" {
+            return response(200, &format!("{user}Cache-Control: public, max-age=600\r\n"), "page", false);
+        }
+        format!("HTTP/1.1 304 Not Modified\r\n{user}\r\n")
+    }))
+    .await;
+    let gateway = cached(&[&backend], "", "standard").await;
+    for who in ["Authorization: Basic eA==\r\n", "Cookie: session=alice\r\n"] {
+        let _ = ask(&gateway, "/page", "").await;
+        let _ = ask(&gateway, "/page", &format!("{who}Cache-Control: no-cache\r\n")).await;
+        let answer = gateway.get("/page").await;
+        assert_eq!(answer.header("x-user"), Some("nonenone"), "{answer:?}");
+    }
+}

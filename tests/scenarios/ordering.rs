@@ -284,3 +284,61 @@ async fn purges_and_changes_name_a_host_in_any_form() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_waited_for_a_fetch_from_before_a_change_gets_a_response_from_after_it() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let gateway = Gateway::start(&site(&[&backend], "", "    cache: standard\n")).await;
+    let (gate, old) = begin(&gateway, &backend, &get(""), page(FRESH, "old")).await;
+    backend.set(page("", "changed"));
+    assert_eq!(send(&gateway, "POST", "/page").await.status, 200);
+    backend.set(page(FRESH, "new"));
+    let address = gateway.address;
+    let waiting = tokio::spawn(async move { crate::harness::get(address, "/page").await.unwrap() });
+    // Longer than a failed refresh is remembered.
+    tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
+    gate.open();
+    assert_eq!(old.await.unwrap().text(), "old");
+    assert_eq!(waiting.await.unwrap().text(), "new");
+    assert_eq!(send(&gateway, "GET", "/page").await.text(), "new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_seen_under_every_form_of_the_address_that_its_response_names() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let gateway = Gateway::start(&site(&[&backend], "", "    cache: standard\n")).await;
+    for (location, target) in [
+        ("?page=2", "/list?page=2"),
+        ("/%C3%BC", "/%C3%BC"),
+        ("/\u{fc}", "/%C3%BC"),
+        ("/a?q=\u{fc}", "/a?q=%C3%BC"),
+        ("/a?q=<x>", "/a?q=%3Cx%3E"),
+        ("next?u=http://x", "/next?u=http://x"),
+        ("http://TEST.:080/b", "/b"),
+    ] {
+        backend.set(page(FRESH, "old"));
+        assert_eq!(send(&gateway, "GET", target).await.text(), "old", "{location}");
+        backend.set(page(&format!("Location: {location}\r\n"), "changed"));
+        assert_eq!(send(&gateway, "POST", "/list").await.status, 200);
+        backend.set(page(FRESH, "new"));
+        assert_eq!(send(&gateway, "GET", target).await.text(), "new", "{location}");
+        assert_eq!(send(&gateway, "DELETE", target).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_began_before_a_reload_reaches_the_routes_after_it() {
+    let backend = Backend::start(page(FRESH, "old")).await;
+    let config = |cache: &str| site(&[&backend], "", &format!("    cache: {cache}\n"));
+    let gateway = Gateway::start(&config("off")).await;
+    let post = "POST /page HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n";
+    let (gate, change) = begin(&gateway, &backend, post, page("", "changed")).await;
+    gateway.write_config(&config("standard"));
+    gateway.reload("ok").await;
+    backend.set(page(FRESH, "old"));
+    assert_eq!(send(&gateway, "GET", "/page").await.text(), "old");
+    gate.open();
+    assert_eq!(change.await.unwrap().text(), "changed");
+    backend.set(page(FRESH, "new"));
+    assert_eq!(send(&gateway, "GET", "/page").await.text(), "new");
+}

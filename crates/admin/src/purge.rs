@@ -1,6 +1,6 @@
 //! What a purge is asked for: the parameters of `/api/v1/cache/purge`, in its query or its form, as scopes.
 
-use goodgate_cache::{Key, PurgeMode, PurgeScope};
+use goodgate_cache::{Key, PurgeMode, PurgeScope, canonical_host};
 use goodgate_config::normal_target;
 use http::Uri;
 
@@ -29,7 +29,7 @@ impl Order {
             match name {
                 "url" => scopes.push(url(value)?),
                 "prefix" => scopes.push(prefix(value)?),
-                "host" => scopes.push(PurgeScope::Host(host(value)?)),
+                "host" => scopes.extend(hosts(value)?),
                 "tag" => scopes.push(PurgeScope::Tag(value.to_owned())),
                 "all" if value == "true" => scopes.push(PurgeScope::Everything),
                 "all" => return Err("all is true or absent".to_owned()),
@@ -77,12 +77,16 @@ fn address(text: &str, name: &str) -> Result<(String, String), String> {
     Ok(Key::new(scheme, authority.as_str().as_bytes(), target.as_bytes()).address())
 }
 
-fn host(text: &str) -> Result<String, String> {
-    let uri: Result<http::uri::Authority, _> = text.parse();
-    match uri {
-        Ok(authority) if !text.contains('@') => Ok(authority.as_str().to_ascii_lowercase()),
-        _ => Err("host is a name such as www.example.com".to_owned()),
+/// The host as keys have it: a default port of one scheme says something with the other.
+fn hosts(text: &str) -> Result<Vec<PurgeScope>, String> {
+    let is_host = text.parse::<http::uri::Authority>().is_ok() && !text.contains('@');
+    if !is_host {
+        return Err("host is a name such as www.example.com".to_owned());
     }
+    let host = |scheme| String::from_utf8_lossy(&canonical_host(scheme, text.as_bytes())).into_owned();
+    let mut hosts = vec![host("http"), host("https")];
+    hosts.dedup();
+    Ok(hosts.into_iter().map(PurgeScope::Host).collect())
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub fn admit_preflight(
     response: &ResponseHeader,
     now: impl Into<Moment>,
 ) -> Option<CacheMeta> {
-    let (directives, now) = (Directives::of(&response.headers), now.into());
+    let (directives, now) = (Directives::of_response(&response.headers), now.into());
     let answer = Answer { policy, request, response, directives, now };
     let allows = response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
     let is_kept = response.status.is_success() && allows && answer.check_privacy().is_ok();

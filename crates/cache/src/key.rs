@@ -127,27 +127,38 @@ fn push_framed(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend(part.iter().map(u8::to_ascii_lowercase));
 }
 
-/// The one form of a host and its port (RFC 9110 section 4.2.3): in lower case, without the dot that ends a full name, and
-/// without a port that says nothing (empty, or the scheme's own).
+/// The one form of a host and its port (RFC 9110 section 4.2.3): in lower case, without the dot that ends a full name, the
+/// port without leading zeros, and none where it says nothing (empty, or the scheme's own). An authority that is no host with a
+/// port is only put into lower case: its form has the same form.
 pub fn canonical_host<'a>(scheme: &str, authority: &'a [u8]) -> Cow<'a, [u8]> {
-    let colon = authority.iter().rposition(|byte| matches!(byte, b':' | b']'));
-    let colon = colon.filter(|at| authority.get(*at) == Some(&b':')).unwrap_or(authority.len());
-    let (host, port) = authority.split_at(colon);
-    let host = host.strip_suffix(b".").unwrap_or(host);
-    let is_default = matches!(port, b"" | b":") || port == default_port(scheme);
-    let is_lower = !authority.iter().any(u8::is_ascii_uppercase);
-    if is_default && is_lower {
-        return host.into();
-    }
-    if is_lower && host.len() == colon {
+    let (host, port) = host_and_port(authority).unwrap_or((authority, b""));
+    let significant = port.iter().position(|digit| *digit != b'0').unwrap_or(port.len());
+    let port = port.get(significant..).filter(|port| *port != default_port(scheme)).unwrap_or_default();
+    let is_same = host.len() + if port.is_empty() { 0 } else { port.len() + 1 } == authority.len();
+    if is_same && !authority.iter().any(u8::is_ascii_uppercase) {
         return authority.into();
     }
-    let port = if is_default { b"" } else { port };
-    [host, port].concat().to_ascii_lowercase().into()
+    let colon: &[u8] = if port.is_empty() { b"" } else { b":" };
+    [host, colon, port].concat().to_ascii_lowercase().into()
+}
+
+/// The host without the dot that ends a full name, and the digits of its port; none if it is no such thing.
+fn host_and_port(authority: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = authority.iter().rposition(|byte| matches!(byte, b':' | b']'));
+    let colon = colon.filter(|at| authority.get(*at) == Some(&b':'));
+    let (host, port) = match colon {
+        Some(at) => (authority.get(..at)?, authority.get(at + 1..)?),
+        None => (authority, b"".as_slice()),
+    };
+    let is_port =
+        port.iter().all(u8::is_ascii_digit) && (port.is_empty() || port.iter().any(|digit| *digit != b'0'));
+    let is_host = host.starts_with(b"[") || memchr::memchr(b':', host).is_none();
+    let full = host.strip_suffix(b".").filter(|name| !name.is_empty() && !name.ends_with(b"."));
+    (is_port && is_host).then_some((full.unwrap_or(host), port))
 }
 
 fn default_port(scheme: &str) -> &'static [u8] {
-    if scheme.eq_ignore_ascii_case("https") { b":443" } else { b":80" }
+    if scheme.eq_ignore_ascii_case("https") { b"443" } else { b"80" }
 }
 
 /// Two ahash values with seeds that are random per process but the same within it.
@@ -197,6 +208,35 @@ mod tests {
             for (right_at, right) in all.iter().enumerate() {
                 assert_eq!(left == right, left_at == right_at, "{left:?} {right:?}");
             }
+        }
+    }
+
+    /// Otherwise a host that is made canonical twice would become another one.
+    #[test]
+    fn the_canonical_form_has_itself_as_its_form() {
+        for (authority, form) in [
+            ("h.", "h"),
+            ("H..", "h.."),
+            ("h..:80", "h.."),
+            ("h:080", "h"),
+            ("h:0081", "h:81"),
+            ("h:0", "h:0"),
+            ("h:80:80", "h:80:80"),
+            (".", "."),
+            ("[::1]:080", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("h:x", "h:x"),
+        ] {
+            let once = canonical_host("http", authority.as_bytes()).into_owned();
+            assert_eq!(String::from_utf8_lossy(&once), form, "{authority}");
+            assert_eq!(*canonical_host("http", &once), *once, "{authority}");
+        }
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..100_000 {
+            let authority: Vec<u8> =
+                (0..random.usize(..9)).map(|_| *random.choice(b"hH.:[]0418x").unwrap()).collect();
+            let once = canonical_host("http", &authority).into_owned();
+            assert_eq!(*canonical_host("http", &once), *once, "{}", authority.escape_ascii());
         }
     }
 

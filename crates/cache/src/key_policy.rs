@@ -106,8 +106,12 @@ impl KeyPolicy {
 }
 
 /// What a preflight says beyond its address (Fetch standard, CORS protocol).
-const PREFLIGHT: [HeaderName; 3] =
-    [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD, header::ACCESS_CONTROL_REQUEST_HEADERS];
+const PREFLIGHT: [HeaderName; 4] = [
+    header::ORIGIN,
+    header::ACCESS_CONTROL_REQUEST_METHOD,
+    header::ACCESS_CONTROL_REQUEST_HEADERS,
+    HeaderName::from_static("access-control-request-private-network"),
+];
 
 /// Values of a field or a cookie, behind a byte that no target has; nothing if there are none.
 fn push<'a>(bytes: &mut Vec<u8>, kind: u8, name: &str, values: impl Iterator<Item = &'a [u8]>) {
@@ -136,6 +140,7 @@ impl Query {
         match self {
             Self::All => query.into(),
             Self::None => "".into(),
+            Self::Sorted if has_alike_names(query) => query.into(),
             Self::Sorted => sorted(parameters().collect()).into(),
             Self::Only(_) | Self::Without(_) if self.is_ambiguous(query) => query.into(),
             Self::Only(_) => {
@@ -170,6 +175,22 @@ impl Query {
         let names = || query.split('&').map(name);
         query.contains(';') || names().any(|name| !is_plain(name) || has_other_name(name))
     }
+}
+
+/// Whether the order of the parameters may matter: two names are one for some program.
+fn has_alike_names(query: &str) -> bool {
+    let is_plain =
+        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    let mut names: Vec<&str> = query.split('&').map(name).collect();
+    if query.contains(';') || !names.iter().all(|name| is_plain(name)) {
+        return true;
+    }
+    names.sort_unstable();
+    names.dedup();
+    let mut folded: Vec<String> = names.iter().map(|name| renamed(name).to_ascii_lowercase()).collect();
+    folded.sort_unstable();
+    folded.dedup();
+    folded.len() < names.len()
 }
 
 /// A name as programs read it that take `.` for `_`.
@@ -246,6 +267,13 @@ mod tests {
             "a backend may read utm_source, which is not left out"
         );
         assert_eq!(without.of("ref_a.b=1&x=2"), "x=2");
+    }
+
+    #[test]
+    fn a_query_whose_order_may_matter_is_not_sorted() {
+        for query in ["page_id=1&page.id=0", "b=1&%61=2", "b=1&a[x]=2", "b=1;a=2", "b=1&B=0"] {
+            assert_eq!(Query::Sorted.of(query), query);
+        }
     }
 
     #[test]

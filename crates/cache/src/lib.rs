@@ -46,7 +46,7 @@ pub use parts::{Part, part};
 pub use policy::{CachePolicy, DiskSpec, Mode, NamePattern, StoreSpec};
 pub use purge::{Generation, PurgeMode, PurgeScope, tag_names};
 pub use request::RequestFacts;
-pub use revalidation::{HeadVerdict, is_of_another, judge_head, refresh_header};
+pub use revalidation::{HeadVerdict, is_of_another, judge_head, objection_to_304, refresh_header};
 pub use sent::SentRequest;
 pub use serving::{Stale, may_serve_fresh, may_serve_stale, may_serve_updating, may_share};
 pub use store::{BodyReader, CopyWriter, FILL_WAIT, REFRESH_BACKOFF, Store, StoredCopy, Usage};

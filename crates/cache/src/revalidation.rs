@@ -6,7 +6,10 @@ use std::time::SystemTime;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pingora_http::ResponseHeader;
 
+use crate::RequestFacts;
+use crate::directives::{Directives, Flag};
 use crate::hop_by_hop::is_hop_by_hop;
+use crate::vary::VaryBy;
 
 /// Takes over every field of the newer response except those that describe the stored bytes or belong to one
 /// connection. `Age` and `Date` are the newer one's own: the copy is as young as the answer that confirmed it. `Vary`
@@ -28,13 +31,37 @@ pub fn refresh_header(stored: &mut ResponseHeader, newer: &HeaderMap, now: Syste
     }
 }
 
-/// Whether a 304 speaks of another response than the stored one (RFC 9111 section 4.3.4): its strong entity tag is not
-/// the stored one's.
+/// Whether a 304 speaks of another response than the stored one (RFC 9111 section 4.3.4): it has another entity tag, by
+/// strong comparison if it is a strong one.
 pub fn is_of_another(stored: &HeaderMap, not_modified: &HeaderMap) -> bool {
-    let tag = |headers: &HeaderMap| headers.get(header::ETAG).cloned();
-    tag(not_modified).is_some_and(|tag_now| {
-        tag_now.as_bytes().starts_with(b"\"") && tag(stored).is_some_and(|tag| tag != tag_now)
-    })
+    let (Some(stored), Some(tag)) = (stored.get(header::ETAG), not_modified.get(header::ETAG)) else {
+        return false;
+    };
+    match tag.as_bytes().strip_prefix(b"W/") {
+        Some(weak) => stored.as_bytes().strip_prefix(b"W/").unwrap_or(stored.as_bytes()) != weak,
+        None => stored != tag,
+    }
+}
+
+/// Why a 304 must not renew the stored response for others; none if it may. Its fields are for the client that asked, unless
+/// that client is nobody in particular or the 304 itself says that it may be shared, and by another `Vary` the stored
+/// response would answer requests that nobody has asked the backend about.
+pub fn objection_to_304(
+    stored: &HeaderMap,
+    not_modified: &HeaderMap,
+    request: &RequestFacts,
+) -> Option<&'static str> {
+    let directives = Directives::of_response(not_modified);
+    let is_shared = directives.has(Flag::Public) || directives.s_maxage.is_some();
+    let has_lifetime = directives.max_age.is_some_and(|lifetime| !lifetime.is_zero());
+    let is_personal = request.is_personal && !has_lifetime || request.is_authorized;
+    if is_personal && !is_shared {
+        return Some(
+            "the 304 is for a request with a cookie or credentials, and does not say that it may be shared",
+        );
+    }
+    let varies = not_modified.contains_key(header::VARY) && VaryBy::of(stored) != VaryBy::of(not_modified);
+    varies.then_some("the 304 varies by other fields")
 }
 
 fn is_kept(name: &HeaderName, newer: &HeaderMap) -> bool {
@@ -129,7 +156,8 @@ mod tests {
             is_of_another(&headers(&[("etag", stored)]), &headers(&[("etag", now)]))
         };
         assert!(other("\"a\"", "\"b\"") && other("W/\"a\"", "\"a\""));
-        assert!(!other("\"a\"", "\"a\"") && !other("\"a\"", "W/\"b\""));
+        assert!(!other("\"a\"", "\"a\"") && !other("\"a\"", "W/\"a\"") && !other("W/\"a\"", "W/\"a\""));
+        assert!(other("\"a\"", "W/\"b\""));
         assert!(!is_of_another(&headers(&[]), &headers(&[("etag", "\"b\"")])));
         assert!(!is_of_another(&headers(&[("etag", "\"b\"")]), &headers(&[])));
     }

@@ -77,8 +77,10 @@ fn is_list(name: &str) -> bool {
     LISTS.iter().any(|list| list == name)
 }
 
+/// White space around `;` means nothing (RFC 9110 section 12.4.2); anywhere else it makes another element.
 fn compact_lower(element: &[u8]) -> Vec<u8> {
-    element.iter().filter(|byte| !matches!(byte, b' ' | b'\t')).map(u8::to_ascii_lowercase).collect()
+    let parts: Vec<_> = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).collect();
+    parts.join(&b';').to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -128,6 +130,9 @@ mod tests {
             of(&vary, &[("x-a", "DE")]),
             of(&vary, &[("x-a", "d e")]),
             of(&vary, &[("x-a", "-")]),
+            of(&vary, &[("accept-language", "d e")]),
+            of(&vary, &[("accept-language", "de;q=0.9")]),
+            of(&vary, &[("accept-language", "de;q=0. 9")]),
         ];
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());

@@ -215,7 +215,7 @@ pub const LOG_FORMAT: LogFormat = LogFormat::Json;
 /// `access_log.sample_ok`.
 pub const SAMPLE_OK: f64 = 1.0;
 /// `access_log.mask.query`.
-pub const MASK_QUERY: [&str; 31] = [
+pub const MASK_QUERY: [&str; 41] = [
     "token",
     "code",
     "key",
@@ -247,6 +247,16 @@ pub const MASK_QUERY: [&str; 31] = [
     "x-goog-signature",
     "x-goog-credential",
     "samlresponse",
+    "oauth_token",
+    "bearer_token",
+    "csrf_token",
+    "reset_token",
+    "x-api-key",
+    "otp",
+    "phpsessid",
+    "jsessionid",
+    "key-pair-id",
+    "policy",
 ];
 /// `access_log.mask.client_ip`: whether it is `/24` and not `none`.
 pub const MASK_CUTS_CLIENT: bool = false;

@@ -96,7 +96,6 @@ pub(crate) fn of_request(
     meet_client(snapshot, request, context)?;
     if context.is_background() {
         forward::settle_forwarded(request, false, context.is_trusted)?;
-        forward::forget_client(request);
     } else if context.is_trusted {
         context.is_https = forward::is_https(&request.headers);
     }
@@ -132,6 +131,9 @@ pub(crate) fn of_request(
         context.affinity = ties::take_cookies(request, &snapshot.sticky)?;
         if context.is_for_good || context.is_trusted || !route.pass_headers.is_empty() {
             hygiene::drop_claims(request, context.is_trusted, &route.pass_headers);
+        }
+        if context.is_background() {
+            forward::forget_client(request, &route);
         }
     }
     if live.trail.is_in(&request.headers) {

@@ -72,9 +72,35 @@ fn last_untrusted(
     Some(())
 }
 
-/// The elements of a `Forwarded` field. A comma in a quoted string separates none.
+/// The elements of a `Forwarded` field. A comma in a quoted string separates none. A client may leave a quoted string open,
+/// so that it swallows what a proxy appends: then the field has one element, which cannot be read.
 fn elements(value: &[u8]) -> Vec<&[u8]> {
-    split_outside_quotes(value, b',')
+    if has_sound_quotes(value) { split_outside_quotes(value, b',') } else { vec![b""] }
+}
+
+/// Whether each quoted string is a whole value: it begins behind `=` and ends before a separator or the end.
+fn has_sound_quotes(value: &[u8]) -> bool {
+    let (mut is_quoted, mut is_escaped, mut before) = (false, false, b',');
+    for (at, byte) in value.iter().enumerate() {
+        if is_quoted {
+            let ends = *byte == b'"' && !is_escaped;
+            is_escaped = *byte == b'\\' && !is_escaped;
+            if ends {
+                is_quoted = false;
+                let behind = value.get(at + 1..).unwrap_or_default().trim_ascii_start().first();
+                if !matches!(behind, None | Some(b',' | b';')) {
+                    return false;
+                }
+            }
+        } else if *byte == b'"' {
+            if before != b'=' {
+                return false;
+            }
+            is_quoted = true;
+        }
+        before = *byte;
+    }
+    !is_quoted
 }
 
 /// The address in the only `for` parameter of an element.
@@ -217,6 +243,21 @@ mod tests {
             assert_eq!(client(&[("x-forwarded-for", &before_trusted)]), "unknown", "{shown}");
             let two: [(_, &[u8]); 2] = [("x-forwarded-for", b"127.0.0.5"), ("x-forwarded-for", hop)];
             assert_eq!(client(&two), "unknown", "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_string_that_a_client_has_left_open_makes_the_client_unknown() {
+        for field in [
+            "for=127.0.0.5;host=\"a, for=8.8.8.8",
+            "for=127.0.0.5;by=\"\\, for=\"8.8.8.8",
+            "for=127.0.0.5;by=\", for=\"[2001:db8::1]:80\"",
+            "for=127.0.0.5;by=a\"b\", for=8.8.8.8",
+        ] {
+            assert!(!has_sound_quotes(field.as_bytes()), "{field}");
+        }
+        for field in ["for=8.8.8.8", "for=\"[2001:db8::1]:80\";by=\"a,b\" , for=1.2.3.4", "by=\"a\\\"b\""] {
+            assert!(has_sound_quotes(field.as_bytes()), "{field}");
         }
     }
 

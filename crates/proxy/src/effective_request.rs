@@ -60,7 +60,8 @@ impl<'a> EffectiveRequest<'a> {
                 one(chain.filter(|_| self.has_client), each);
             }
             "x-forwarded-proto" => each(self.context.scheme().as_bytes()),
-            "x-forwarded-host" => one(forward::forwarded_host(&self.head.headers, self.context), each),
+            "x-forwarded-host" if forward::has_other_host(&self.head.headers, self.context) => return false,
+            "x-forwarded-host" => self.head.each_line_of(header::HOST.as_str(), each),
             "client-cert" | "client-cert-chain" if self.has_client => {
                 let Some(identity) = self.context.speaker().and_then(|client| client.identity.as_ref())
                 else {
@@ -86,7 +87,7 @@ impl<'a> EffectiveRequest<'a> {
         };
         let passed = self.context.route.as_ref().map_or(&[][..], |route| &route.pass_headers);
         is_hop_by_hop(&name)
-            || !self.has_client && hygiene::is_of_client(&name)
+            || !self.has_client && hygiene::is_of_client(&name) && !passed.contains(&name)
             || hygiene::is_dropped(&name, self.context.is_trusted, passed)
     }
 }
@@ -173,8 +174,9 @@ pub(crate) fn keyed_lines(head: &RequestHeader, context: &Context, route: &Route
         let of_name = head.headers.get_all(name).iter().map(|line| without_addresses(name, line.as_bytes()));
         lines.extend(of_name.filter(|line| !line.is_empty()).map(|line| (name.clone(), line)));
     }
-    if let Some(host) = forward::other_host(&head.headers, context) {
-        lines.push((forward::FORWARDED_HOST, host.as_bytes().to_vec()));
+    if context.is_trusted {
+        let hosts = head.headers.get_all(forward::FORWARDED_HOST).iter();
+        lines.extend(hosts.map(|host| (forward::FORWARDED_HOST, host.as_bytes().to_vec())));
     }
     lines.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
     lines
@@ -182,23 +184,29 @@ pub(crate) fn keyed_lines(head: &RequestHeader, context: &Context, route: &Route
 
 /// A line of a field without what names addresses alone: the `for` and `by` of `Forwarded` (RFC 7239). A line whose quotes
 /// do not close within one parameter stays as it is.
-fn without_addresses(name: &HeaderName, line: &[u8]) -> Vec<u8> {
-    let parameters = || line.split(|byte| matches!(byte, b',' | b';'));
+pub(crate) fn without_addresses(name: &HeaderName, line: &[u8]) -> Vec<u8> {
+    let mut parameters = line.split(|byte| matches!(byte, b',' | b';'));
     let is_closed = |part: &[u8]| memchr_iter(b'"', part).count().is_multiple_of(2);
-    if *name != header::FORWARDED || !parameters().all(is_closed) {
+    if *name != header::FORWARDED || !parameters.all(is_closed) {
         return line.to_vec();
     }
+    let elements: Vec<Vec<u8>> = line.split(|byte| *byte == b',').map(without_address).collect();
+    if elements.iter().all(Vec::is_empty) { Vec::new() } else { elements.join(&b',') }
+}
+
+fn without_address(element: &[u8]) -> Vec<u8> {
     let is_address = |part: &&[u8]| {
         let name = part.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
         name.eq_ignore_ascii_case(b"for") || name.eq_ignore_ascii_case(b"by")
     };
-    parameters().filter(|part| !is_address(part)).map(<[u8]>::trim_ascii).collect::<Vec<_>>().join(&b';')
+    let parameters = element.split(|byte| *byte == b';');
+    parameters.filter(|part| !is_address(part)).map(<[u8]>::trim_ascii).collect::<Vec<_>>().join(&b';')
 }
 
 /// Whether the client has proven who it is, here or to a trusted proxy: the backend may answer it alone.
 pub(crate) fn is_identified(head: &RequestHeader, context: &Context) -> bool {
     context.speaker().is_some_and(|client| client.identity.is_some())
-        || context.is_trusted && hygiene::has_identity(&head.headers)
+        || hygiene::has_identity(&head.headers, context.is_trusted)
 }
 
 #[cfg(test)]
@@ -210,7 +218,9 @@ mod tests {
         let left =
             |line: &str| String::from_utf8(without_addresses(&header::FORWARDED, line.as_bytes())).unwrap();
         assert_eq!(left("for=1.2.3.4"), "");
-        assert_eq!(left("For=\"[::1]:80\"; proto=https;by=_x, for=1.2.3.4;host=a"), "proto=https;host=a");
+        assert_eq!(left("for=1.2.3.4, for=2.3.4.5"), "");
+        assert_ne!(left("for=x;host=a, for=y"), left("for=x, for=y;host=a"));
+        assert_eq!(left("For=\"[::1]:80\"; proto=https;by=_x, for=1.2.3.4;host=a"), "proto=https,host=a");
         let odd = "host=\"a;for=b\"";
         assert_eq!(left(odd), odd);
         assert_eq!(without_addresses(&header::ACCEPT, b"for=1"), b"for=1");

@@ -11,6 +11,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 
 use crate::context::Context;
+use crate::effective_request::without_addresses;
 use crate::hops::Trail;
 use crate::route::Route;
 use crate::{hygiene, rules, trace};
@@ -52,7 +53,7 @@ fn forwarded(request: &mut RequestHeader, context: &Context, host: Option<Header
     }
     request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(context.scheme()))?;
     match host {
-        Some(host) if other_host(&request.headers, context).is_none() => {
+        Some(host) if !has_other_host(&request.headers, context) => {
             request.insert_header("X-Forwarded-Host", host)
         }
         _ => Ok(()),
@@ -71,20 +72,17 @@ pub(crate) fn forwarded_for(headers: &HeaderMap, context: &Context) -> Option<He
     Some(pingora_http::header_value_from_slice(&chain.join(b", ".as_slice())))
 }
 
-/// The `X-Forwarded-Host` that the backend gets.
-pub(crate) fn forwarded_host(headers: &HeaderMap, context: &Context) -> Option<HeaderValue> {
-    other_host(headers, context).or_else(|| headers.get(header::HOST)).cloned()
-}
-
-/// The `X-Forwarded-Host` of a trusted proxy.
-pub(crate) fn other_host<'a>(headers: &'a HeaderMap, context: &Context) -> Option<&'a HeaderValue> {
-    headers.get(FORWARDED_HOST).filter(|_| context.is_trusted)
+/// Whether a trusted proxy says which host the client has asked it for.
+pub(crate) fn has_other_host(headers: &HeaderMap, context: &Context) -> bool {
+    context.is_trusted && headers.contains_key(FORWARDED_HOST)
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The host that the client has asked a proxy in front for.
 pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// RFC 9213 section 2.1.
+const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 /// RFC 9440 section 2.
 const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 
@@ -103,10 +101,19 @@ pub(crate) fn settle_forwarded(request: &mut RequestHeader, has_tls: bool, is_tr
     Ok(())
 }
 
-/// Removes who the client is: a request behind a client's back is made of its head, and answered for everyone.
-pub(crate) fn forget_client(request: &mut RequestHeader) {
+/// Removes who the client is: a request behind a client's back is made of its head, and answered for everyone. What the
+/// route lets through stays: it is in the key.
+pub(crate) fn forget_client(request: &mut RequestHeader, route: &Route) {
     request.remove_header(&FORWARDED_FOR);
-    hygiene::drop_client(request);
+    hygiene::drop_client(request, &route.pass_headers);
+    let lines = request.headers.get_all(header::FORWARDED).iter();
+    let lines: Vec<Vec<u8>> =
+        lines.map(|line| without_addresses(&header::FORWARDED, line.as_bytes())).collect();
+    request.remove_header(&header::FORWARDED);
+    for line in lines.iter().filter(|line| !line.is_empty()) {
+        // What was a field value is one without some of its bytes.
+        let _ = request.append_header(header::FORWARDED, pingora_http::header_value_from_slice(line));
+    }
 }
 
 /// Removes the fields that `Connection` nominates: they end at this gateway (RFC 9110 section 7.6.1). A head with an
@@ -224,7 +231,7 @@ fn drop_hop_by_hop(response: &mut ResponseHeader) {
     let mut found = SmallVec::<[HeaderName; 2]>::new();
     for (name, value) in &response.headers {
         if *name == header::CONNECTION {
-            found.extend(nominated(value));
+            found.extend(nominated(value).filter(|name| !says_who_may_see_it(name)));
         }
         if is_hop_by_hop(name) {
             found.push(name.clone());
@@ -233,6 +240,19 @@ fn drop_hop_by_hop(response: &mut ResponseHeader) {
     for name in found {
         response.remove_header(&name);
     }
+}
+
+/// Fields that say to whom a response may be shown. They are never for one connection only, whatever `Connection` says.
+fn says_who_may_see_it(name: &HeaderName) -> bool {
+    [
+        header::CACHE_CONTROL,
+        header::SET_COOKIE,
+        header::VARY,
+        header::EXPIRES,
+        header::PRAGMA,
+        CDN_CACHE_CONTROL,
+    ]
+    .contains(name)
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {

@@ -240,6 +240,7 @@ impl ProxyHttp for Gateway {
         if response.status.as_u16() >= 400 {
             copies::load(session, context).await;
         }
+        copies::note_snapshot(context, &self.live);
         exchange::response_header(session, response, context).await
     }
 

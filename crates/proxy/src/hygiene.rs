@@ -37,8 +37,9 @@ pub(crate) fn is_dropped(name: &HeaderName, is_trusted: bool, passed: &[HeaderNa
 }
 
 /// Removes what says who the client is: a request behind a client's back speaks for nobody.
-pub(crate) fn drop_client(request: &mut RequestHeader) {
-    let names: Vec<HeaderName> = request.headers.keys().filter(|name| is_of_client(name)).cloned().collect();
+pub(crate) fn drop_client(request: &mut RequestHeader, passed: &[HeaderName]) {
+    let is_of_client = |name: &&HeaderName| is_of_client(name) && !passed.contains(name);
+    let names: Vec<HeaderName> = request.headers.keys().filter(is_of_client).cloned().collect();
     for name in names {
         request.remove_header(&name);
     }
@@ -62,9 +63,49 @@ pub(crate) fn keyed<'a>(
     })
 }
 
-/// Whether a trusted proxy says who the client is.
-pub(crate) fn has_identity(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| claim(name.as_str()) == Some(Claim::Identity))
+/// Whether a field says who the client is: as a trusted proxy says it, or by a credential of the client besides
+/// `Authorization`.
+pub(crate) fn has_identity(headers: &HeaderMap, is_trusted: bool) -> bool {
+    headers.keys().any(|name| {
+        is_credential(name.as_str()) || is_trusted && claim(name.as_str()) == Some(Claim::Identity)
+    })
+}
+
+/// Usual names of credentials. Only a client can know them, so that they are passed on.
+fn is_credential(name: &str) -> bool {
+    match name.as_bytes() {
+        [b'x', b'-', ..] => matches!(
+            name,
+            "x-api-key"
+                | "x-api-token"
+                | "x-auth-token"
+                | "x-auth-key"
+                | "x-access-token"
+                | "x-session-token"
+                | "x-session-id"
+                | "x-user-token"
+                | "x-vault-token"
+                | "x-gitlab-token"
+                | "x-shopify-access-token"
+                | "x-amz-security-token"
+                | "x-goog-api-key"
+                | "x-token"
+        ),
+        [b'a' | b'd' | b'p' | b't', ..] => {
+            matches!(
+                name,
+                "api-key"
+                    | "apikey"
+                    | "api-token"
+                    | "auth-token"
+                    | "access-token"
+                    | "private-token"
+                    | "dpop"
+                    | "token"
+            )
+        }
+        _ => false,
+    }
 }
 
 fn claim(name: &str) -> Option<Claim> {
@@ -74,7 +115,7 @@ fn claim(name: &str) -> Option<Claim> {
     }
     match name.as_bytes() {
         [b'x', b'-', ..] => claim_of_x(name),
-        [b'a' | b'c' | b'f' | b'p' | b'r' | b's' | b't' | b'w' | b'd', ..] => claim_of_other(name),
+        [b'a'..=b'd' | b'f' | b'h' | b'i' | b'm' | b'o'..=b't' | b'w' | b'z', ..] => claim_of_other(name),
         _ => None,
     }
 }
@@ -89,13 +130,38 @@ fn claim_of_x(name: &str) -> Option<Claim> {
         | "x-http-method"
         | "x-method-override"
         | "x-http-path-override"
+        | "x-http-destinationurl"
+        | "x-middleware-subrequest"
+        | "x-middleware-rewrite"
+        | "x-middleware-prefetch"
+        | "x-now-route-matches"
+        | "x-matched-path"
+        | "x-invoke-path"
+        | "x-invoke-status"
+        | "x-invoke-query"
+        | "x-appengine-cron"
+        | "x-appengine-queuename"
+        | "x-envoy-internal"
         | "x-sendfile-type"
         | "x-accel-mapping" => Some(Claim::Override),
         _ if is_address(name) => Some(Claim::Address),
-        _ if is_identity(name) => Some(Claim::Identity),
-        _ => (name.starts_with("x-forwarded-") || is_route(name)).then_some(Claim::Route),
+        _ if is_identity(name) || IDENTITIES_BEGIN.iter().any(|begin| name.starts_with(begin)) => {
+            Some(Claim::Identity)
+        }
+        _ => (name.starts_with("x-forward") || is_route(name)).then_some(Claim::Route),
     }
 }
+
+/// Families of fields of proxies that log clients in (`oauth2-proxy`, Authentik, Pomerium, Kong, cloud load balancers).
+const IDENTITIES_BEGIN: [&str; 7] = [
+    "x-auth-request-",
+    "x-authentik-",
+    "x-pomerium-",
+    "x-consumer-",
+    "x-ms-token-",
+    "x-ms-client-principal",
+    "x-amzn-oidc-",
+];
 
 fn is_address(name: &str) -> bool {
     matches!(
@@ -116,6 +182,10 @@ fn is_address(name: &str) -> bool {
             | "x-appengine-remote-addr"
             | "x-nf-client-connection-ip"
             | "x-true-client-ip"
+            | "x-forward-for"
+            | "x-forwarder-for"
+            | "x-vercel-forwarded-for"
+            | "x-sucuri-clientip"
     )
 }
 
@@ -132,7 +202,15 @@ fn is_identity(name: &str) -> bool {
             | "x-forwarded-tls-client-cert-info"
             | "x-remote-user"
             | "x-authenticated-user"
+            | "x-authenticated-userid"
             | "x-webauth-user"
+            | "x-vouch-user"
+            | "x-vouch-idp-accesstoken"
+            | "x-endpoint-api-userinfo"
+            | "x-apigateway-api-userinfo"
+            | "x-ssl-cert"
+            | "x-client-dn"
+            | "x-client-verify"
             | "x-client-cert"
             | "x-ssl-client-cert"
             | "x-ssl-client-verify"
@@ -140,15 +218,9 @@ fn is_identity(name: &str) -> bool {
             | "x-ssl-client-s-dn"
             | "x-ssl-client-cn"
             | "x-arr-clientcert"
-            | "x-amzn-oidc-identity"
-            | "x-amzn-oidc-data"
-            | "x-amzn-oidc-accesstoken"
             | "x-amzn-mtls-clientcert"
             | "x-amzn-mtls-clientcert-leaf"
             | "x-amzn-mtls-clientcert-subject"
-            | "x-ms-client-principal"
-            | "x-ms-client-principal-id"
-            | "x-ms-client-principal-name"
             | "x-goog-authenticated-user-email"
             | "x-goog-authenticated-user-id"
             | "x-goog-iap-jwt-assertion"
@@ -187,53 +259,97 @@ fn is_route(name: &str) -> bool {
             | "x-port"
             | "x-proxy-host"
             | "x-server-name"
+            | "x-real-host"
+            | "x-hostname"
+            | "x-client-scheme"
+            | "x-client-proto"
+            | "x-edge-https"
     )
 }
 
 fn claim_of_other(name: &str) -> Option<Claim> {
     match name {
-        "proxy" => Some(Claim::Override),
-        "true-client-ip"
-        | "client-ip"
-        | "cf-connecting-ip"
-        | "cf-connecting-ipv6"
-        | "cf-pseudo-ipv4"
-        | "fastly-client-ip"
-        | "fastly-client"
-        | "fly-client-ip"
-        | "do-connecting-ip"
-        | "proxy-client-ip"
-        | "wl-proxy-client-ip"
-        | "ali-cdn-real-ip"
-        | "cdn-src-ip"
-        | "remote-addr"
-        | "cloudfront-viewer-address" => Some(Claim::Address),
-        "client-cert"
-        | "client-cert-chain"
-        | "remote-user"
-        | "auth-user"
-        | "ssl-client-cert"
-        | "ssl-client-verify"
-        | "ssl-client-subject-dn"
-        | "ssl-client-s-dn"
-        | "ssl-client-issuer-dn"
-        | "tailscale-user-login"
-        | "cf-access-authenticated-user-email"
-        | "cf-access-jwt-assertion" => Some(Claim::Identity),
-        "forwarded"
-        | "front-end-https"
-        | "cf-visitor"
-        | "cloudfront-forwarded-proto"
-        | "wl-proxy-ssl"
-        | "proxy-ssl"
-        | "fastly-ssl"
-        | "fastly-orig-host"
-        | "script-name"
-        | "request-uri"
-        | "path-info"
-        | "destination-host" => Some(Claim::Route),
-        _ => None,
+        "proxy" | "method-override" | "http-method-override" => Some(Claim::Override),
+        _ if is_other_address(name) => Some(Claim::Address),
+        _ if is_other_identity(name) => Some(Claim::Identity),
+        _ => is_other_route(name).then_some(Claim::Route),
     }
+}
+
+fn is_other_address(name: &str) -> bool {
+    matches!(
+        name,
+        "true-client-ip"
+            | "client-ip"
+            | "cf-connecting-ip"
+            | "cf-connecting-ipv6"
+            | "cf-pseudo-ipv4"
+            | "fastly-client-ip"
+            | "fastly-client"
+            | "fly-client-ip"
+            | "do-connecting-ip"
+            | "proxy-client-ip"
+            | "wl-proxy-client-ip"
+            | "ali-cdn-real-ip"
+            | "cdn-src-ip"
+            | "remote-addr"
+            | "incap-client-ip"
+            | "forwarded-for"
+            | "forwarded-for-ip"
+            | "z-forwarded-for"
+            | "cloudfront-viewer-address"
+    )
+}
+
+fn is_other_identity(name: &str) -> bool {
+    name.starts_with("oidc-claim-")
+        || matches!(
+            name,
+            "client-cert"
+                | "client-cert-chain"
+                | "remote-user"
+                | "remote-email"
+                | "remote-groups"
+                | "remote-name"
+                | "sm-user"
+                | "auth-user"
+                | "ssl-client-cert"
+                | "ssl-client-verify"
+                | "ssl-client-dn"
+                | "ssl-client-subject-dn"
+                | "ssl-client-s-dn"
+                | "ssl-client-issuer-dn"
+                | "tailscale-user-login"
+                | "cf-access-authenticated-user-email"
+                | "cf-access-jwt-assertion"
+        )
+}
+
+fn is_other_route(name: &str) -> bool {
+    matches!(
+        name,
+        "forwarded"
+            | "forwarded-proto"
+            | "forwarded-host"
+            | "front-end-https"
+            | "https"
+            | "ssl-offloaded"
+            | "base-url"
+            | "http-url"
+            | "proxy-host"
+            | "cf-visitor"
+            | "cf-ipcountry"
+            | "cloudfront-forwarded-proto"
+            | "cloudfront-viewer-country"
+            | "wl-proxy-ssl"
+            | "proxy-ssl"
+            | "fastly-ssl"
+            | "fastly-orig-host"
+            | "script-name"
+            | "request-uri"
+            | "path-info"
+            | "destination-host"
+    )
 }
 
 #[cfg(test)]
@@ -318,6 +434,6 @@ mod tests {
             "x-url-scheme",
         ];
         assert_eq!(keyed(true, &[]), by_trust);
-        assert!(has_identity(&request.headers));
+        assert!(has_identity(&request.headers, true) && !has_identity(&request.headers, false));
     }
 }

@@ -24,10 +24,10 @@ pub(crate) fn escape_target(head: &[u8]) -> Option<TargetEdit> {
     if memchr3(b'<', b'>', b'"', target).is_none() && memchr(b'`', target).is_none() {
         return None;
     }
-    Some(TargetEdit { at: start..start + target.len(), with: escaped(target) })
+    Some(TargetEdit { at: start..start + target.len(), with: escape(target) })
 }
 
-fn escaped(target: &[u8]) -> Vec<u8> {
+pub(crate) fn escape(target: &[u8]) -> Vec<u8> {
     let mut is_query = false;
     let mut bytes = Vec::with_capacity(target.len() + 16);
     for byte in target {
@@ -72,7 +72,7 @@ mod tests {
 
     /// Our check and `http::Uri` accept the same targets, in each place of a path and a query.
     #[test]
-    fn every_target_that_passes_the_check_is_a_uri_once_it_is_escaped() {
+    fn every_target_that_passes_the_check_is_a_uri_once_it_is_escape() {
         let limits = goodgate_config::Limits::default();
         for byte in 0..=u8::MAX {
             for place in ["/@", "/a@b/c", "/?@", "/a?b=@c", "http://a/@", "http://a?@"] {

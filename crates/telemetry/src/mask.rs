@@ -86,7 +86,7 @@ impl Mask {
 
 /// A name without what its spellings differ in.
 fn plain(name: impl Iterator<Item = u8>) -> Name {
-    let kept = name.filter(|byte| !matches!(byte, b'-' | b'_' | b'.'));
+    let kept = name.filter(|byte| !matches!(byte, b'-' | b'_' | b'.' | b'+' | b' ' | b'\t' | 0));
     kept.map(|byte| byte.to_ascii_lowercase()).collect()
 }
 

@@ -281,6 +281,11 @@ impl Model {
         let is_held = || world.held.load(Ordering::SeqCst) > before;
         eventually("the request is held or answered", || async { is_held() || answer.is_finished() }).await;
         *self.world.hold.lock() = None;
+        if self.random.bool() {
+            // What overtakes it is newer.
+            self.send_change(&visit.as_change()).await;
+            self.get(visit.clone()).await;
+        }
         self.held.push(Held { visit, asked, gate, answer });
         self.count("held");
     }
@@ -295,12 +300,21 @@ impl Model {
         gate.open();
         let answer = answer.await.unwrap().unwrap();
         self.judge(&visit, asked, &answer);
+        if self.random.bool() {
+            let mood = std::mem::replace(&mut *self.world.mood.lock(), Mood::Closing);
+            self.get(visit).await;
+            *self.world.mood.lock() = mood;
+        }
     }
 
     async fn change(&mut self) {
         let method = *self.random.choice(["POST", "PUT", "DELETE"].iter()).unwrap();
         let visit = self.visit(method);
-        let answer = self.send(&visit).await;
+        self.send_change(&visit).await;
+    }
+
+    async fn send_change(&mut self, visit: &Visit) {
+        let answer = self.send(visit).await;
         if answer.status == 200 {
             self.changed.insert(visit.target(), self.world.version(&visit.target()));
             self.count("changes");

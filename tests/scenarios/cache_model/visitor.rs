@@ -69,6 +69,11 @@ impl Visit {
         if is_https { Self { host: "Test.", ..visit } } else { visit }
     }
 
+    /// The same request as one that changes the page.
+    pub fn as_change(&self) -> Self {
+        Self { method: "PUT", has_body: true, ..self.clone() }
+    }
+
     /// The same address with another method, from a client that says nothing else.
     pub fn bare(&self, method: &'static str) -> String {
         let length = if method == "PURGE" { "" } else { "Content-Length: 0\r\n" };

@@ -3,6 +3,7 @@
 //!
 //! Both happen when the header has come, before the client sees it: who has seen it can rely on it.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use goodgate_cache::{
@@ -17,6 +18,7 @@ use pingora_proxy::Session;
 use super::{address, stored};
 use crate::context::Context;
 use crate::route::Route;
+use crate::target_escape::escape;
 
 /// After an unsafe request that went well, what was kept under its address, and under those of the same origin
 /// that the answer names, is out of date. It is left for the case of failure and for nothing else.
@@ -54,11 +56,10 @@ fn invalidate_address(context: &Context, address: Address<'_>) {
 
 /// The routes that cache responses of an address.
 pub(super) fn caching_routes(context: &Context, address: Address<'_>) -> Vec<Arc<Route>> {
-    let Some(snapshot) = &context.copying.snapshot else {
-        return Vec::new();
-    };
     let host = std::str::from_utf8(address.authority).unwrap_or_default();
-    let mut routes = snapshot.routes_of(host, address.target);
+    let snapshots = context.copying.snapshots.iter();
+    let mut routes: Vec<_> =
+        snapshots.flat_map(|snapshot| snapshot.routes_of(host, address.target)).collect();
     routes.retain(|route| route.cache.is_some());
     routes
 }
@@ -70,22 +71,41 @@ pub(super) fn plain_key(policy: &CachePolicy, address: Address<'_>) -> Key {
 
 /// The target that a field names, if it is of the same origin, in the one form that paths have here.
 fn named_target(request: &RequestHeader, asked: Address<'_>, field: &HeaderValue) -> Option<String> {
-    let scheme = asked.scheme;
-    let text = field.to_str().ok()?.trim();
+    let text = as_uri(field.as_bytes());
     let text = text.split('#').next().filter(|text| !text.is_empty())?;
+    let path = request.uri.path();
     let target = if let Some(rest) = text.strip_prefix("//") {
         of_same_host(asked, rest)?
     } else if text.starts_with('/') {
         text.to_owned()
-    } else if let Some((other, rest)) = text.split_once("://") {
-        other.eq_ignore_ascii_case(scheme).then_some(())?;
-        of_same_host(asked, rest)?
+    } else if text.starts_with('?') {
+        format!("{path}{text}")
+    } else if let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) {
+        scheme.eq_ignore_ascii_case(asked.scheme).then_some(())?;
+        of_same_host(asked, rest.strip_prefix("//")?)?
     } else {
-        let folder = request.uri.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{folder}/{text}")
     };
     let normal = normal_target(target.as_bytes()).ok()?;
     Some(normal.unwrap_or(target))
+}
+
+/// A field value as the request for it would be written: bytes that are no part of a URI are escaped.
+fn as_uri(value: &[u8]) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in escape(value.trim_ascii()) {
+        if byte.is_ascii_graphic() {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+fn is_scheme(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 /// The path behind a host and port, if those are the ones that were asked.

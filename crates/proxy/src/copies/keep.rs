@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use goodgate_cache::{
     Admission, CopyWriter, Header, Mode, Moment, StoredCopy, admit, is_deceptive, is_of_another,
-    may_displace, refresh_header,
+    may_displace, objection_to_304, refresh_header,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
@@ -80,7 +80,13 @@ pub(crate) fn admit_standard(
         return refuse;
     };
     let (now, request) = (Moment::now(), session.req_header());
-    let confirmed = context.copying.confirmation.take().map(|header| renewed(response, &header, now.wall));
+    let confirmation = context.copying.confirmation.take();
+    let of_304 = confirmation.as_ref().zip(session.cache.maybe_cache_meta());
+    if let Some(reason) = of_304.and_then(|(header, held)| objection_to_304(held.headers(), header, facts)) {
+        context.copying.refused = Some(reason);
+        return refuse;
+    }
+    let confirmed = confirmation.map(|header| renewed(response, &header, now.wall));
     let response = confirmed.as_ref().unwrap_or(response);
     let stored = room.store.find(key, &EffectiveRequest::new(request, context));
     if context.copying.is_unconfirmed {

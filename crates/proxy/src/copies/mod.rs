@@ -31,12 +31,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
+use smallvec::SmallVec;
 
 use crate::context::Context;
 use crate::effective_request::{self, EffectiveRequest};
 use crate::forward;
 use crate::route::Route;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Live, Snapshot};
 
 pub(crate) use answer::{cut_to_range, serve};
 pub(crate) use early::{answer_early, answer_instead, answer_late, at_hand, take_background};
@@ -56,8 +57,9 @@ pub(crate) struct Copying {
     pub(crate) request: Option<(Key, RequestFacts)>,
     /// The purges and changes that the request has behind it.
     generation: Generation,
-    /// Of a request that may change something: says which routes cache what it changes.
-    snapshot: Option<Arc<Snapshot>>,
+    /// Of a request that may change something: they say which routes cache what it changes. It is that of the request, and
+    /// after a reload the one in which the response arrives.
+    snapshots: SmallVec<[Arc<Snapshot>; 2]>,
     /// The request asked to be left alone by the cache.
     pub(crate) bypassed: bool,
     /// The copy that will answer in place of the failure.
@@ -113,8 +115,8 @@ pub(crate) fn begin(
     request: &mut RequestHeader,
     context: &mut Context,
 ) -> Result<()> {
-    if !request.method.is_safe() && snapshot.has_caches {
-        context.copying.snapshot = Some(Arc::clone(snapshot));
+    if !request.method.is_safe() {
+        context.copying.snapshots.push(Arc::clone(snapshot));
     }
     let route = context.route.clone().filter(|_| context.connections.are_shared());
     let Some(route) = route else {
@@ -167,6 +169,18 @@ fn address<'a>(request: &'a RequestHeader, scheme: &'a str) -> Address<'a> {
     let authority = forward::asked_host(request).unwrap_or_default();
     let target = request.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     Address { scheme, authority, target }
+}
+
+/// A response arrives under this snapshot, perhaps after a reload.
+pub(crate) fn note_snapshot(context: &mut Context, live: &Live) {
+    let snapshots = &mut context.copying.snapshots;
+    if let Some(first) = snapshots.first() {
+        let now = live.snapshot();
+        if !Arc::ptr_eq(first, &now) {
+            snapshots.truncate(1);
+            snapshots.push(Arc::clone(&now));
+        }
+    }
 }
 
 /// A final answer of a backend has come: what it means for the copies there are, and for one of itself.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use goodgate_cache::REFRESH_BACKOFF;
+use goodgate_cache::{REFRESH_BACKOFF, clock};
 use goodgate_failure::Cause;
 use pingora_cache::{CachePhase, NoCacheReason};
 use pingora_error::Result;
@@ -27,7 +27,10 @@ pub(crate) async fn answer_waited(session: &mut Session, context: &mut Context) 
     };
     let now = Instant::now();
     let failed = copy.refresh_failure(now);
-    let hangs = (waited >= REFRESH_BACKOFF).then_some(Cause::HttpResponseTimeout);
+    // A copy that has come meanwhile was brought by the fetch: that has ended, and the backend is to be asked.
+    let began = clock::now().checked_sub(context.started.elapsed());
+    let is_older = began.is_some_and(|began| copy.info().stored < began);
+    let hangs = (waited >= REFRESH_BACKOFF && is_older).then_some(Cause::HttpResponseTimeout);
     let Some(cause) = failed.or(hangs) else {
         return Ok(false);
     };
