@@ -117,13 +117,13 @@ fn pragma_no_cache(headers: &HeaderMap) -> bool {
 
 fn is_authorized(sent: &dyn SentRequest) -> bool {
     let mut is_found = false;
-    sent.each_client_line(header::AUTHORIZATION.as_str(), &mut |_| is_found = true);
+    sent.each_credential(&header::AUTHORIZATION, &mut |_| is_found = true);
     is_found
 }
 
 fn is_personal(sent: &dyn SentRequest, policy: &CachePolicy) -> bool {
     let mut is_found = false;
-    sent.each_client_line(header::COOKIE.as_str(), &mut |line| {
+    sent.each_credential(&header::COOKIE, &mut |line| {
         is_found |= Cookie::of_line(line).any(|cookie| !is_harmless(&cookie, policy));
     });
     is_found

@@ -3,22 +3,25 @@
 //! A proxy removes, adds and replaces fields on the way. A key or a variance computed from the client's own fields would
 //! describe another request than the one that the response answers, so every lookup takes this view.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// The fields of a request as its backend receives them.
 pub trait SentRequest {
     /// Calls `each` with every line of a field, in order. The name is in lower case.
     fn each_line(&self, name: &str, each: &mut dyn FnMut(&[u8]));
 
-    /// The same for the lines whose value the client decides. A value that the route sets for everyone is not among them.
-    fn each_client_line(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        self.each_line(name, each);
-    }
+    /// Calls `each` with every line of `Cookie` or `Authorization` whose value the client decides. A value that the route
+    /// sets for everyone is not among them.
+    fn each_credential(&self, name: &HeaderName, each: &mut dyn FnMut(&[u8]));
 }
 
 /// A request that is sent as it came.
 impl SentRequest for HeaderMap {
     fn each_line(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        self.get_all(name).iter().for_each(|line| each(line.as_bytes()));
+    }
+
+    fn each_credential(&self, name: &HeaderName, each: &mut dyn FnMut(&[u8])) {
         self.get_all(name).iter().for_each(|line| each(line.as_bytes()));
     }
 }

@@ -40,6 +40,9 @@ impl<'a> EffectiveRequest<'a> {
             return Rule::Keep;
         };
         let HeaderRules { set, remove } = &route.request_headers;
+        if set.is_empty() && remove.is_empty() {
+            return Rule::Keep;
+        }
         match set.iter().find(|(set, _)| set == name) {
             Some((_, value)) => Rule::Set(value),
             None if remove.iter().any(|removed| removed == name) => Rule::Remove,
@@ -108,14 +111,14 @@ impl SentRequest for EffectiveRequest<'_> {
         }
     }
 
-    fn each_client_line(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        let is_ours = match self.rule(name) {
-            Rule::Set(FieldValue::Filled(template)) => !is_about_client(template),
-            Rule::Set(FieldValue::Constant(_)) | Rule::Remove => true,
-            Rule::Keep => false,
-        };
-        if !is_ours {
-            self.each_line(name, each);
+    fn each_credential(&self, name: &HeaderName, each: &mut dyn FnMut(&[u8])) {
+        match self.rule(name.as_str()) {
+            // Nothing else adds or removes a credential.
+            Rule::Keep => self.head.headers.get_all(name).iter().for_each(|line| each(line.as_bytes())),
+            Rule::Set(FieldValue::Filled(template)) if is_about_client(template) => {
+                self.each_line(name.as_str(), each);
+            }
+            Rule::Set(_) | Rule::Remove => {}
         }
     }
 }
