@@ -366,11 +366,8 @@ async fn a_host_with_two_dots_is_no_other_spelling_of_a_host() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_lines_of_a_forwarded_field_and_their_order_are_in_the_key() {
     let backend = Backend::start(Act::Reply(|head| {
-        let lines = head.lines().filter(|line| line.to_lowercase().contains("forwarded"));
-        let last = lines
-            .filter(|line| line.contains("shop") || line.contains("host="))
-            .next_back()
-            .unwrap_or("none");
+        let mut lines = head.lines().filter(|line| line.to_lowercase().contains("forwarded"));
+        let last = lines.rfind(|line| line.contains("shop") || line.contains("host=")).unwrap_or("none");
         response(200, "Cache-Control: max-age=600\r\n", last, false)
     }))
     .await;

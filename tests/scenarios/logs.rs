@@ -20,10 +20,10 @@ async fn secrets_reach_the_backend_and_not_the_log() {
     let backend = Backend::start(Act::Answer(200)).await;
     let site = site(&[&backend], "", "");
     let gateway = Gateway::start(&site).await;
-    let asked = "/a?q=1&Token=SECRET&%63ode=SECRET&key=SECRET;x&password=SECRET&csrf_token=2";
+    let asked = "/a?q=1&Token=SECRET&%63ode=SECRET&key=SECRET;x&password=SECRET&my_token=2";
     let record = gateway.record(&gateway.get(asked).await).await;
     assert_eq!(record["path"], "/a");
-    assert_eq!(record["query"], "q=1&Token=***&%63ode=***&key=***&password=***&csrf_token=2");
+    assert_eq!(record["query"], "q=1&Token=***&%63ode=***&key=***&password=***&my_token=2");
     assert_eq!(record["client"], "127.0.0.1");
     assert!(backend.heads()[0].starts_with(&format!("GET {asked} HTTP/1.1\r\n")));
     let record = gateway.record(&gateway.get("/a").await).await;

@@ -72,6 +72,42 @@ pub(crate) fn admit_standard(
     session: &Session,
     response: &ResponseHeader,
 ) -> RespCacheable {
+    let now = Moment::now();
+    match confirmed(context, session, response, now.wall) {
+        Ok(confirmed) => admit_response(context, session, confirmed.as_ref().unwrap_or(response), now),
+        Err(reason) => {
+            context.copying.refused = Some(reason);
+            RespCacheable::Uncacheable(NoCacheReason::OriginNotCache)
+        }
+    }
+}
+
+/// The header of the stored response that a 304 has confirmed, if one has come; an error says why it confirms nothing.
+fn confirmed(
+    context: &mut Context,
+    session: &Session,
+    response: &ResponseHeader,
+    now: SystemTime,
+) -> std::result::Result<Option<ResponseHeader>, &'static str> {
+    if context.copying.is_unconfirmed {
+        return Err("the 304 is of another answer");
+    }
+    let Some(header) = context.copying.confirmation.take() else {
+        return Ok(None);
+    };
+    let held = session.cache.maybe_cache_meta().zip(context.copying.request.as_ref());
+    match held.and_then(|(held, (_, facts))| objection_to_304(held.headers(), &header, facts)) {
+        Some(reason) => Err(reason),
+        None => Ok(Some(renewed(response, &header, now))),
+    }
+}
+
+fn admit_response(
+    context: &mut Context,
+    session: &Session,
+    response: &ResponseHeader,
+    now: Moment,
+) -> RespCacheable {
     let refuse = RespCacheable::Uncacheable(NoCacheReason::OriginNotCache);
     let Some(route) = caching(context) else {
         return refuse;
@@ -79,20 +115,8 @@ pub(crate) fn admit_standard(
     let (Some((policy, room)), Some((key, facts))) = (&route.cache, &context.copying.request) else {
         return refuse;
     };
-    let (now, request) = (Moment::now(), session.req_header());
-    let confirmation = context.copying.confirmation.take();
-    let of_304 = confirmation.as_ref().zip(session.cache.maybe_cache_meta());
-    if let Some(reason) = of_304.and_then(|(header, held)| objection_to_304(held.headers(), header, facts)) {
-        context.copying.refused = Some(reason);
-        return refuse;
-    }
-    let confirmed = confirmation.map(|header| renewed(response, &header, now.wall));
-    let response = confirmed.as_ref().unwrap_or(response);
+    let request = session.req_header();
     let stored = room.store.find(key, &EffectiveRequest::new(request, context));
-    if context.copying.is_unconfirmed {
-        context.copying.refused = Some("the 304 is of another answer");
-        return refuse;
-    }
     let mut admission = match objection(request, response, stored.as_ref()) {
         Some(reason) => Admission::Refuse(reason),
         None => admit(policy, facts, response, now),

@@ -112,9 +112,9 @@ impl Counts {
         let mut hasher = self.hash.build_hasher();
         // Backends differ in which of several lines they read: all such requests share one count.
         if second.is_none() {
-            first.as_bytes().hash(&mut hasher)
+            first.as_bytes().hash(&mut hasher);
         } else {
-            "several lines".hash(&mut hasher)
+            "several lines".hash(&mut hasher);
         }
         Some(hasher.finish())
     }
