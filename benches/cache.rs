@@ -1,7 +1,7 @@
 //! What the cache adds to a request: building the key, judging freshness and admission, and one store hit.
 
 use std::hint::black_box;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -53,7 +53,7 @@ fn response() -> ResponseHeader {
 }
 
 fn meta(policy: &CachePolicy, facts: &RequestFacts) -> CacheMeta {
-    match admit(policy, facts, &response(), SystemTime::now()) {
+    match admit(policy, facts, &response(), goodgate_cache::clock::now()) {
         Admission::Store(meta) | Admission::KeepLastGood(meta) => meta,
         Admission::Refuse(reason) => stop(&reason),
     }
@@ -74,7 +74,7 @@ fn keys(criterion: &mut Criterion) {
 }
 
 fn decisions(criterion: &mut Criterion) {
-    let (policy, headers, response, now) = (policy(), request(), response(), SystemTime::now());
+    let (policy, headers, response, now) = (policy(), request(), response(), goodgate_cache::clock::now());
     let facts = RequestFacts::new(&Method::GET, &headers, &policy);
     let meta = meta(&policy, &facts);
     criterion.bench_function("request_facts", |bench| {

@@ -110,7 +110,7 @@ fn admitted() -> Admission {
     ] {
         drop(response.append_header(name, value));
     }
-    admit(&policy, &request, &response, SystemTime::now())
+    admit(&policy, &request, &response, goodgate_cache::clock::now())
 }
 
 fn resident_bytes() -> u64 {

@@ -5,8 +5,6 @@
 
 #![allow(clippy::print_stdout, reason = "it prints figures")]
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 use goodgate_cache::{Admission, CachePolicy, Key, RequestFacts, Store, StoreSpec, admit};
 use http::{HeaderMap, Method};
@@ -85,7 +83,7 @@ fn ours(trace: &[u64], copies: u64) -> f64 {
 fn lru(trace: &[u64], copies: u64) -> f64 {
     let copies = usize::try_from(copies).unwrap_or(usize::MAX);
     let manager = Manager::<1>::with_capacity(copies, copies);
-    let now = SystemTime::now();
+    let now = goodgate_cache::clock::now();
     let mut hits = 0;
     for page in trace {
         let key = CacheEntryKey::key_only(key(*page).to_pingora().to_compact());
@@ -128,7 +126,7 @@ fn meta() -> Option<CacheMeta> {
     let mut response = ResponseHeader::build(200, None).ok()?;
     response.insert_header("Cache-Control", "max-age=3600").ok()?;
     response.insert_header("Content-Length", BODY_BYTES).ok()?;
-    match admit(&policy, &request, &response, SystemTime::now()) {
+    match admit(&policy, &request, &response, goodgate_cache::clock::now()) {
         Admission::Store(meta) => Some(meta),
         Admission::KeepLastGood(_) | Admission::Refuse(_) => None,
     }

@@ -51,11 +51,11 @@ fn standard_at(fields: Fields<'_>, now: SystemTime) -> CacheMeta {
 }
 
 fn standard(fields: Fields<'_>) -> CacheMeta {
-    standard_at(fields, SystemTime::now())
+    standard_at(fields, crate::clock::now())
 }
 
 fn last_good(fields: Fields<'_>) -> CacheMeta {
-    match admit(&fallback(), &request(&[]), &response(200, fields), SystemTime::now()) {
+    match admit(&fallback(), &request(&[]), &response(200, fields), crate::clock::now()) {
         Admission::KeepLastGood(meta) => meta,
         other @ (Admission::Store(_) | Admission::Refuse(_)) => panic!("{other:?}"),
     }
@@ -505,7 +505,7 @@ async fn a_soft_purge_makes_stale_and_keeps_the_body() {
     fill(store, &key.to_pingora(), &standard(&[FRESH]), &[b"body"]).await;
     assert!(store.soft_purge(&key));
     let (meta, hit) = look_up(store, &key.to_pingora()).await.unwrap();
-    assert!(!meta.is_fresh(SystemTime::now()));
+    assert!(!meta.is_fresh(crate::clock::now()));
     assert_eq!(read(hit).await.unwrap(), b"body");
     assert!(!store.soft_purge(&super::tests::key("/b")));
 }
@@ -642,7 +642,7 @@ async fn the_header_of_a_copy_keeps_its_spelling_and_nothing_alive() {
         |range: std::ops::Range<usize>| http::HeaderValue::from_maybe_shared(read.slice(range)).unwrap();
     header.append_header(read.slice(0..9), value(10..13)).unwrap();
     header.append_header(read.slice(0..9), value(14..17)).unwrap();
-    let meta = CacheMeta::new(SystemTime::now(), SystemTime::now(), 0, 0, header);
+    let meta = CacheMeta::new(crate::clock::now(), crate::clock::now(), 0, 0, header);
     let kept = Kept::of(&meta);
     let own = kept.header().unwrap();
     let mut wire = Vec::new();
@@ -667,7 +667,7 @@ fn a_copy_without_a_body_is_confirmed_and_the_sums_are_kept() {
     let (store, key) = (store(), key("/moved"));
     let fields: Fields<'_> = &[("cache-control", "max-age=60"), ("content-length", "0")];
     for status in [200, 203, 301, 308, 410] {
-        let meta = || match admit(&policy(), &request(&[]), &response(status, fields), SystemTime::now()) {
+        let meta = || match admit(&policy(), &request(&[]), &response(status, fields), crate::clock::now()) {
             Admission::Store(meta) => meta,
             other @ (Admission::KeepLastGood(_) | Admission::Refuse(_)) => panic!("{other:?}"),
         };
@@ -678,7 +678,7 @@ fn a_copy_without_a_body_is_confirmed_and_the_sums_are_kept() {
         }
         let copy = store.find(&key, &HeaderMap::new()).unwrap();
         store.expire_copy(&key, &copy);
-        assert!(!store.find(&key, &HeaderMap::new()).unwrap().standing().is_fresh(SystemTime::now()));
+        assert!(!store.find(&key, &HeaderMap::new()).unwrap().standing().is_fresh(crate::clock::now()));
         store.purge(&key);
         assert_eq!((store.usage().objects, store.usage().bytes), (0, 0), "{status}");
     }

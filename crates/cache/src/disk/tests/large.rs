@@ -122,7 +122,7 @@ async fn a_confirmed_large_copy_keeps_its_body() {
     let mut meta = standard(&[("cache-control", "max-age=900"), ("x-new", "1")]);
     *meta.extensions_mut() = load(store, "/l").await.unwrap().meta().extensions().clone();
     // As if it had been stored a while ago, so that the news is worth a record.
-    let info = CopyInfo { stored: SystemTime::now() + Duration::from_mins(1), ..CopyInfo::of(&meta) };
+    let info = CopyInfo { stored: crate::clock::now() + Duration::from_mins(1), ..CopyInfo::of(&meta) };
     meta.extensions_mut().insert(info);
     let span = Span::inactive().handle();
     assert!(store.update_meta(&key("/l").to_pingora(), &meta, &span).await.unwrap());

@@ -8,7 +8,7 @@ mod trouble;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -117,14 +117,14 @@ fn key(path: &str) -> Key {
 }
 
 fn standard(fields: Fields<'_>) -> CacheMeta {
-    match admit(&policy(), &request(&[]), &response(200, fields), SystemTime::now()) {
+    match admit(&policy(), &request(&[]), &response(200, fields), crate::clock::now()) {
         Admission::Store(meta) => meta,
         other @ (Admission::KeepLastGood(_) | Admission::Refuse(_)) => panic!("{other:?}"),
     }
 }
 
 fn last_good() -> CacheMeta {
-    match admit(&fallback(), &request(&[]), &response(200, &[]), SystemTime::now()) {
+    match admit(&fallback(), &request(&[]), &response(200, &[]), crate::clock::now()) {
         Admission::KeepLastGood(meta) => meta,
         other @ (Admission::Store(_) | Admission::Refuse(_)) => panic!("{other:?}"),
     }
@@ -273,7 +273,7 @@ async fn a_soft_purge_and_a_confirmation_survive() {
     let store = open(&folder.0);
     for path in ["/memory", "/disk"] {
         let copy = load(store, path).await.unwrap();
-        assert!(!copy.meta().is_fresh(SystemTime::now()) && copy.is_outlived(), "{path}");
+        assert!(!copy.meta().is_fresh(crate::clock::now()) && copy.is_outlived(), "{path}");
     }
     // A 304 makes it fresh again; its record is a new one.
     let confirmed = standard(&[("cache-control", "max-age=900"), ("etag", "\"1\""), ("x-new", "1")]);
@@ -287,7 +287,7 @@ async fn a_soft_purge_and_a_confirmation_survive() {
     close(store);
     let store = open(&folder.0);
     let copy = load(store, "/disk").await.unwrap();
-    assert!(copy.meta().is_fresh(SystemTime::now()) && copy.meta().headers().contains_key("x-new"));
+    assert!(copy.meta().is_fresh(crate::clock::now()) && copy.meta().headers().contains_key("x-new"));
     assert_eq!(body_of(&copy).await.unwrap(), b"2");
 }
 
@@ -300,7 +300,8 @@ async fn a_copy_for_failures_is_not_written_with_every_request() {
         store.flush(PATIENCE);
     }
     assert_eq!(usage(store).writes, 1);
-    let old = CopyInfo { stored: SystemTime::now() + Duration::from_secs(11), ..CopyInfo::of(&last_good()) };
+    let old =
+        CopyInfo { stored: crate::clock::now() + Duration::from_secs(11), ..CopyInfo::of(&last_good()) };
     let mut later = last_good();
     later.extensions_mut().insert(old);
     keep_for(store, "/p", &[], later, b"news");
