@@ -8,7 +8,7 @@
 #![allow(clippy::print_stdout, reason = "it prints figures")]
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use goodgate_cache::{
