@@ -168,23 +168,25 @@ impl Query {
     /// Whether programs differ about which parameters a query has: `;` separates for some, `.` is `_` for some, and names
     /// with escapes, brackets or signs become other names.
     fn is_ambiguous(&self, query: &str) -> bool {
-        let is_plain =
-            |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
         let has_other_name =
             |name: &str| name.contains('.') && self.is_listed(name) != self.is_listed(&renamed(name));
-        let names = || query.split('&').map(name);
-        query.contains(';') || names().any(|name| !is_plain(name) || has_other_name(name))
+        !is_plain(query) || query.split('&').map(name).any(has_other_name)
     }
+}
+
+/// Whether all programs find the same parameters in a query, but for those that read `.` as `_`.
+fn is_plain(query: &str) -> bool {
+    let is_plain =
+        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    !query.contains(';') && query.split('&').map(name).all(is_plain)
 }
 
 /// Whether the order of the parameters may matter: two names are one for some program.
 fn has_alike_names(query: &str) -> bool {
-    let is_plain =
-        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-    let mut names: Vec<&str> = query.split('&').map(name).collect();
-    if query.contains(';') || !names.iter().all(|name| is_plain(name)) {
+    if !is_plain(query) {
         return true;
     }
+    let mut names: Vec<&str> = query.split('&').map(name).collect();
     names.sort_unstable();
     names.dedup();
     let mut folded: Vec<String> = names.iter().map(|name| renamed(name).to_ascii_lowercase()).collect();
@@ -211,7 +213,7 @@ fn sorted(mut parameters: Vec<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::is_plain;
+    use crate::key;
     use crate::tests::headers;
 
     fn patterns(names: &[&str]) -> Vec<NamePattern> {
@@ -295,7 +297,7 @@ mod tests {
         let key = |lines: &[KeyedLine]| policy.key(ADDRESS, &headers(&[]), lines);
         assert_ne!(key(&[line("a")]), key(&[line("b")]));
         assert_eq!(key(&[line("a")]), key(&[line("a")]));
-        assert!(is_plain(key(&[]).bytes()) && !is_plain(key(&[line("a")]).bytes()));
+        assert!(key::is_plain(key(&[]).bytes()) && !key::is_plain(key(&[line("a")]).bytes()));
     }
 
     #[test]

@@ -152,19 +152,11 @@ impl Lines for RequestHeader {
     }
 }
 
-/// Fields that concern this connection only (RFC 9110 section 7.6.1).
+/// Fields of a request that concern this connection only (RFC 9110 section 7.6.1). Pingora removes them.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [
-        header::CONNECTION,
-        header::UPGRADE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::PROXY_AUTHORIZATION,
-        header::PROXY_AUTHENTICATE,
-    ]
-    .contains(name)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+    forward::is_hop_by_hop(name)
+        || [header::TRANSFER_ENCODING, header::PROXY_AUTHORIZATION].contains(name)
+        || *name == "http2-settings"
 }
 
 /// The lines beyond the address that the key must have, because they reach the backend by trust or by `pass_headers`.

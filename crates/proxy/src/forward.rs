@@ -255,7 +255,8 @@ fn says_who_may_see_it(name: &HeaderName) -> bool {
     .contains(name)
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+/// Fields that concern one connection only, in either direction.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     *name == header::CONNECTION
         || *name == header::UPGRADE
         || *name == header::PROXY_AUTHENTICATE

@@ -23,8 +23,11 @@ enum Claim {
 
 /// Removes the fields that the backend does not get. Most requests have none, and cost one look at the names.
 pub(crate) fn drop_claims(request: &mut RequestHeader, is_trusted: bool, passed: &[HeaderName]) {
-    let dropped = |name: &&HeaderName| is_dropped(name, is_trusted, passed);
-    let names: Vec<HeaderName> = request.headers.keys().filter(dropped).cloned().collect();
+    remove(request, |name| is_dropped(name, is_trusted, passed));
+}
+
+fn remove(request: &mut RequestHeader, is_removed: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = request.headers.keys().filter(|name| is_removed(name)).cloned().collect();
     for name in names {
         request.remove_header(&name);
     }
@@ -38,11 +41,7 @@ pub(crate) fn is_dropped(name: &HeaderName, is_trusted: bool, passed: &[HeaderNa
 
 /// Removes what says who the client is: a request behind a client's back speaks for nobody.
 pub(crate) fn drop_client(request: &mut RequestHeader, passed: &[HeaderName]) {
-    let is_of_client = |name: &&HeaderName| is_of_client(name) && !passed.contains(name);
-    let names: Vec<HeaderName> = request.headers.keys().filter(is_of_client).cloned().collect();
-    for name in names {
-        request.remove_header(&name);
-    }
+    remove(request, |name| is_of_client(name) && !passed.contains(name));
 }
 
 /// Whether a field says who or where the client is.

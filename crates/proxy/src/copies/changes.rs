@@ -31,14 +31,18 @@ pub(crate) fn invalidate(context: &Context, session: &Session, response: &Respon
     let asked = address(request, context.scheme());
     invalidate_address(context, asked);
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        invalidate_named(context, request, response.headers.get(name));
+        invalidate_named(context, request, asked, response.headers.get(name));
     }
     // What COPY and MOVE have written to (RFC 4918 section 10.3).
-    invalidate_named(context, request, request.headers.get("destination"));
+    invalidate_named(context, request, asked, request.headers.get("destination"));
 }
 
-fn invalidate_named(context: &Context, request: &RequestHeader, field: Option<&HeaderValue>) {
-    let asked = address(request, context.scheme());
+fn invalidate_named(
+    context: &Context,
+    request: &RequestHeader,
+    asked: Address<'_>,
+    field: Option<&HeaderValue>,
+) {
     if let Some(target) = field.and_then(|field| named_target(request, asked, field)) {
         invalidate_address(context, Address { target: &target, ..asked });
     }

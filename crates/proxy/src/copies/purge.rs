@@ -55,11 +55,12 @@ fn purge(session: &Session, context: &Context) -> Result<String, ErrorAnswer> {
     };
     let tags = tag_names(&request.headers);
     let mut purged = Vec::new();
-    for route in caching_routes(context, address(request, context.scheme())) {
+    let asked = address(request, context.scheme());
+    for route in caching_routes(context, asked) {
         let Some((policy, room)) = &route.cache else { continue };
         let room = *room;
         let scopes = if tags.is_empty() {
-            vec![plain_key(policy, address(request, context.scheme())).scope()]
+            vec![plain_key(policy, asked).scope()]
         } else {
             tags.iter().cloned().map(PurgeScope::Tag).collect()
         };
@@ -70,6 +71,7 @@ fn purge(session: &Session, context: &Context) -> Result<String, ErrorAnswer> {
         room.store.purge_scope(scope, mode);
     }
     let mut stores: Vec<&str> = purged.iter().map(|(room, _)| room.name.as_str()).collect();
+    stores.sort_unstable();
     stores.dedup();
     let mut scopes: Vec<String> = purged.iter().map(|(_, scope)| scope.to_string()).collect();
     scopes.sort_unstable();
