@@ -360,3 +360,76 @@ async fn what_must_be_revalidated_is_never_served_stale() {
         }
     }
 }
+
+/// Others must not wait for the client whose request fetches the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_first_reader_holds_up_nobody() {
+    let body = "0123456789".repeat(300_000);
+    for framing in ["length", "chunked"] {
+        let bytes = match framing {
+            "length" => length("Cache-Control: max-age=60\r\n", body.len(), &body),
+            _ => [chunked("Cache-Control: max-age=60\r\n", &[&body]), b"0\r\n\r\n".to_vec()].concat(),
+        };
+        let gate = Gate::shut();
+        let act = Act::Gated { first: Vec::new(), gate: gate.clone(), rest: Box::new(Act::Bytes(bytes)) };
+        let backend = Backend::start(act).await;
+        let gateway = Gateway::start(&site(&[&backend], "", "    cache: standard\n")).await;
+        // It asks first and takes nothing.
+        let mut slow = Connection::open(gateway.address).await.unwrap();
+        slow.send("GET /big HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        eventually("the slow one has asked", || async { backend.requests() == 1 }).await;
+        let mut others = connections(&gateway, 4).await;
+        for other in &mut others {
+            other.send("GET /big HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        }
+        gate.open();
+        for other in &mut others {
+            let answer = tokio::time::timeout(Duration::from_secs(5), other.answer(false)).await;
+            let answer = answer.expect("nobody waits for the slow one").unwrap();
+            assert!(answer.complete && answer.text() == body, "{framing}: {}", answer.body.len());
+        }
+        assert_eq!(gateway.get("/big").await.header("cache-status").unwrap().split(';').nth(1), Some(" hit"));
+        let answer = slow.answer(false).await.unwrap();
+        assert!(answer.complete && answer.text() == body, "the slow one gets it all: {framing}");
+        assert_eq!(backend.requests(), 1);
+    }
+}
+
+/// A body that turns out too large to be stored comes at the pace of its client, and is not cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_of_a_body_that_is_too_large_to_store_gets_all_of_it() {
+    let piece = "x".repeat(64 << 10);
+    let pieces = vec![piece.as_str(); 200];
+    let bytes = [chunked("Cache-Control: max-age=60\r\n", &pieces), b"0\r\n\r\n".to_vec()].concat();
+    let backend = Backend::start(Act::Bytes(bytes)).await;
+    let store = "caches: { main: { memory: 4MiB, max_object: 256KiB } }\n";
+    let gateway = Gateway::start(&(site(&[&backend], "", "    cache: standard\n") + store)).await;
+    let mut slow = Connection::open(gateway.address).await.unwrap();
+    slow.send("GET /big HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    slow.sees(b"HTTP/1.1 200").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let answer = slow.answer(false).await.unwrap();
+    assert!(answer.complete && answer.body.len() == 200 * (64 << 10), "{} bytes", answer.body.len());
+}
+
+/// Hit-for-miss: once it is known that a page cannot be stored nobody waits for the answer to another one's request.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_for_a_page_that_cannot_be_stored_do_not_queue_up() {
+    let act = Act::Slow(Duration::from_millis(400), Box::new(page("Cache-Control: private\r\n", "own")));
+    let backend = Backend::start(act).await;
+    let gateway = Gateway::start(&site(&[&backend], "", "    cache: standard\n")).await;
+    assert_eq!(gateway.get("/p").await.text(), "own");
+    let began = std::time::Instant::now();
+    let mut clients = tokio::task::JoinSet::new();
+    for mut connection in connections(&gateway, 8).await {
+        clients.spawn(async move { connection.get("/p").await.unwrap().text() });
+    }
+    while let Some(text) = clients.join_next().await {
+        assert_eq!(text.unwrap(), "own");
+    }
+    assert!(began.elapsed() < Duration::from_millis(780), "{:?}", began.elapsed());
+    backend.set(page("Cache-Control: max-age=60\r\n", "shared"));
+    assert_eq!(gateway.get("/p").await.text(), "shared");
+    assert_eq!(gateway.get("/p").await.text(), "shared");
+    assert_eq!(backend.requests(), 10, "and it is stored as soon as it may be");
+}

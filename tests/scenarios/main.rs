@@ -38,6 +38,7 @@ mod disk;
 mod dnsmasq;
 mod effective_request;
 mod explain;
+mod fallback;
 mod faults;
 mod fillers;
 mod front;
@@ -54,9 +55,11 @@ mod operators;
 mod ordering;
 mod orders;
 mod outages;
+mod override_method;
 mod own_files;
 mod passive;
 mod passwords;
+mod paths;
 mod preflights;
 mod privacy;
 mod purging;
@@ -76,6 +79,8 @@ mod survival;
 mod traces;
 mod tunnels;
 mod unix_sockets;
+mod uploads;
+mod verdicts;
 
 /// An upstream `web` of these backends with more settings (YAML lines, indented by four).
 fn upstream(backends: &[&harness::Backend], settings: &str) -> String {

@@ -28,10 +28,22 @@ pub(crate) fn story(record: &AccessRecord<'_>, measured: &Measured) -> String {
     story += "\nAttempts\n";
     story += &attempts::attempts(record);
     story += &rescue::section(record);
+    story += &removed(record);
     for cause in record.causes() {
         story += &about(cause, record, measured);
     }
     story
+}
+
+/// The fields that the backend did not get.
+fn removed(record: &AccessRecord<'_>) -> String {
+    if record.removed_fields.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = record.removed_fields.iter().map(|name| shown(name.as_str())).collect();
+    let why = "Clients must not send them: they override the request line or speak for a proxy. `pass_headers` of the \
+               route lets a field through.";
+    format!("\nRequest fields that were removed\n{}{}", wrapped("  ", &names.join(", ")), wrapped("  ", why))
 }
 
 /// What is said when there is no story.

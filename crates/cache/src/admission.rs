@@ -95,14 +95,17 @@ impl Answer<'_> {
         if self.directives.has(Flag::NoStore) && !self.is_understood() {
             return Err("no-store");
         }
-        if self.directives.has(Flag::Private) {
-            return Err("private");
+        if self.directives.has(Flag::Private) && !self.policy.overrides.has(Forbids::PRIVATE) {
+            return Err("`private`; `cache.override: [private]` lifts it for requests without credentials");
         }
         if self.response.headers.contains_key(header::SET_COOKIE) && !self.policy.drops_set_cookie {
             return Err("Set-Cookie");
         }
-        if varies_by_person(&self.response.headers) {
-            return Err("Vary names *, a credential, or a field that is different in each request");
+        if varies_by_one_of(&self.response.headers, &UNSHARED) {
+            return Err("Vary names *, or a field that is different in each request");
+        }
+        if self.varies_by_credential() && (self.request.is_personal || self.request.is_authorized) {
+            return Err("Vary names Cookie or Authorization, and the request has a personal one");
         }
         Ok(())
     }
@@ -143,19 +146,46 @@ impl Answer<'_> {
             return Err("the status is not that of a good answer");
         }
         let audience = self.audience(None)?;
-        Ok(Admission::KeepLastGood(self.meta(CopyKind::LastGood, audience, Duration::ZERO)))
+        let lifetime = self.stated_lifetime();
+        let forbids = self.forbids().without(self.policy.overrides);
+        if lifetime <= age_on_arrival(&self.response.headers, self.now.wall)
+            && let Some(reason) = forbids.reason()
+        {
+            return Err(reason);
+        }
+        Ok(Admission::KeepLastGood(self.meta(CopyKind::LastGood, audience, lifetime)))
+    }
+
+    /// For how long the response itself says that it is fresh. RFC 9111 section 4.2.4 forbids only stale use, so within
+    /// this time a last-good response answers whatever else its `Cache-Control` says.
+    fn stated_lifetime(&self) -> Duration {
+        let headers = &self.response.headers;
+        match Lifetime::of(self.policy, self.response.status, headers, &self.directives, self.now.wall) {
+            Some(Lifetime::Explicit(lifetime)) if !self.directives.has(Flag::NoCache) => lifetime,
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn varies_by_credential(&self) -> bool {
+        varies_by_one_of(&self.response.headers, &CREDENTIALS)
     }
 
     /// Who may see the copy; an error if the answer to a personal request does not say that it may be shared. A
     /// lifetime that is already over (`max-age=0`) says no such thing.
     fn audience(&self, lifetime: Option<Lifetime>) -> Result<Audience, &'static str> {
-        let is_shared = self.directives.has(Flag::Public) || self.directives.s_maxage.is_some();
-        let is_explicit = matches!(lifetime, Some(Lifetime::Explicit(lifetime)) if !lifetime.is_zero());
+        let is_private = self.directives.has(Flag::Private);
+        let is_shared =
+            !is_private && (self.directives.has(Flag::Public) || self.directives.s_maxage.is_some());
+        let is_explicit = !is_private
+            && matches!(lifetime, Some(Lifetime::Explicit(lifetime)) if !lifetime.is_zero());
         if self.request.is_authorized && !is_shared {
             return Err("the request has Authorization and the response does not say that it may be shared");
         }
         if self.request.is_personal && !is_shared && !is_explicit {
             return Err("the request has a cookie and the response does not say that it may be shared");
+        }
+        if self.varies_by_credential() {
+            return Ok(Audience::WithoutCredentials);
         }
         Ok(if is_shared || is_explicit { Audience::Everyone } else { Audience::Anonymous })
     }
@@ -206,15 +236,18 @@ impl Answer<'_> {
         u32::try_from(window.as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// RFC 9111 sections 4.2.4 and 5.2.2.10: `s-maxage` implies `proxy-revalidate`. An error that is over helps nobody.
+    /// RFC 9111 sections 4.2.4 and 5.2.2.10: `s-maxage` implies `proxy-revalidate`, unless the response says itself for how
+    /// long it may be stale (RFC 5861). An error that is over helps nobody.
     fn forbids(&self) -> Forbids {
         let must_revalidate = self.directives.has(Flag::MustRevalidate)
-            || self.directives.has(Flag::ProxyRevalidate)
-            || self.directives.s_maxage.is_some();
+            || self.directives.has(Flag::ProxyRevalidate);
+        let windows = [self.directives.stale_while_revalidate, self.directives.stale_if_error];
+        let is_silent = windows.iter().all(Option::is_none);
         [
             (is_error(self.response.status), Forbids::ERROR),
             (self.directives.has(Flag::NoCache), Forbids::NO_CACHE),
             (must_revalidate, Forbids::MUST_REVALIDATE),
+            (self.directives.s_maxage.is_some() && is_silent, Forbids::S_MAXAGE),
         ]
         .into_iter()
         .filter_map(|(is_said, one)| is_said.then_some(one))
@@ -292,16 +325,14 @@ fn is_endless(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Names in `Vary` that keep a response from being stored: credentials, and fields that are different in each request.
-const UNSHARED: [&[u8]; 6] =
-    [b"*", b"cookie", b"authorization", b"x-request-id", b"traceparent", b"tracestate"];
+/// Names in `Vary` that keep a response from being stored: fields that are different in each request.
+const UNSHARED: [&[u8]; 4] = [b"*", b"x-request-id", b"traceparent", b"tracestate"];
+/// Names in `Vary` that leave the response to requests without them, see [`Audience::WithoutCredentials`].
+const CREDENTIALS: [&[u8]; 2] = [b"cookie", b"authorization"];
 
-fn varies_by_person(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::VARY)
-        .iter()
-        .flat_map(Elements::of)
-        .any(|name| UNSHARED.iter().any(|word| name.eq_ignore_ascii_case(word)))
+fn varies_by_one_of(headers: &HeaderMap, names: &[&[u8]]) -> bool {
+    let mut varied = headers.get_all(header::VARY).iter().flat_map(Elements::of);
+    varied.any(|name| names.iter().any(|word| name.eq_ignore_ascii_case(word)))
 }
 
 #[cfg(test)]
@@ -360,15 +391,79 @@ mod tests {
             ("set-cookie", "a=b"),
             ("vary", "*"),
             ("vary", "accept, *"),
-            ("vary", "Cookie"),
-            ("vary", "accept-encoding,cookie"),
-            ("vary", "authorization"),
+            ("vary", "X-Request-Id"),
         ] {
             let answered = [("cache-control", "public, s-maxage=60"), ("etag", "\"a\""), forbidden];
             for policy in [policy(), fallback(), last_good_too()] {
                 assert!(stored(&policy, &[], 200, &answered).is_none(), "{forbidden:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_response_that_varies_by_a_credential_is_stored_for_requests_without_one() {
+        for varied in ["Cookie", "accept-encoding,cookie", "authorization"] {
+            let answered = [("cache-control", "public, max-age=60"), ("vary", varied)];
+            for policy in [policy(), fallback()] {
+                let meta = stored(&policy, &[], 200, &answered).unwrap();
+                assert_eq!(CopyInfo::of(&meta).audience, Audience::WithoutCredentials);
+                for personal in [("cookie", "a=1"), ("authorization", "x")] {
+                    assert!(stored(&policy, &[personal], 200, &answered).is_none(), "{personal:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_be_private_is_stored_for_nobody_in_particular_where_a_route_overrides_it() {
+        let overriding = |policy| CachePolicy { overrides: Forbids::PRIVATE, ..policy };
+        let answered = [("cache-control", "private, max-age=60, public")];
+        for policy in [policy(), fallback()] {
+            assert!(stored(&policy, &[], 200, &answered).is_none());
+            let policy = overriding(policy);
+            let meta = stored(&policy, &[], 200, &answered).unwrap();
+            assert_eq!(CopyInfo::of(&meta).audience, Audience::Anonymous);
+            for personal in [("cookie", "a=1"), ("authorization", "x")] {
+                assert!(stored(&policy, &[personal], 200, &answered).is_none(), "{personal:?}");
+            }
+            assert!(stored(&policy, &[], 200, &[answered[0], ("set-cookie", "a=b")]).is_none());
+        }
+    }
+
+    /// RFC 9111 section 4.2.4 forbids stale use; RFC 5861: a window of the response itself lifts what `s-maxage` implies.
+    #[test]
+    fn section_4_2_4_what_forbids_stale_use_by_its_words() {
+        let forbids = |control: &str| {
+            let answered = [("cache-control", control), ("etag", "\"a\"")];
+            CopyInfo::of(&stored(&policy(), &[], 200, &answered).unwrap()).forbids
+        };
+        assert_eq!(forbids("s-maxage=60"), Forbids::S_MAXAGE);
+        assert_eq!(forbids("s-maxage=60, stale-while-revalidate=9"), Forbids::NOTHING);
+        assert_eq!(forbids("s-maxage=60, stale-if-error=9"), Forbids::NOTHING);
+        assert_eq!(forbids("s-maxage=60, stale-if-error=9, proxy-revalidate"), Forbids::MUST_REVALIDATE);
+        assert_eq!(forbids("no-cache, s-maxage=60, stale-if-error=9"), Forbids::NO_CACHE);
+    }
+
+    #[test]
+    fn a_last_good_response_that_could_never_be_served_is_not_kept() {
+        let reason = |control: &str, overrides| {
+            let answered = response(200, &[("cache-control", control), ("age", "10")]);
+            let policy = CachePolicy { overrides, ..fallback() };
+            match admit(&policy, &request(&[]), &answered, now()) {
+                Admission::Refuse(reason) => Some(reason),
+                Admission::Store(_) | Admission::KeepLastGood(_) => None,
+            }
+        };
+        for (control, overrides, setting) in [
+            ("no-cache", Forbids::NO_CACHE, "no_cache"),
+            ("max-age=10, must-revalidate", Forbids::MUST_REVALIDATE, "must_revalidate"),
+            ("s-maxage=10", Forbids::S_MAXAGE, "s_maxage"),
+        ] {
+            assert!(reason(control, Forbids::NOTHING).unwrap().contains(setting), "{control}");
+            assert_eq!(reason(control, overrides), None, "{control}");
+        }
+        assert_eq!(reason("s-maxage=11", Forbids::NOTHING), None);
+        assert_eq!(reason("max-age=11, must-revalidate", Forbids::NOTHING), None);
     }
 
     /// Invariant 10, by what the request shows: (answer's Cache-Control, standard, fallback), each for an
@@ -383,8 +478,11 @@ mod tests {
             ("s-maxage=60", [EVERYONE; 3], [EVERYONE; 3]),
             ("max-age=60", [EVERYONE, EVERYONE, None], [ANONYMOUS, None, None]),
             ("max-age=0", [ANONYMOUS, None, None], [ANONYMOUS, None, None]),
-            ("no-cache", [ANONYMOUS, None, None], [ANONYMOUS, None, None]),
-            ("must-revalidate", [ANONYMOUS, None, None], [ANONYMOUS, None, None]),
+            ("no-cache", [ANONYMOUS, None, None], [None, None, None]),
+            ("must-revalidate", [ANONYMOUS, None, None], [None, None, None]),
+            ("max-age=60, must-revalidate", [EVERYONE, EVERYONE, None], [ANONYMOUS, None, None]),
+            ("max-age=60, no-cache", [EVERYONE, EVERYONE, None], [None, None, None]),
+            ("max-age=0, must-revalidate", [ANONYMOUS, None, None], [None, None, None]),
             ("", [ANONYMOUS, None, None], [ANONYMOUS, None, None]),
         ];
         let asked: [Fields<'_>; 3] = [&[], &[("cookie", "session=1")], &[("authorization", "Basic eDp5")]];
@@ -416,7 +514,7 @@ mod tests {
     #[test]
     fn an_ignored_cookie_does_not_make_the_answer_personal() {
         let mut policy = fallback();
-        policy.cookies_ignored = vec![crate::NamePattern::parse("_ga*")];
+        policy.personal_cookies = crate::PersonalCookies::AllBut(vec![crate::NamePattern::parse("_ga*")]);
         let facts = RequestFacts::new(&http::Method::GET, &headers(&[("cookie", "_ga=1")]), &policy);
         assert!(matches!(admit(&policy, &facts, &response(200, &[]), now()), Admission::KeepLastGood(_)));
     }

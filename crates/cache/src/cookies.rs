@@ -51,11 +51,6 @@ impl<'a> Cookie<'a> {
     pub(crate) fn may_be_read_as(&self, name: &str) -> bool {
         !self.is_named(name) && (!self.is_well_formed() || same_folded(self.name, name.as_bytes()))
     }
-
-    /// Whether another program may read another name: `.` is `_` for some.
-    pub(crate) fn has_other_name(&self) -> bool {
-        self.name.contains(&b'.')
-    }
 }
 
 fn is_plain(byte: u8) -> bool {
@@ -73,7 +68,7 @@ fn is_plain_value(value: &[u8]) -> bool {
 }
 
 /// Whether two names are one for programs that ignore case, or take `.` for `_`.
-fn same_folded(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn same_folded(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| folded(*one) == folded(*other))
 }
 

@@ -20,6 +20,8 @@ pub enum Audience {
     Everyone,
     /// It says nothing, and was the answer to a request without a personal cookie and without `Authorization`.
     Anonymous,
+    /// The same, and its `Vary` names `Cookie` or `Authorization`: it says that others get another response.
+    WithoutCredentials,
 }
 
 /// What stands against serving a copy once it is stale, failure or not (RFC 9111 section 4.2.4).
@@ -31,10 +33,14 @@ impl Forbids {
     pub const NOTHING: Self = Self(0);
     /// `no-cache`.
     pub const NO_CACHE: Self = Self(1);
-    /// `must-revalidate`, `proxy-revalidate`, or `s-maxage`, which implies it.
+    /// `must-revalidate` or `proxy-revalidate`.
     pub const MUST_REVALIDATE: Self = Self(2);
     /// It is an error: one that is over helps nobody.
     pub const ERROR: Self = Self(4);
+    /// `s-maxage`, which implies `proxy-revalidate`.
+    pub const S_MAXAGE: Self = Self(8);
+    /// `private`. Such a response is stored only where a route overrides it, so that no stored response has this.
+    pub const PRIVATE: Self = Self(16);
 
     /// Both.
     #[must_use]
@@ -51,6 +57,25 @@ impl Forbids {
     /// Whether there is anything.
     pub const fn any(self) -> bool {
         self.0 != 0
+    }
+
+    /// What forbids it, and the setting that lifts it; none if nothing does.
+    pub const fn reason(self) -> Option<&'static str> {
+        if self.has(Self::ERROR) {
+            return Some("it is an error response");
+        }
+        if self.has(Self::NO_CACHE) {
+            return Some("`no-cache` forbids it; `cache.override: [no_cache]` lifts this");
+        }
+        if self.has(Self::MUST_REVALIDATE) {
+            return Some(
+                "`must-revalidate` or `proxy-revalidate` forbids it once stale; `cache.override: [must_revalidate]` lifts this",
+            );
+        }
+        if self.has(Self::S_MAXAGE) {
+            return Some("`s-maxage` forbids it once stale; `cache.override: [s_maxage]` lifts this");
+        }
+        None
     }
 
     /// Whether that is among it.
@@ -76,17 +101,28 @@ pub struct CopyInfo {
 
 const LAST_GOOD: u8 = 1;
 const FOR_EVERYONE: u8 = 2;
+const WITHOUT_CREDENTIALS: u8 = 64;
 /// What stands against a stale copy, and where it is written down.
-const FORBIDS: [(u8, Forbids); 3] =
-    [(4, Forbids::MUST_REVALIDATE), (8, Forbids::NO_CACHE), (16, Forbids::ERROR)];
+const FORBIDS: [(u8, Forbids); 4] = [
+    (4, Forbids::MUST_REVALIDATE),
+    (8, Forbids::NO_CACHE),
+    (16, Forbids::ERROR),
+    (32, Forbids::S_MAXAGE),
+];
 
 /// How many [`bits`] there are.
-pub(crate) const INFO_BITS: u32 = 5;
+pub(crate) const INFO_BITS: u32 = 7;
 
 /// All of a [`CopyInfo`] but its times, from its [`bits`].
 pub(crate) fn of_bits(bits: u8) -> (CopyKind, Audience, Forbids) {
     let kind = if bits & LAST_GOOD == 0 { CopyKind::Standard } else { CopyKind::LastGood };
-    let audience = if bits & FOR_EVERYONE == 0 { Audience::Anonymous } else { Audience::Everyone };
+    let audience = if bits & WITHOUT_CREDENTIALS != 0 {
+        Audience::WithoutCredentials
+    } else if bits & FOR_EVERYONE != 0 {
+        Audience::Everyone
+    } else {
+        Audience::Anonymous
+    };
     let set = FORBIDS.into_iter().filter(|(bit, _)| bits & bit != 0);
     (kind, audience, set.fold(Forbids::NOTHING, |all, (_, one)| all.and(one)))
 }
@@ -94,7 +130,11 @@ pub(crate) fn of_bits(bits: u8) -> (CopyKind, Audience, Forbids) {
 /// All of a [`CopyInfo`] but its times as it is written down: on disk it must mean the same in the next process.
 pub(crate) fn bits(kind: CopyKind, audience: Audience, forbids: Forbids) -> u8 {
     let kind = if kind == CopyKind::LastGood { LAST_GOOD } else { 0 };
-    let audience = if audience == Audience::Everyone { FOR_EVERYONE } else { 0 };
+    let audience = match audience {
+        Audience::Everyone => FOR_EVERYONE,
+        Audience::Anonymous => 0,
+        Audience::WithoutCredentials => WITHOUT_CREDENTIALS,
+    };
     let set = FORBIDS.into_iter().filter(|(_, one)| forbids.has(*one));
     kind | audience | set.map(|(bit, _)| bit).sum::<u8>()
 }

@@ -30,6 +30,7 @@ mod structured;
 mod survival;
 #[cfg(test)]
 mod tests;
+mod variant;
 mod vary;
 
 pub use admission::{Admission, admit, admit_preflight, may_displace};
@@ -43,7 +44,7 @@ pub use fields::{Fields, Header};
 pub use key::{Address, Key, canonical_host};
 pub use key_policy::{KeyPolicy, KeyedLine, Query};
 pub use parts::{Part, part};
-pub use policy::{CachePolicy, DiskSpec, Mode, NamePattern, StoreSpec};
+pub use policy::{CachePolicy, DiskSpec, Mode, NamePattern, PersonalCookies, ServeAnonymous, StoreSpec};
 pub use purge::{Generation, PurgeMode, PurgeScope, tag_names};
 pub use request::RequestFacts;
 pub use revalidation::{HeadVerdict, is_of_another, judge_head, objection_to_304, refresh_header};

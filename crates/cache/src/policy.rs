@@ -7,6 +7,7 @@ use goodgate_failure::Words;
 use http::header::HeaderName;
 use ipnet::IpNet;
 
+use crate::cookies::same_folded;
 use crate::{Forbids, KeyPolicy};
 
 /// One store as configured.
@@ -60,10 +61,10 @@ pub struct CachePolicy {
     pub heuristic: Option<u8>,
     /// What makes two requests the same besides scheme, host, port and path.
     pub key: KeyPolicy,
-    /// Cookies that do not make a request personal.
-    pub cookies_ignored: Vec<NamePattern>,
-    /// Whether a request with a cookie may get a copy that was stored for somebody without one.
-    pub serve_anonymous: bool,
+    /// Which cookies make a request personal.
+    pub personal_cookies: PersonalCookies,
+    /// When a request with a personal cookie may get a response that was stored for a request without one.
+    pub serve_anonymous: ServeAnonymous,
     /// Whether an answer that sets a cookie is stored, without it.
     pub drops_set_cookie: bool,
     /// A request with one of these fields neither reads nor fills the cache.
@@ -88,8 +89,8 @@ impl CachePolicy {
             ttl: Vec::new(),
             heuristic: None,
             key: KeyPolicy::default(),
-            cookies_ignored: Vec::new(),
-            serve_anonymous: false,
+            personal_cookies: PersonalCookies::AllBut(Vec::new()),
+            serve_anonymous: ServeAnonymous::Never,
             drops_set_cookie: false,
             bypass_headers: Vec::new(),
             overrides: Forbids::NOTHING,
@@ -97,6 +98,40 @@ impl CachePolicy {
             status_header: false,
         }
     }
+}
+
+/// Which cookies make a request personal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PersonalCookies {
+    /// All but these.
+    AllBut(Vec<NamePattern>),
+    /// These and no others.
+    Only(Vec<NamePattern>),
+}
+
+impl PersonalCookies {
+    /// Whether a cookie of this name makes its request personal. A name that some program reads as another one is personal
+    /// if either is.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::AllBut(ignored) => {
+                let is_ignored = |name: &str| ignored.iter().any(|pattern| pattern.matches(name));
+                !is_ignored(name) || name.contains('.') && !is_ignored(&name.replace('.', "_"))
+            }
+            Self::Only(personal) => personal.iter().any(|pattern| pattern.may_match(name)),
+        }
+    }
+}
+
+/// When a request with a personal cookie may get a response that was stored for a request without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServeAnonymous {
+    /// Never.
+    Never,
+    /// In place of a failure.
+    Outage,
+    /// Always. Where the response's `Vary` names `Cookie`, in place of a failure.
+    Always,
 }
 
 /// When a copy is served.
@@ -131,6 +166,17 @@ impl NamePattern {
         match self {
             Self::Exact(exact) => name == exact,
             Self::Prefix(prefix) => name.starts_with(prefix.as_str()),
+        }
+    }
+
+    /// Whether some program may read the name as one that matches: case does not count, and `.` is `_`.
+    pub(crate) fn may_match(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => same_folded(name.as_bytes(), exact.as_bytes()),
+            Self::Prefix(prefix) => {
+                let begin = name.as_bytes().get(..prefix.len());
+                begin.is_some_and(|begin| same_folded(begin, prefix.as_bytes()))
+            }
         }
     }
 

@@ -187,13 +187,14 @@ impl Purges {
         self.number_of(Instant::now())
     }
 
-    /// Records that an address has changed. When this returns no response that was asked for before is stored as fresh.
-    pub(crate) fn add_change(&self, host: &[u8], target: &[u8]) -> PurgeEntry {
+    /// Records that an address has changed (soft), or that there is nothing under it any more (hard). When this returns no
+    /// response that was asked for before is stored as fresh, or at all.
+    pub(crate) fn add_change(&self, host: &[u8], target: &[u8], mode: PurgeMode) -> PurgeEntry {
         let mut table = self.changes.write();
         let number = self.next_number();
         let entry = PurgeEntry {
             reach: Reach::Change,
-            mode: PurgeMode::Soft,
+            mode,
             number,
             mark: mark(CHANGE, host, target),
         };
@@ -202,15 +203,15 @@ impl Purges {
         entry
     }
 
-    /// Whether the address of a key has changed since.
-    pub(crate) fn has_changed(&self, generation: Generation, key: &[u8]) -> bool {
+    /// What has become of the address of a key since.
+    pub(crate) fn change_since(&self, generation: Generation, key: &[u8]) -> Option<PurgeMode> {
         if generation >= self.newest_change() {
-            return false;
+            return None;
         }
         let (host, target) = key::host_and_target(key);
         let table = self.changes.read();
         let of_address = table.records.get(&mark(CHANGE, host, target));
-        table.floor.since(generation).or_else(|| of_address?.since(generation)).is_some()
+        harder(of_address.and_then(|record| record.since(generation)), table.floor.since(generation))
     }
 
     /// Records a purge. When this returns every lookup that begins sees it.
@@ -275,8 +276,8 @@ impl Purges {
     /// What the purges since `generation` say of a copy. Changes are applied to plain keys when they are made; under other
     /// keys nobody knows what there is, so that they are looked for here.
     pub(crate) fn verdict(&self, generation: Generation, key: &[u8], tags: &[Mark]) -> Option<PurgeMode> {
-        let is_changed = !key::is_plain(key) && self.has_changed(generation, key);
-        self.purge_verdict(generation, key, tags).or(is_changed.then_some(PurgeMode::Soft))
+        let change = if key::is_plain(key) { None } else { self.change_since(generation, key) };
+        harder(self.purge_verdict(generation, key, tags), change)
     }
 
     fn purge_verdict(&self, generation: Generation, key: &[u8], tags: &[Mark]) -> Option<PurgeMode> {
@@ -290,6 +291,10 @@ impl Purges {
         }
         worst
     }
+}
+
+fn harder(one: Option<PurgeMode>, other: Option<PurgeMode>) -> Option<PurgeMode> {
+    if other == Some(PurgeMode::Hard) { other } else { one.or(other) }
 }
 
 fn mark_of(scope: &PurgeScope) -> (Reach, Mark) {

@@ -129,29 +129,28 @@ fn is_personal(sent: &dyn SentRequest, policy: &CachePolicy) -> bool {
     is_found
 }
 
-/// Whether a cookie is ignored, or in the key: then another value asks for another cached response. A cookie that some
-/// program may read as another one is not harmless.
+/// Whether a cookie makes no request personal, or is in the key: then another value asks for another cached response. A
+/// cookie that some program may read as another one is not harmless.
 fn is_harmless(cookie: &Cookie<'_>, policy: &CachePolicy) -> bool {
     let Some(name) = std::str::from_utf8(cookie.name).ok().filter(|_| cookie.is_well_formed()) else {
         return false;
     };
-    let is_ignored = |name: &str| policy.cookies_ignored.iter().any(|pattern| pattern.matches(name));
     if policy.key.cookies.iter().any(|keyed| cookie.may_be_read_as(keyed)) {
         return false;
     }
-    let is_ignored = is_ignored(name) && (!cookie.has_other_name() || is_ignored(&name.replace('.', "_")));
-    is_ignored || policy.key.cookies.iter().any(|keyed| keyed == name)
+    !policy.personal_cookies.has(name) || policy.key.cookies.iter().any(|keyed| keyed == name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::NamePattern;
+    use crate::{NamePattern, PersonalCookies};
     use crate::tests::{headers, policy};
 
     fn facts(fields: &[(&str, &str)]) -> RequestFacts {
         let mut policy = policy();
-        policy.cookies_ignored = vec![NamePattern::parse("_ga*"), NamePattern::parse("lang")];
+        policy.personal_cookies =
+            PersonalCookies::AllBut(vec![NamePattern::parse("_ga*"), NamePattern::parse("lang")]);
         policy.bypass_headers = vec![http::HeaderName::from_static("x-preview")];
         RequestFacts::new(&Method::GET, &headers(fields), &policy)
     }
@@ -179,6 +178,29 @@ mod tests {
         }
         assert!(facts(&[("cookie", "lang=de"), ("cookie", "session=1")]).is_personal);
         assert!(!facts(&[]).is_personal);
+    }
+
+    #[test]
+    fn where_the_personal_cookies_are_named_all_others_are_harmless() {
+        let mut policy = policy();
+        policy.personal_cookies =
+            PersonalCookies::Only(vec![NamePattern::parse("wordpress_logged_in_*"), NamePattern::parse("sid")]);
+        for (cookie, is_personal) in [
+            ("", false),
+            ("theme=dark; _ga=1", false),
+            ("wordpress_logged_in_1=x", true),
+            ("theme=dark; WordPress.logged_in_1=x", true),
+            ("sid=1", true),
+            ("SID=1", true),
+            ("sidebar=1", false),
+            ("theme", true),
+            ("theme=\"x", true),
+            ("theme=1, sid=2", true),
+            ("s%69d=1", true),
+        ] {
+            let facts = RequestFacts::new(&Method::GET, &headers(&[("cookie", cookie)]), &policy);
+            assert_eq!(facts.is_personal, is_personal, "{cookie:?}");
+        }
     }
 
     /// RFC 9111 section 5.4.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::{Audience, CachePolicy, CopyInfo, CopyKind, Mode, RequestFacts, Standing};
+use crate::{Audience, CachePolicy, CopyInfo, CopyKind, Mode, RequestFacts, ServeAnonymous, Standing};
 use goodgate_failure::Cause;
 
 /// A copy that may be served in place of a failure, and how old it is.
@@ -20,8 +20,18 @@ pub struct Stale {
 pub fn may_share(info: &CopyInfo, request: &RequestFacts, policy: &CachePolicy) -> bool {
     match info.audience {
         Audience::Everyone => true,
-        Audience::Anonymous => !request.is_authorized && (!request.is_personal || policy.serve_anonymous),
+        Audience::Anonymous => {
+            let is_for_all = policy.serve_anonymous == ServeAnonymous::Always;
+            !request.is_authorized && (!request.is_personal || is_for_all)
+        }
+        Audience::WithoutCredentials => !request.is_authorized && !request.is_personal,
     }
+}
+
+/// The same in place of a failure.
+pub(crate) fn may_share_in_outage(info: &CopyInfo, request: &RequestFacts, policy: &CachePolicy) -> bool {
+    let is_for_all = policy.serve_anonymous != ServeAnonymous::Never;
+    info.audience == Audience::Everyone || !request.is_authorized && (!request.is_personal || is_for_all)
 }
 
 /// Whether the copy answers the request without asking (RFC 9111 section 4, and the request's directives of
@@ -36,7 +46,8 @@ pub fn may_serve_fresh(
     let age = copy.age(now);
     policy.mode == Mode::Standard
         && info.kind == CopyKind::Standard
-        && may_read(&info, request, policy)
+        && may_read(request)
+        && may_share(&info, request, policy)
         && !request.no_cache
         && request.max_age.is_none_or(|limit| age <= limit && !limit.is_zero())
         && (is_fresh_until(copy, request.min_fresh, now) || is_stale_enough(copy, request, now))
@@ -56,7 +67,8 @@ pub fn may_serve_updating(
     policy.mode == Mode::Standard
         && copy.info.kind == CopyKind::Standard
         && copy.info.stored <= now
-        && may_read(&copy.info, request, policy)
+        && may_read(request)
+        && may_share(&copy.info, request, policy)
         && !copy.info.forbids.any()
         && !wants_newer
         && !window.is_zero()
@@ -86,11 +98,12 @@ pub fn may_serve_stale(
     now: SystemTime,
 ) -> Option<Stale> {
     let info = copy.info;
-    if !policy.use_stale.covers(cause) || !may_read(&info, request, policy) {
+    let may_read = may_read(request) && may_share_in_outage(&info, request, policy);
+    if !policy.use_stale.covers(cause) || !may_read {
         return None;
     }
     let age = copy.age(now);
-    if info.kind == CopyKind::Standard && copy.is_fresh(now) {
+    if copy.is_fresh(now) {
         return Some(Stale { age, past_freshness: Duration::ZERO, is_overridden: false });
     }
     let past_freshness = now.duration_since(stale_since(copy)).unwrap_or(Duration::ZERO);
@@ -122,8 +135,8 @@ pub(crate) fn stale_window(
     (!info.forbids.without(policy.overrides).any()).then_some(window.max(asked))
 }
 
-fn may_read(info: &CopyInfo, request: &RequestFacts, policy: &CachePolicy) -> bool {
-    request.is_readable && !request.bypasses() && may_share(info, request, policy)
+fn may_read(request: &RequestFacts) -> bool {
+    request.is_readable && !request.bypasses()
 }
 
 #[cfg(test)]
@@ -162,16 +175,26 @@ mod tests {
             request(&[("authorization", "x"), ("cookie", "session=1")]),
         ];
         let strict = policy();
-        let lenient = CachePolicy { serve_anonymous: true, ..policy() };
-        for (policy, audience, expected) in [
-            (&strict, Audience::Everyone, [true, true, true, true]),
-            (&strict, Audience::Anonymous, [true, false, false, false]),
-            (&lenient, Audience::Everyone, [true, true, true, true]),
-            (&lenient, Audience::Anonymous, [true, true, false, false]),
+        let lenient = CachePolicy { serve_anonymous: ServeAnonymous::Always, ..policy() };
+        let in_outage = CachePolicy { serve_anonymous: ServeAnonymous::Outage, ..policy() };
+        let (all, none) = ([true; 4], [true, false, false, false]);
+        let with_cookie = [true, true, false, false];
+        for (policy, audience, expected, in_place_of_a_failure) in [
+            (&strict, Audience::Everyone, all, all),
+            (&strict, Audience::Anonymous, none, none),
+            (&strict, Audience::WithoutCredentials, none, none),
+            (&lenient, Audience::Everyone, all, all),
+            (&lenient, Audience::Anonymous, with_cookie, with_cookie),
+            (&lenient, Audience::WithoutCredentials, none, with_cookie),
+            (&in_outage, Audience::Everyone, all, all),
+            (&in_outage, Audience::Anonymous, none, with_cookie),
+            (&in_outage, Audience::WithoutCredentials, none, with_cookie),
         ] {
             let info = CopyInfo { audience, ..copy(policy, "max-age=60").info };
             let got = requests.map(|request| may_share(&info, &request, policy));
-            assert_eq!(got, expected, "{audience:?} {}", policy.serve_anonymous);
+            assert_eq!(got, expected, "{audience:?} {:?}", policy.serve_anonymous);
+            let got = requests.map(|request| may_share_in_outage(&info, &request, policy));
+            assert_eq!(got, in_place_of_a_failure, "{audience:?} {:?}", policy.serve_anonymous);
         }
     }
 
@@ -260,26 +283,37 @@ mod tests {
             assert_eq!(past(&meta, &policy(), 60), Some(0), "{control}");
             assert_eq!(past(&meta, &policy(), 61), None, "{control}");
         }
-        for policy in [policy(), fallback()] {
-            assert_eq!(past(&copy(&policy, "no-cache"), &policy, 0), None);
+        assert_eq!(past(&copy(&policy(), "no-cache"), &policy(), 0), None);
+    }
+
+    #[test]
+    fn a_last_good_response_answers_while_it_is_fresh_whatever_forbids_it_once_stale() {
+        for control in ["max-age=60, must-revalidate", "s-maxage=60", "max-age=60, proxy-revalidate"] {
+            let meta = copy(&fallback(), control);
+            assert_eq!(past(&meta, &fallback(), 60), Some(0), "{control}");
+            assert_eq!(past(&meta, &fallback(), 61), None, "{control}");
         }
-        assert_eq!(past(&copy(&fallback(), "must-revalidate"), &fallback(), 0), None);
+        let year = copy(&fallback(), "max-age=31536000");
+        assert_eq!(past(&year, &fallback(), 31_000_000), Some(0));
     }
 
     #[test]
     fn what_a_route_overrides_by_name_no_longer_stands_in_the_way() {
         for (control, overrides, allowed) in [
             ("max-age=60, must-revalidate", Forbids::MUST_REVALIDATE, true),
-            ("s-maxage=60", Forbids::MUST_REVALIDATE, true),
+            ("s-maxage=60", Forbids::S_MAXAGE, true),
+            ("s-maxage=60", Forbids::MUST_REVALIDATE, false),
             ("max-age=60, proxy-revalidate", Forbids::NO_CACHE, false),
             ("no-cache", Forbids::NO_CACHE, true),
             ("no-cache, must-revalidate", Forbids::NO_CACHE, false),
             ("no-cache, must-revalidate", Forbids::NO_CACHE.and(Forbids::MUST_REVALIDATE), true),
         ] {
             for policy in [policy(), fallback()] {
-                let policy = CachePolicy { overrides, ..policy };
-                let stale =
-                    may_serve_stale(&copy(&policy, control), &policy, &request(&[]), REFUSED, after(70));
+                // What could not be served at all without the override is kept only with it.
+                let keeping = CachePolicy { overrides: Forbids::NO_CACHE.and(Forbids::MUST_REVALIDATE), ..policy };
+                let meta = copy(&keeping, control);
+                let policy = CachePolicy { overrides, ..keeping };
+                let stale = may_serve_stale(&meta, &policy, &request(&[]), REFUSED, after(70));
                 assert_eq!(stale.map(|stale| stale.is_overridden), allowed.then_some(true), "{control}");
             }
         }

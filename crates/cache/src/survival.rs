@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use goodgate_failure::Cause;
 
-use crate::serving::{stale_since, stale_window};
-use crate::{CachePolicy, CopyKind, RequestFacts, Standing, may_share};
+use crate::serving::{may_share_in_outage, stale_since, stale_window};
+use crate::{CachePolicy, RequestFacts, Standing};
 
 /// How long the copy would go on answering; an error says what stands in the way.
 pub fn survives(
@@ -20,19 +20,20 @@ pub fn survives(
     if !policy.use_stale.covers(cause) {
         return Err("use_stale does not cover a dead upstream");
     }
-    if !may_share(info, request, policy) {
+    if !may_share_in_outage(info, request, policy) {
         return Err("the copy is not for a request with a cookie or Authorization");
     }
     let window = stale_window(info, policy, request);
-    let until = match (window, info.kind) {
-        (Some(window), _) => stale_since(copy).checked_add(window),
-        (None, CopyKind::Standard) => Some(copy.fresh_until),
-        (None, CopyKind::LastGood) => None,
+    let until = match window {
+        Some(window) => stale_since(copy).checked_add(window).map(|until| until.max(copy.fresh_until)),
+        None => Some(copy.fresh_until),
     };
     match until.and_then(|until| until.duration_since(now).ok()) {
         Some(left) if !left.is_zero() => Ok(left),
-        Some(_) | None if window.is_none() => Err("the answer forbids to be served stale"),
-        Some(_) | None => Err("the copy is older than stale_for"),
+        Some(_) | None => {
+            let reason = info.forbids.without(policy.overrides).reason();
+            Err(reason.unwrap_or("the copy is older than stale_for"))
+        }
     }
 }
 
@@ -40,7 +41,7 @@ pub fn survives(
 mod tests {
     use super::*;
     use crate::tests::{fallback, now, policy, request, response};
-    use crate::{Admission, admit, may_serve_stale};
+    use crate::{Admission, Forbids, admit, may_serve_stale};
 
     const DEAD: Cause = Cause::ConnectionRefused;
 
@@ -55,7 +56,8 @@ mod tests {
     #[test]
     fn it_says_of_the_future_what_will_be_decided_then() {
         let second = Duration::from_secs(1);
-        for policy in [policy(), fallback()] {
+        let overridden = CachePolicy { overrides: Forbids::NO_CACHE, ..fallback() };
+        for (policy, kept_by) in [(policy(), policy()), (fallback(), overridden)] {
             for control in [
                 "max-age=60",
                 "max-age=60, stale-if-error=5",
@@ -63,7 +65,7 @@ mod tests {
                 "s-maxage=60",
                 "no-cache",
             ] {
-                let meta = copy(&policy, control);
+                let meta = copy(&kept_by, control);
                 let serves = |at| may_serve_stale(&meta, &policy, &request(&[]), DEAD, at).is_some();
                 match survives(&meta, &policy, &request(&[]), DEAD, now()) {
                     Ok(left) => {
@@ -83,7 +85,7 @@ mod tests {
         };
         let meta = copy(&policy(), "max-age=60");
         assert_eq!(why(&meta, &[], 60 + 3601), "the copy is older than stale_for");
-        assert_eq!(why(&copy(&policy(), "s-maxage=60"), &[], 61), "the answer forbids to be served stale");
+        assert!(why(&copy(&policy(), "s-maxage=60"), &[], 61).contains("override: [s_maxage]"));
         let anonymous = copy(&CachePolicy { last_good: true, ..policy() }, "");
         let cookie = [("cookie", "session=1")];
         assert_eq!(

@@ -3,6 +3,12 @@
 //! The fields that `Vary` names are taken from the request in a fixed order and hashed with a cryptographic hash: a
 //! client chooses these values, and must not be able to meet somebody else's. Values are normalised only where
 //! their syntax says that it changes nothing: white space in lists, and case and order of `Accept-Encoding`.
+//!
+//! The first half of the hash is of fields that a request must match exactly, the second half of those by which a client
+//! says what it accepts. In an outage a request may get another variant that it accepts (see [`crate::variant`]): one
+//! with the same first half.
+//!
+//! `Cookie` and `Authorization` are no part of it: such a response is stored for requests without them only.
 
 use std::collections::BTreeSet;
 
@@ -26,6 +32,7 @@ impl VaryBy {
         let lower_case = |name: &[u8]| String::from_utf8_lossy(name).to_ascii_lowercase();
         let mut names: Vec<String> =
             response.all("vary").flat_map(Elements::of_bytes).map(lower_case).collect();
+        names.retain(|name| name != "cookie" && name != "authorization");
         names.sort_unstable();
         names.dedup();
         Self((!names.is_empty()).then(|| names.join(",").into()))
@@ -34,17 +41,31 @@ impl VaryBy {
     /// The hash of the request's fields of these names; none if there are none.
     pub(crate) fn variance(&self, request: &dyn SentRequest) -> Option<HashBinary> {
         let names = self.0.as_ref()?;
-        let mut builder = VarianceBuilder::new();
-        for name in names.split(',') {
-            builder.add_owned_value(name, value(name, request));
-        }
-        builder.finalize()
+        let hash = |is_negotiated: bool| {
+            let mut builder = VarianceBuilder::new();
+            for name in names.split(',').filter(|name| NEGOTIATED.contains(name) == is_negotiated) {
+                builder.add_owned_value(name, value(name, request));
+            }
+            half(builder.finalize())
+        };
+        let [a, b, c, d, e, f, g, h] = hash(false);
+        let [i, j, k, l, m, n, o, p] = hash(true);
+        Some([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
     }
 
     /// All of them.
     pub(crate) fn names(&self) -> Option<&str> {
         self.0.as_deref()
     }
+}
+
+/// Fields by which a client says what it accepts, where the response says what it is.
+const NEGOTIATED: [&str; 3] = ["accept", "accept-encoding", "accept-language"];
+
+/// The first half of a hash; zeros for none.
+pub(crate) fn half(hash: Option<HashBinary>) -> [u8; 8] {
+    let [a, b, c, d, e, f, g, h, ..] = hash.unwrap_or_default();
+    [a, b, c, d, e, f, g, h]
 }
 
 /// The hash of the fields that the stored response's `Vary` names, as the backend receives them; none without `Vary`.

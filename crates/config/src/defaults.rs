@@ -60,6 +60,8 @@ pub const HEADERS_MAX: usize = 100;
 pub const URI_BYTES_MAX: usize = 8 * 1024;
 /// `limits.max_body_bytes`.
 pub const BODY_BYTES_MAX: u64 = 100 * MIB;
+/// `limits.max_passages`.
+pub const PASSAGES_MAX: u32 = 5;
 /// `limits.max_response_header_bytes`.
 pub const RESPONSE_HEADER_BYTES_MAX: usize = 64 * 1024;
 

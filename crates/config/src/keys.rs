@@ -61,6 +61,7 @@ pub(crate) const LIMITS: Keys = Keys {
         "max_uri_bytes",
         "max_body_bytes",
         "max_response_header_bytes",
+        "max_passages",
     ],
     later: &[],
 };
@@ -156,6 +157,8 @@ pub(crate) const ROUTE: Keys = Keys {
         "max_body_bytes",
         "errors",
         "pass_headers",
+        "method_override",
+        "merge_slashes",
         "rewrite",
         "request_headers",
         "response_headers",
@@ -217,7 +220,7 @@ pub(crate) const KEY: Keys = Keys { built: &["query", "headers", "cookies"], lat
 
 pub(crate) const QUERY: Keys = Keys { built: &["only", "without"], later: &[] };
 
-pub(crate) const COOKIES: Keys = Keys { built: &["ignore", "serve_anonymous", "drop_set"], later: &[] };
+pub(crate) const COOKIES: Keys = Keys { built: &["ignore", "personal", "serve_anonymous", "drop_set"], later: &[] };
 
 pub(crate) const BYPASS: Keys = Keys { built: &["headers"], later: &[] };
 pub(crate) const PURGE: Keys = Keys { built: &["allow"], later: &[] };
@@ -349,6 +352,7 @@ mod tests {
             ("limits.max_uri_bytes", bytes(URI_BYTES_MAX)),
             ("limits.max_body_bytes", size(BODY_BYTES_MAX)),
             ("limits.max_response_header_bytes", bytes(RESPONSE_HEADER_BYTES_MAX)),
+            ("limits.max_passages", PASSAGES_MAX.to_string()),
             ("upstreams.*.max_fails", MAX_FAILS.to_string()),
             ("upstreams.*.fail_timeout", time(FAIL_TIMEOUT)),
             ("upstreams.*.fail_on", words(FAIL_ON)),
@@ -419,6 +423,8 @@ mod tests {
             ("routes[].respond.type", RESPOND_TYPE.to_owned()),
             ("routes[].timeout", time(ROUTE_TIMEOUT)),
             ("routes[].pass_headers", "[]".to_owned()),
+            ("routes[].method_override", "pass".to_owned()),
+            ("routes[].merge_slashes", "false".to_owned()),
             ("routes[].request_headers.set", "{}".to_owned()),
             ("routes[].request_headers.remove", "[]".to_owned()),
             ("routes[].response_headers.set", "{}".to_owned()),

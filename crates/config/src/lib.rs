@@ -46,7 +46,7 @@ pub use settings::{
     RouteSpec, Server, Spool, Tracing,
 };
 pub use split::Split;
-pub use target::{BadTarget, TARGET_BYTES_MAX, normal_target};
+pub use target::{BadTarget, TARGET_BYTES_MAX, merged_path, normal_target};
 pub use template::{FieldValue, Template, Variable};
 pub use token::Token;
 pub use users::{PasswordHash, Users};

@@ -146,6 +146,8 @@ pub struct Limits {
     pub body_bytes_max: u64,
     /// Bytes of a backend's response header.
     pub response_header_bytes_max: usize,
+    /// How often a request may pass the gateway, by way of backends that ask it in turn.
+    pub passages_max: u32,
 }
 
 impl Default for Limits {
@@ -165,6 +167,7 @@ impl Default for Limits {
             uri_bytes_max: defaults::URI_BYTES_MAX,
             body_bytes_max: defaults::BODY_BYTES_MAX,
             response_header_bytes_max: defaults::RESPONSE_HEADER_BYTES_MAX,
+            passages_max: defaults::PASSAGES_MAX,
         }
     }
 }
@@ -199,6 +202,10 @@ pub struct RouteSpec {
     pub errors: ErrorSpec,
     /// Fields of clients that backends get though they are dropped elsewhere.
     pub pass_headers: Vec<HeaderName>,
+    /// Whether the backend gets each run of slashes in the path as one.
+    pub merges_slashes: bool,
+    /// Whether a POST may say in a field that it means another method; else it is refused.
+    pub passes_method_override: bool,
     /// How the path that a backend gets differs from the client's; none: not at all.
     pub rewrite: Option<Rewrite>,
     /// What becomes of the fields that a backend gets.

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use goodgate_cache::{Mode, NamePattern};
+use goodgate_cache::{Mode, NamePattern, PersonalCookies};
 use goodgate_config::{
     AccessLog, Action, Config, FieldValue, HostPattern, LogFormat, LogMask, LogTarget, Maintenance, Problems,
     RateLimit, RouteSpec, Tracing, load, parse,
@@ -108,8 +108,8 @@ routes:
     let cache = api.cache.as_ref().unwrap();
     assert_eq!(cache.ttl, [(200, Duration::from_mins(10)), (404, Duration::ZERO)]);
     assert_eq!(
-        cache.cookies_ignored,
-        [NamePattern::Prefix("_ga".to_owned()), NamePattern::Exact("id".to_owned())]
+        cache.personal_cookies,
+        PersonalCookies::AllBut(vec![NamePattern::Prefix("_ga".to_owned()), NamePattern::Exact("id".to_owned())])
     );
     assert_eq!(cache.bypass_headers, ["x-preview"]);
     assert_eq!(config.stores[0].object_bytes_max, 1 << 20);

@@ -101,5 +101,51 @@ impl Attempt {
     }
 }
 
+/// What a request's failure is in the end, whatever the order of its attempts: the last status that a backend has sent;
+/// else a failure after the request was sent, since the request may have been acted on; else one to connect. Of several
+/// of a kind it is the one that comes first in [`Cause::ALL`].
+pub fn decisive_cause(attempts: &[Attempt]) -> Option<Cause> {
+    let failed = || attempts.iter().filter_map(|attempt| Some((attempt.phase, attempt.cause?)));
+    let received = failed().map(|(_, cause)| cause).rfind(|cause| matches!(cause, Cause::Received(_)));
+    let first_of = |is_sent: bool| {
+        let of_kind = failed().filter(move |(phase, _)| (*phase != Phase::Connect) == is_sent);
+        of_kind.map(|(_, cause)| cause).min_by_key(|cause| cause.index())
+    };
+    received.or_else(|| first_of(true)).or_else(|| first_of(false))
+}
+
 /// All attempts of one request, in order.
 pub type Attempts = Vec<Attempt>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ReceivedStatus;
+
+    #[test]
+    fn the_order_of_the_attempts_does_not_decide() {
+        let address = Address::Ip(([10, 0, 0, 1], 80).into());
+        let failed = |(phase, cause)| Attempt { phase, cause: Some(cause), ..Attempt::new(address, false) };
+        let refused = (Phase::Connect, Cause::ConnectionRefused);
+        let timed_out = (Phase::Request, Cause::HttpResponseTimeout);
+        let broken = (Phase::Request, Cause::ConnectionTerminated);
+        let received = |status| (Phase::Response, Cause::Received(status));
+        let decided = |these: &[(Phase, Cause)]| {
+            let attempts: Vec<_> = these.iter().copied().map(failed).collect();
+            decisive_cause(&attempts)
+        };
+        let unavailable = received(ReceivedStatus::S503);
+        for (one, other, winner) in [
+            (refused, unavailable, unavailable),
+            (timed_out, unavailable, unavailable),
+            (refused, timed_out, timed_out),
+            (refused, broken, broken),
+            (timed_out, broken, if timed_out.1.index() < broken.1.index() { timed_out } else { broken }),
+        ] {
+            assert_eq!(decided(&[one, other]), Some(winner.1));
+            assert_eq!(decided(&[other, one]), Some(winner.1));
+        }
+        assert_eq!(decided(&[unavailable, received(ReceivedStatus::S500)]), Some(Cause::Received(ReceivedStatus::S500)));
+        assert_eq!(decisive_cause(&[Attempt::new(address, false)]), None);
+    }
+}

@@ -15,10 +15,10 @@ mod window;
 mod words;
 
 pub use address::Address;
-pub use attempt::{Attempt, Attempts, ConnectionAge, Phase};
+pub use attempt::{Attempt, Attempts, ConnectionAge, Phase, decisive_cause};
 pub use budget::{Budget, BudgetPolicy};
 pub use cause::{Blame, Cause, ReceivedStatus};
 pub use guide::{Chapter, Guide};
-pub use retry::{Allowance, Decision, Refusal, Replay, RetryPolicy, Situation};
+pub use retry::{is_idempotent, is_safe, Allowance, Decision, Refusal, Replay, RetryPolicy, Situation};
 pub use window::Window;
 pub use words::{Word, Words};

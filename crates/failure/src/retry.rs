@@ -16,9 +16,9 @@ use crate::{BudgetPolicy, Cause, Words};
 pub enum Replay {
     /// Nothing.
     None,
-    /// Safe methods of RFC 9110 section 9.2.1: GET, HEAD, OPTIONS, TRACE.
+    /// Safe methods: see [`is_safe`].
     Safe,
-    /// Idempotent methods of RFC 9110 section 9.2.2: the safe ones, PUT, DELETE.
+    /// Idempotent methods: see [`is_idempotent`].
     Idempotent,
     /// Everything (nginx's `non_idempotent`).
     All,
@@ -29,12 +29,54 @@ impl Replay {
     pub fn allows(self, method: &Method) -> bool {
         match self {
             Self::None => false,
-            Self::Safe => method.is_safe(),
-            Self::Idempotent => method.is_idempotent(),
+            Self::Safe => is_safe(method),
+            Self::Idempotent => is_idempotent(method),
             Self::All => true,
         }
     }
 }
+
+/// Whether the IANA registry of HTTP methods calls the method safe: it asks for nothing to be changed.
+pub fn is_safe(method: &Method) -> bool {
+    method.is_safe() || SAFE.contains(&method.as_str())
+}
+
+/// Whether the IANA registry of HTTP methods calls the method idempotent: several such requests have the effect of one.
+pub fn is_idempotent(method: &Method) -> bool {
+    method.is_idempotent() || SAFE.contains(&method.as_str()) || IDEMPOTENT.contains(&method.as_str())
+}
+
+/// Safe methods besides those of RFC 9110.
+const SAFE: [&str; 4] = ["PROPFIND", "QUERY", "REPORT", "SEARCH"];
+
+/// Idempotent methods besides those of RFC 9110 and the safe ones.
+const IDEMPOTENT: [&str; 25] = [
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "COPY",
+    "LABEL",
+    "LINK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "ORDERPATCH",
+    "PROPPATCH",
+    "REBIND",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
 
 /// When a failed attempt is followed by another. Built by `config`, applied by `proxy`.
 #[derive(Clone, Debug)]

@@ -110,7 +110,7 @@ pub(crate) async fn say(session: &mut Session, context: &mut Context, notice: &N
     response.insert_header(header::CONTENT_LENGTH, body.len())?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
     response.insert_header("X-Request-Id", context.request_id.value())?;
-    if let Some(seconds) = notice.more.retry_after.filter(|_| matches!(notice.status, 429 | 503)) {
+    if let Some(seconds) = notice.more.retry_after {
         response.insert_header(header::RETRY_AFTER, seconds)?;
     }
     for (name, value) in &notice.more.fields {

@@ -1,11 +1,12 @@
 //! A request's first steps: who asks, by which name it will be known, which route it takes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use goodgate_config::{BadTarget, normal_target};
+use goodgate_config::{BadTarget, merged_path, normal_target};
 use goodgate_failure::Cause;
 use goodgate_telemetry::Refused;
-use http::Version;
+use http::{Method, Version};
 use http::header::{self, HeaderMap};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
@@ -21,7 +22,7 @@ use crate::mirror::Mirroring;
 use crate::request_id::RequestId;
 use crate::route::Route;
 use crate::snapshot::{Live, Snapshot};
-use crate::{copies, forward, head, http2, hygiene, own, split, ties, trace};
+use crate::{copies, forward, head, http2, hygiene, override_method, own, split, ties, trace};
 
 /// Fills the context from the request and the snapshot in force.
 pub(crate) fn begin(
@@ -76,7 +77,8 @@ fn of_copy(
     forward::drop_nominated(request);
     let has_tls = context.speaker().is_some_and(|client| client.has_tls);
     forward::settle_forwarded(request, has_tls, context.is_trusted)?;
-    hygiene::drop_claims(request, context.is_trusted, &route.pass_headers);
+    context.override_method = override_method::judge(request, &route, |_| true).ok().flatten();
+    context.removed_fields = hygiene::drop_claims(request, context, &route.pass_headers);
     ties::take_cookies(request, &snapshot.sticky)?;
     context.route = Some(route);
     Ok(())
@@ -128,19 +130,54 @@ pub(crate) fn of_request(
         route.map(|route| split::share(route, request, context))
     });
     if let Some(route) = context.route.clone() {
-        context.affinity = ties::take_cookies(request, &snapshot.sticky)?;
-        if context.is_for_good || context.is_trusted || !route.pass_headers.is_empty() {
-            hygiene::drop_claims(request, context.is_trusted, &route.pass_headers);
+        let takes_same = |method: &Method| {
+            let other = snapshot.router.find(name, path, method);
+            other.is_some_and(|other| other.name == route.name)
+        };
+        match override_method::judge(request, &route, takes_same) {
+            Ok(method) => context.override_method = method,
+            Err(error) => context.refused = Some(error),
         }
-        if context.is_background() {
-            forward::forget_client(request, &route);
-        }
+        clean(snapshot, request, context, &route)?;
     }
-    if live.trail.is_in(&request.headers) {
+    if live.trail.has_looped(request, snapshot.limits.passages_max) {
         context.refused = Some(ErrorAnswer::of(Cause::ProxyLoopDetected));
     }
     copies::begin(snapshot, request, context)?;
     Ok(None)
+}
+
+/// Takes out what the backend does not get.
+fn clean(
+    snapshot: &Snapshot,
+    request: &mut RequestHeader,
+    context: &mut Context,
+    route: &Route,
+) -> Result<()> {
+    if route.merges_slashes || route.own.is_some() {
+        merge_slashes(request)?;
+    }
+    context.affinity = ties::take_cookies(request, &snapshot.sticky)?;
+    if context.is_for_good || context.is_trusted || !route.pass_headers.is_empty() {
+        context.removed_fields = hygiene::drop_claims(request, context, &route.pass_headers);
+    }
+    if context.is_background() {
+        forward::forget_client(request, route);
+    }
+    Ok(())
+}
+
+/// Makes each run of slashes in the path one: where the route says so, and where it answers itself, since a redirect to
+/// `{path}` with two slashes at its beginning would lead to another host.
+fn merge_slashes(request: &mut RequestHeader) -> Result<()> {
+    let Cow::Owned(path) = merged_path(request.uri.path()) else {
+        return Ok(());
+    };
+    let target = match request.uri.query() {
+        Some(query) => [path.as_str(), "?", query].concat(),
+        None => path,
+    };
+    request.set_raw_path(target.as_bytes())
 }
 
 /// What the client's connection says of the request.

@@ -166,7 +166,8 @@ fn io_error(error: &Error) -> Option<&io::Error> {
 
 /// Pingora has one type for a header that is not HTTP and for one that is too long: only its text tells.
 fn invalid_header(error: &Error) -> Cause {
-    if text(error).contains("larger than") {
+    let parser = error.cause.as_deref().and_then(|cause| cause.downcast_ref::<httparse::Error>());
+    if text(error).contains("larger than") || parser == Some(&httparse::Error::TooManyHeaders) {
         Cause::HttpResponseHeaderSectionSize
     } else {
         Cause::HttpProtocolError

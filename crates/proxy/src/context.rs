@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::Cause;
 use goodgate_telemetry::{By, CacheResult, Origin, TraceContext};
-use http::{HeaderValue, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 use pingora_http::RequestHeader;
 
 use crate::answer::ErrorAnswer;
@@ -79,6 +79,10 @@ pub(crate) struct Context {
     pub(crate) route: Option<Arc<Route>>,
     /// The backends that its cookies name.
     pub(crate) affinity: Affinity,
+    /// The method that the backend is to take it for, by a field of the request.
+    pub(crate) override_method: Option<Method>,
+    /// Request fields of the client that the backend does not get.
+    pub(crate) removed_fields: Vec<HeaderName>,
     /// Whether a body comes with it.
     pub(crate) has_body: bool,
     /// Why it is refused, if that is plain from the start.
@@ -109,6 +113,8 @@ pub(crate) struct Outcome {
     pub(crate) detail: Option<&'static str>,
     pub(crate) rescue: Option<(By, Cause)>,
     pub(crate) cache: Option<CacheResult>,
+    /// Why nothing stored could answer in place of the failure.
+    pub(crate) cache_detail: Option<&'static str>,
     /// The age of the copy that was served.
     pub(crate) age: Option<Duration>,
 }
@@ -183,6 +189,8 @@ impl Context {
             trace: None,
             route: None,
             affinity: Affinity::default(),
+            override_method: None,
+            removed_fields: Vec::new(),
             has_body: false,
             refused: None,
             queueing: Queueing::default(),

@@ -1,7 +1,7 @@
 //! The exchange with the backends: from the choice of one to its answer, or to its failure.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use goodgate_failure::{Cause, Phase, ReceivedStatus, Refusal};
@@ -54,6 +54,7 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
     if copies::choose(session, context, error.cause) {
         Box::pin(copies::serve(session, context)).await?;
     } else {
+        copies::note_none(session, context, error.cause);
         Box::pin(answer::write(session, context, error)).await?;
     }
     Ok(false)
@@ -89,6 +90,7 @@ pub(crate) fn next_peer(
         deadline: context.attempting.deadline(),
         now,
         tls: &route.backend_tls,
+        upload_pause: if context.has_body { route.body_timeout } else { Duration::ZERO },
     };
     peer(&terms, context.attempting.expect(kept, &backend, timeouts.idle))
 }
@@ -106,7 +108,7 @@ fn take_backend(session: &Session, context: &mut Context, route: &Route, now: In
         context.queueing.move_to(&rest.upstream);
         return take_backend(session, context, rest, now);
     }
-    let cause = context.attempting.last_cause().unwrap_or_else(|| route.upstream.why_none());
+    let cause = context.attempting.decisive_cause().unwrap_or_else(|| route.upstream.why_none());
     let found = copies::choose(session, context, cause)
         || context.attempting.take(route, &method, ties, true, now)
         || context.attempting.take_again(route, now);
@@ -139,7 +141,7 @@ fn failed_at(session: &Session, context: &mut Context, route: &Route, cause: Cau
 /// been idle for too long is given up for another.
 pub(crate) fn connected(
     kept: &KeptConnections,
-    session: &Session,
+    session: &mut Session,
     context: &mut Context,
     connection: &Connection,
 ) -> Result<()> {
@@ -166,9 +168,19 @@ pub(crate) fn connected(
         context.attempting.note_detail(Some("it spoke before it was asked".into()));
         return Err(settled(failed(session, context, Cause::HttpProtocolError)));
     }
-    context.watch(connection.socket, context.attempting.deadline());
+    let is_uploading = context.has_body && !session.as_downstream_mut().is_body_done();
+    let deadline = if is_uploading {
+        context.attempting.upload_begins(Instant::now() + UPLOAD_MAX)
+    } else {
+        context.attempting.deadline()
+    };
+    context.watch(connection.socket, deadline);
     Ok(())
 }
+
+/// While the client still sends, its own limits count (`body_timeout`, `min_body_rate`, `write_timeout` for a backend that
+/// does not take the body), and the deadline of the response does not run.
+const UPLOAD_MAX: Duration = Duration::from_hours(24);
 
 /// Whether the request could be sent once more if its connection dies: by its method, and because its body is
 /// kept, by Pingora if not by us. A body whose length is not known may be too long for that.
@@ -195,6 +207,9 @@ pub(crate) fn request_body(context: &mut Context, body: Option<&Bytes>, is_end: 
             return Err(Error::create(BODY_TOO_LARGE, ErrorSource::Downstream, None, None));
         }
     }
+    if context.has_body {
+        context.attempting.piece_sent(Instant::now(), is_end);
+    }
     if is_end {
         let sent = if context.body_bytes == 0 { context.attempting.connected_at() } else { Instant::now() };
         let due = sent + route.upstream.spec().timeouts.first_byte;
@@ -211,7 +226,7 @@ pub(crate) fn response_body(context: &mut Context, body: Option<&Bytes>, is_end:
             // The watchdog has closed the connection, which for some bodies looks like their end.
             return Err(Error::create(ErrorType::ReadTimedout, ErrorSource::Upstream, None, None));
         }
-        context.attempting.done();
+        context.attempting.done(Instant::now());
         context.queueing.leave();
     }
     context.moved();
@@ -258,7 +273,7 @@ pub(crate) async fn response_header(
     }
     forward::response(response)?;
     if !is_upgrade && forward::has_no_body(&session.req_header().method, response) {
-        context.attempting.done();
+        context.attempting.done(now);
         context.queueing.leave();
     }
     copies::note_answer(context, session, response);
@@ -365,9 +380,13 @@ pub(crate) fn broke(session: &mut Session, context: &mut Context, error: &mut Er
     let now = Instant::now();
     let in_vain = timed_out || *error.etype() == ErrorType::ReadTimedout;
     let is_unanswered = context.attempting.log.last().is_some_and(|attempt| attempt.phase == Phase::Request);
-    if in_vain && is_unanswered && context.is_http2 && !session.as_downstream_mut().is_body_done() {
-        // Pingora has no limit between two reads of an HTTP/2 body: it was the client that let the time pass.
+    let is_uploading = is_unanswered && context.has_body && !session.as_downstream_mut().is_body_done();
+    if in_vain && is_uploading {
+        // The backend has nothing to answer yet: it was the client that let the time pass.
         (error.etype, error.esource) = (ErrorType::ReadTimedout, ErrorSource::Downstream);
+    }
+    if is_uploading {
+        context.attempting.upload_broke(now);
     }
     if *error.etype() == BODY_LOST {
         // To Pingora whatever reads a body is the client.

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use goodgate_failure::Cause;
+use goodgate_cache::Mode;
+use goodgate_failure::{Cause, ReceivedStatus};
 use goodgate_telemetry::{
     AccessRecord, By, CacheResult, LoggedClient, Mask, Origin, TraceContext, is_of_interest,
 };
@@ -19,6 +20,7 @@ use crate::client_address::ClientAddress;
 use crate::context::Context;
 use crate::copies;
 use crate::forward;
+use crate::hygiene;
 use crate::kept_date;
 use crate::mirror;
 use crate::replay;
@@ -100,6 +102,7 @@ pub(crate) fn conclude(live: &Live, ended: &Ended<'_>, context: &Context, now: I
     }
     let status = ended.status;
     count(live, context, status, now);
+    context.removed_fields.iter().for_each(|name| live.metrics().removed_field(hygiene::label(name)));
     copies::note_survival(ended.request, context, now);
     let log = &live.snapshot().log;
     let outcome = &context.outcome;
@@ -134,13 +137,23 @@ fn settle(session: &Session, context: &mut Context, error: Option<&Error>) {
     }
     if let Some(error) = error {
         let left = error.esource() == &ErrorSource::Downstream;
-        let cause = if left { Some(Cause::ClientDisconnected) } else { context.attempting.last_cause() };
+        let cause = if left { Some(Cause::ClientDisconnected) } else { context.attempting.decisive_cause() };
         if context.outcome.rescue.is_none() {
             context.outcome.cause = context.outcome.cause.or(cause);
         }
         return;
     }
-    let ended_well = context.attempting.log.last().is_some_and(|attempt| attempt.cause.is_none());
+    if context.outcome.origin == Origin::Backend && context.outcome.rescue.is_none() {
+        // An error of the backend's own that is passed on.
+        let status = context.attempting.log.last().and_then(|attempt| attempt.status);
+        let received = status.filter(|status| *status >= 500).and_then(ReceivedStatus::from_code);
+        context.outcome.cause = context.outcome.cause.or(received.map(Cause::Received));
+    }
+    let ended_well = context
+        .attempting
+        .log
+        .last()
+        .is_some_and(|attempt| attempt.cause.is_none() && attempt.status.is_none_or(|status| status < 500));
     if ended_well
         && context.outcome.rescue.is_none()
         && let Some(cause) = context.attempting.last_cause()
@@ -161,7 +174,8 @@ fn is_from_copy(phase: CachePhase) -> bool {
 }
 
 fn cache_result(context: &Context, phase: CachePhase) -> Option<CacheResult> {
-    context.route.as_ref()?.cache.as_ref()?;
+    let (policy, _) = context.route.as_ref()?.cache.as_ref()?;
+    let is_fallback = policy.mode == Mode::Fallback;
     Some(match phase {
         CachePhase::Hit => CacheResult::Hit,
         CachePhase::StaleUpdating => CacheResult::Updating,
@@ -172,6 +186,8 @@ fn cache_result(context: &Context, phase: CachePhase) -> Option<CacheResult> {
                 CacheResult::Bypass
             } else if context.copying.refused.is_some() {
                 CacheResult::Uncacheable
+            } else if is_fallback {
+                CacheResult::Bypass
             } else {
                 CacheResult::Miss
             }
@@ -221,6 +237,7 @@ fn record<'a>(mask: &Mask, ended: &Ended<'a>, context: &'a Context, now: Instant
         detail: outcome.detail,
         rescue: outcome.rescue,
         cache: outcome.cache,
+        cache_detail: outcome.cache_detail.or(context.copying.refused),
         age: outcome.age,
         bytes_sent: ended.sent,
         bytes_received: ended.received,
@@ -230,6 +247,7 @@ fn record<'a>(mask: &Mask, ended: &Ended<'a>, context: &'a Context, now: Instant
             .headers
             .get(header::USER_AGENT)
             .map(|agent| String::from_utf8_lossy(agent.as_bytes())),
+        removed_fields: context.removed_fields.as_slice().into(),
         attempts: context.attempting.log.as_slice().into(),
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn request(
         trace::pass_on(request, trace, context.attempting.log.len().saturating_sub(1))?;
     }
     request.insert_header("X-Request-Id", context.request_id.value())?;
-    trail.leave(request, context.version(original))?;
+    trail.leave(request, original, context.version(original))?;
     rules::to_backend(request, original, context, route)
 }
 

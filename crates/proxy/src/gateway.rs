@@ -246,13 +246,13 @@ impl ProxyHttp for Gateway {
 
     fn upstream_response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         is_end: bool,
         context: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
         exchange::response_body(context, body.as_ref(), is_end)?;
-        Ok(context.copying.pause())
+        Ok(copies::keep_with_client(session, context).or_else(|| context.copying.pause()))
     }
 
     fn response_cache_filter(

@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderName};
 use memchr::memchr;
 use pingora_http::RequestHeader;
 
+use crate::context::Context;
+
 /// What a field says that a client has no business to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Claim {
@@ -21,16 +23,45 @@ enum Claim {
     Identity,
 }
 
-/// Removes the fields that the backend does not get. Most requests have none, and cost one look at the names.
-pub(crate) fn drop_claims(request: &mut RequestHeader, is_trusted: bool, passed: &[HeaderName]) {
-    remove(request, |name| is_dropped(name, is_trusted, passed));
+/// Removes the fields that the backend does not get, and says which. Most requests have none, and cost one look at the
+/// names.
+pub(crate) fn drop_claims(request: &mut RequestHeader, context: &Context, passed: &[HeaderName]) -> Vec<HeaderName> {
+    let passes_method = context.override_method.is_some();
+    remove(request, |name| {
+        is_dropped(name, context.is_trusted, passed) && !(passes_method && METHODS.contains(name))
+    })
 }
 
-fn remove(request: &mut RequestHeader, is_removed: impl Fn(&HeaderName) -> bool) {
+fn remove(request: &mut RequestHeader, is_removed: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
     let names: Vec<HeaderName> = request.headers.keys().filter(|name| is_removed(name)).cloned().collect();
-    for name in names {
-        request.remove_header(&name);
+    for name in &names {
+        request.remove_header(name);
     }
+    names
+}
+
+/// Fields that frameworks obey as the method of a POST (see [`crate::override_method`]).
+pub(crate) static METHODS: [HeaderName; 5] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("method-override"),
+    HeaderName::from_static("http-method-override"),
+];
+
+/// The name of a removed field as a metric label: a closed set.
+pub(crate) fn label(name: &HeaderName) -> &str {
+    let is_of_family = |begin: &&str| name.as_str().starts_with(begin);
+    if name.as_str().contains('_') {
+        return "with underscore";
+    }
+    if let Some(family) = IDENTITIES_BEGIN.iter().chain(&["x-forward", "oidc-claim-"]).find(|family| is_of_family(family))
+        && !is_identity(name.as_str())
+        && !is_address(name.as_str())
+    {
+        return family;
+    }
+    name.as_str()
 }
 
 /// Whether a field is removed.
@@ -41,7 +72,7 @@ pub(crate) fn is_dropped(name: &HeaderName, is_trusted: bool, passed: &[HeaderNa
 
 /// Removes what says who the client is: a request behind a client's back speaks for nobody.
 pub(crate) fn drop_client(request: &mut RequestHeader, passed: &[HeaderName]) {
-    remove(request, |name| is_of_client(name) && !passed.contains(name));
+    let _ = remove(request, |name| is_of_client(name) && !passed.contains(name));
 }
 
 /// Whether a field says who or where the client is.
@@ -392,7 +423,9 @@ mod tests {
 
     fn left(is_trusted: bool, passed: &[&'static str]) -> Vec<String> {
         let mut request = request();
-        drop_claims(&mut request, is_trusted, &names(passed));
+        let mut context = Context::new();
+        context.is_trusted = is_trusted;
+        drop_claims(&mut request, &context, &names(passed));
         let mut left: Vec<_> = request.headers.keys().map(ToString::to_string).collect();
         left.sort_unstable();
         left
@@ -409,6 +442,30 @@ mod tests {
         assert_eq!(left(true, &[]), trusted);
         let passed = ["x-original-url", "content_length"];
         assert_eq!(left(false, &passed), ["accept", "content_length", "x-forwarded-proto", "x-original-url"]);
+    }
+
+    #[test]
+    fn the_names_of_removed_fields_are_a_closed_set() {
+        for (name, expected) in [
+            ("x-original-url", "x-original-url"),
+            ("x_forwarded_for", "with underscore"),
+            ("x-auth-request-email", "x-auth-request-"),
+            ("x-forwarded-user", "x-forwarded-user"),
+            ("x-forwarded-whatever", "x-forward"),
+            ("oidc-claim-sub", "oidc-claim-"),
+        ] {
+            assert_eq!(label(&HeaderName::from_static(name)), expected);
+        }
+    }
+
+    #[test]
+    fn a_field_that_overrides_the_method_stays_where_it_is_passed_on() {
+        let mut request = request();
+        let mut context = Context::new();
+        context.override_method = Some(http::Method::PUT);
+        let removed = drop_claims(&mut request, &context, &[]);
+        assert!(request.headers.contains_key("x-http-method-override"));
+        assert!(removed.contains(&HeaderName::from_static("x-original-url")));
     }
 
     #[test]

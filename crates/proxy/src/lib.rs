@@ -35,6 +35,7 @@ mod lane;
 mod listener;
 mod mirror;
 mod negotiated;
+mod override_method;
 mod own;
 mod pace;
 mod page;

@@ -30,6 +30,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) deadline: Instant,
     pub(crate) now: Instant,
     pub(crate) tls: &'a BackendTls,
+    /// How long the client may let the request's body wait.
+    pub(crate) upload_pause: Duration,
 }
 
 /// How backends prove who they are, in Pingora's form.
@@ -84,7 +86,7 @@ fn at(address: Address, tls_name: Option<&str>) -> Result<Box<HttpPeer>> {
 
 /// Builds the peer.
 pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> Result<Box<HttpPeer>> {
-    let Terms { backend, timeouts, is_upgrade, fresh, connections, deadline, now, tls } = *terms;
+    let Terms { backend, timeouts, is_upgrade, fresh, connections, deadline, now, tls, upload_pause } = *terms;
     let mut peer = match &backend.tls_name {
         Some(name) => tls.peer(backend.address, name)?,
         None => at(backend.address, None)?,
@@ -97,7 +99,9 @@ pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> Result<Box<HttpPeer>>
     // One limit for every read of the attempt, that of the header included: it must not undercut
     // `first_byte`, which the watchdog enforces.
     // Pingora cannot tell a tunnel that is idle from one in which only the client speaks: the watchdog can.
-    options.read_timeout = (!is_upgrade).then_some(timeouts.read.max(timeouts.first_byte));
+    // Each piece of the request's body begins it again, so that it must not undercut the pauses in that either.
+    let read = timeouts.read.max(timeouts.first_byte).max(upload_pause + Duration::from_secs(1));
+    options.read_timeout = (!is_upgrade).then_some(read);
     options.write_timeout = Some(timeouts.write);
     options.tracer = Some(kept.tracer());
     // A tunnel takes its connection with it. On a kept one, which may still be marked as readable, Pingora could see

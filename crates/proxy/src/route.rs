@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use goodgate_cache::CachePolicy;
-use goodgate_config::{Access, ErrorSpec, HeaderRules, HostPattern, Rewrite, RouteSpec};
+use goodgate_config::{Access, ErrorSpec, HeaderRules, HostPattern, Rewrite, RouteSpec, merged_path};
 use goodgate_failure::RetryPolicy;
 use goodgate_telemetry::{QueueMetrics, RouteMetrics, UpstreamMetrics};
 use goodgate_upstream::Upstream;
@@ -45,6 +45,10 @@ pub(crate) struct Route {
     pub(crate) errors: ErrorSpec,
     /// Fields of clients that are let through though they are dropped elsewhere.
     pub(crate) pass_headers: Vec<HeaderName>,
+    /// Whether a POST may say that it means another method.
+    pub(crate) passes_method_override: bool,
+    /// Whether the backend gets each run of slashes in the path as one.
+    pub(crate) merges_slashes: bool,
     pub(crate) rewrite: Option<Rewrite>,
     pub(crate) request_headers: HeaderRules,
     pub(crate) response_headers: HeaderRules,
@@ -52,6 +56,8 @@ pub(crate) struct Route {
     /// What else a request must meet before anything answers it.
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) response_header_bytes_max: usize,
+    /// How long a client may let its body wait: `limits.body_timeout`.
+    pub(crate) body_timeout: Duration,
     /// Which of its requests go elsewhere.
     pub(crate) split: Option<Split>,
     /// Who gets copies of its requests.
@@ -105,7 +111,7 @@ impl Router {
 
     /// The route for a request. `host` may carry a port and capitals.
     pub(crate) fn find(&self, host: &str, path: &str, method: &Method) -> Option<&Arc<Route>> {
-        let host = bare(host);
+        let (host, path) = (bare(host), &merged_path(path));
         self.candidates(&host).find(|entry| entry.takes(path, method)).map(|entry| &entry.route)
     }
 
@@ -118,7 +124,7 @@ impl Router {
 
     /// The routes that requests for an address can take, whatever their method.
     pub(crate) fn reachable(&self, host: &str, path: &str) -> Vec<Arc<Route>> {
-        let host = bare(host);
+        let (host, path) = (bare(host), &merged_path(path));
         let mut routes = Vec::new();
         for entry in self.candidates(&host).filter(|entry| entry.covers(path)) {
             routes.push(Arc::clone(&entry.route));

@@ -53,10 +53,21 @@ pub(crate) fn to_client(
 /// The target with its prefix exchanged, whole segments only. A target that does not begin with the prefix keeps
 /// what it begins with.
 fn rewritten(target: &str, rewrite: &Rewrite) -> String {
-    let rest = target.strip_prefix(rewrite.strip_prefix.as_str());
-    let rest = rest.filter(|rest| rest.is_empty() || rest.starts_with(['/', '?'])).unwrap_or(target);
+    let rest = without_prefix(target, &rewrite.strip_prefix).unwrap_or(target);
     let slash = if rest.starts_with('/') { "" } else { "/" };
     [rewrite.add_prefix.as_str(), slash, rest].concat()
+}
+
+/// What follows the prefix, if the target begins with its segments. As for routes, a run of slashes counts as one.
+fn without_prefix<'a>(target: &'a str, prefix: &str) -> Option<&'a str> {
+    let mut rest = target;
+    for segment in prefix.split('/').skip(1) {
+        rest = rest.trim_start_matches('/').strip_prefix(segment)?;
+        if !(rest.is_empty() || rest.starts_with(['/', '?'])) {
+            return None;
+        }
+    }
+    Some(rest)
 }
 
 #[cfg(test)]
@@ -78,6 +89,9 @@ mod tests {
             ("", "/v1", "/x", "/v1/x"),
             ("", "/v1", "/", "/v1/"),
             ("/a/b", "/c/d", "/a/b/e", "/c/d/e"),
+            ("/a/b", "/c", "//a///b//e//f", "/c//e//f"),
+            ("/a/b", "/c", "/a/b", "/c/"),
+            ("/a/b", "/c", "/a/bc", "/c/a/bc"),
         ] {
             let rewrite = Rewrite { strip_prefix: strip.to_owned(), add_prefix: add.to_owned() };
             assert_eq!(rewritten(target, &rewrite), expected, "{target} without {strip:?} under {add:?}");

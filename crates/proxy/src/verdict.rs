@@ -38,6 +38,7 @@ pub(crate) async fn give_up(session: &mut Session, context: &mut Context, error:
     let written = if copies::choose(session, context, cause) {
         copies::serve(session, context).await
     } else {
+        copies::note_none(session, context, cause);
         answer::write(session, context, answer).await
     };
     // If the client cannot be written to, it has left, and the log says what became of the request.
@@ -55,6 +56,6 @@ fn verdict(context: &Context, error: &Error) -> ErrorAnswer {
     }
     let empty =
         || context.route.as_ref().map_or(Cause::ProxyInternalError, |route| route.upstream.why_none());
-    let cause = context.attempting.last_cause().unwrap_or_else(empty);
+    let cause = context.attempting.decisive_cause().unwrap_or_else(empty);
     ErrorAnswer::of(cause)
 }

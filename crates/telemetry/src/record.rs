@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use goodgate_failure::{Attempt, Cause};
+use http::HeaderName;
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 
@@ -55,6 +56,9 @@ pub struct AccessRecord<'a> {
     /// What the cache did, if the route has one.
     #[serde(serialize_with = "cache")]
     pub cache: Option<CacheResult>,
+    /// Why the response was not stored, or why nothing stored could answer in place of the failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_detail: Option<&'static str>,
     /// The age of the copy served.
     #[serde(rename = "age_s", serialize_with = "seconds")]
     pub age: Option<Duration>,
@@ -70,6 +74,9 @@ pub struct AccessRecord<'a> {
     pub queued: Option<Duration>,
     /// The client's software, as it says.
     pub user_agent: Option<Cow<'a, str>>,
+    /// Fields of the client that the backend did not get.
+    #[serde(serialize_with = "names", skip_serializing_if = "is_empty")]
+    pub removed_fields: Cow<'a, [HeaderName]>,
     /// Every attempt, in order.
     #[serde(serialize_with = "attempts")]
     pub attempts: Cow<'a, [Attempt]>,
@@ -102,12 +109,14 @@ impl<'a> AccessRecord<'a> {
             detail: None,
             rescue: None,
             cache: None,
+            cache_detail: None,
             age: None,
             bytes_sent: 0,
             bytes_received: 0,
             duration: Duration::ZERO,
             queued: None,
             user_agent: None,
+            removed_fields: Cow::Borrowed(&[]),
             attempts: Cow::Borrowed(&[]),
         }
     }
@@ -129,6 +138,7 @@ impl<'a> AccessRecord<'a> {
             route: own(self.route),
             upstream: own(self.upstream),
             user_agent: self.user_agent.map(own),
+            removed_fields: Cow::Owned(self.removed_fields.into_owned()),
             attempts: Cow::Owned(self.attempts.into_owned()),
             ..self
         }
@@ -184,6 +194,14 @@ impl Serialize for Written<'_> {
 struct Rescue {
     by: &'static str,
     cause: &'static str,
+}
+
+fn is_empty(names: &[HeaderName]) -> bool {
+    names.is_empty()
+}
+
+fn names<S: Serializer>(names: &[HeaderName], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(names.iter().map(HeaderName::as_str))
 }
 
 fn attempts<S: Serializer>(attempts: &[Attempt], to: S) -> Result<S::Ok, S::Error> {

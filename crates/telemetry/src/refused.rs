@@ -114,6 +114,11 @@ impl RefusedCounters {
 }
 
 impl Metrics {
+    /// Counts a request field that the backend does not get; `field` is one of a closed set.
+    pub fn removed_field(&self, field: &str) {
+        self.removed_fields.with_label_values(&[field]).inc();
+    }
+
     /// Counts a request that is refused.
     pub fn refused(&self, reason: Refused) {
         let all = Refused::ALL.iter().zip(&self.refused.0);

@@ -49,7 +49,8 @@ fn lost(record: &AccessRecord<'_>) -> String {
     if record.route == "none" {
         return "Without a route there is neither a backend nor a copy.".to_owned();
     }
-    let is_cut = record.cause.is_some() && record.origin != Origin::Goodgate;
+    let is_passed_on = matches!(record.cause, Some(Cause::Received(_)));
+    let is_cut = record.cause.is_some() && record.origin != Origin::Goodgate && !is_passed_on;
     let last = record.attempts.last().and_then(goodgate_failure::Attempt::refusal);
     if is_cut || last == Some(Refusal::BytesOut) {
         return "The client had the beginning of the answer already: all that is honest then is to close its \
@@ -74,6 +75,10 @@ fn no_copy(record: &AccessRecord<'_>) -> String {
         Some(CacheResult::Bypass) => {
             "No copy: the request may not be answered from the cache (a credential, a cookie, or `cache.bypass`)."
                 .to_owned()
+        }
+        Some(_) if record.cache_detail.is_some() => {
+            let reason = record.cache_detail.unwrap_or_default();
+            format!("No stored response may answer: {reason}.")
         }
         Some(CacheResult::Uncacheable) => "No copy: answers to this request may not be kept.".to_owned(),
         Some(

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use goodgate_files::Folder;
 
 /// What the version file says. Another text means other files.
-const VERSION: &[u8] = b"goodgate disk tier 1\n";
+const VERSION: &[u8] = b"goodgate disk tier 2\n";
 /// What is written and removed again to see whether writing is possible.
 const PROBE_BYTES: usize = 64 << 10;
 

@@ -6,7 +6,7 @@ use super::bytes::{Take, put_framed};
 use crate::kept::{Facts, Kept};
 
 /// The number of this form.
-const FORM: u8 = 2;
+const FORM: u8 = 3;
 
 /// The key and meta data of one copy.
 #[derive(Debug)]

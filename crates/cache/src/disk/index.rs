@@ -171,6 +171,13 @@ impl Index {
         shard.families.get(&key)?.slots().iter().find(|slot| slot.variance == variance).cloned()
     }
 
+    /// The variances of a family's copies, the youngest first.
+    pub(super) fn variances(&self, key: KeyHash, most: usize) -> Vec<u32> {
+        let shard = self.shard(key).read();
+        let slots = shard.families.get(&key).map(Family::slots).unwrap_or_default();
+        slots.iter().rev().take(most).map(|slot| slot.variance).collect()
+    }
+
     /// Where this record is.
     pub(super) fn of_record(&self, key: KeyHash, seq: u64) -> Option<Slot> {
         let shard = self.shard(key).read();

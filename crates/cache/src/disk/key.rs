@@ -24,9 +24,14 @@ pub(super) fn vary_of(vary_by: &VaryBy) -> u32 {
     vary_by.names().map_or(0, |names| short(&Blake2b::<U16>::digest(names).into()).max(1))
 }
 
-/// The beginning of a variance; zero for none.
+/// Of both halves of a variance; zero for none.
 pub(super) fn variance_of(variance: Option<HashBinary>) -> u32 {
-    variance.as_ref().map_or(0, |variance| short(variance).max(1))
+    let folded = |variance: HashBinary| {
+        let mut turned = variance;
+        turned.rotate_left(variance.len() / 2);
+        (short(&variance) ^ short(&turned).rotate_left(1)).max(1)
+    };
+    variance.map_or(0, folded)
 }
 
 fn short(hash: &[u8; 16]) -> u32 {

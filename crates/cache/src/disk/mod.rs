@@ -69,6 +69,8 @@ pub(crate) enum Wanted {
     Any,
     /// The one that answered such a request.
     Variant(Option<HashBinary>),
+    /// The same by the number that the index has for it.
+    Numbered(u32),
 }
 
 /// A copy that was read from disk.
@@ -195,6 +197,11 @@ impl Disk {
         self.shared.index.youngest(key).is_some()
     }
 
+    /// What to ask for to get the copies of a family, the youngest first, but no more than so many.
+    pub(crate) fn variants(&self, key: KeyHash, most: usize) -> Vec<Wanted> {
+        self.shared.index.variances(key, most).into_iter().map(Wanted::Numbered).collect()
+    }
+
     /// Memory gives up copies that were asked for again.
     pub(crate) fn proven(&self, key: &[u8]) {
         self.shared.index.proven(KeyHash::of(key));
@@ -209,6 +216,7 @@ impl Disk {
         match wanted {
             Wanted::Any => self.shared.index.youngest(hash),
             Wanted::Variant(variance) => self.shared.index.variant(hash, key::variance_of(variance)),
+            Wanted::Numbered(variance) => self.shared.index.variant(hash, variance),
         }
     }
 

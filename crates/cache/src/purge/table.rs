@@ -31,11 +31,13 @@ impl Table {
         self.has_prefixes |= entry.reach == Reach::Prefix;
         self.records.entry(entry.mark).or_default().set(entry.mode, entry.number);
         if self.records.len() > RECORDS_MAX {
-            self.forget_quarter();
+            self.forget_quarter(entry.reach == Reach::Change);
         }
     }
 
-    fn forget_quarter(&mut self) {
+    /// What clients have removed must not cost an outage all that was stored before: such records are about a change
+    /// once they are about everything.
+    fn forget_quarter(&mut self, is_of_changes: bool) {
         let mut numbers: Vec<u64> = self.records.values().map(Record::last).collect();
         let (_, limit, _) = numbers.select_nth_unstable(RECORDS_MAX / 4);
         let limit = *limit;
@@ -43,8 +45,12 @@ impl Table {
         self.records.retain(|_, record| {
             let is_kept = record.last() > limit;
             if !is_kept {
-                floor.soft = floor.soft.max(record.soft);
-                floor.hard = floor.hard.max(record.hard);
+                if is_of_changes {
+                    floor.soft = floor.soft.max(record.last());
+                } else {
+                    floor.soft = floor.soft.max(record.soft);
+                    floor.hard = floor.hard.max(record.hard);
+                }
             }
             is_kept
         });

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::sent::SentRequest;
+use crate::variant::is_accepted;
+use crate::vary::half;
 use pingora_cache::key::HashBinary;
 use smallvec::{SmallVec, smallvec};
 
@@ -99,6 +101,16 @@ impl Family {
             variance if variance == primary.object.kept.variance() => Some(primary),
             variance => self.slot(variance),
         }
+    }
+
+    /// The variants that the request accepts although they are for other requests.
+    pub(super) fn accepted(&self, request: &dyn SentRequest) -> impl Iterator<Item = &Arc<Object>> {
+        let wanted = self.primary().map(|primary| half(primary.object.kept.vary_by().variance(request)));
+        self.slots.iter().map(|slot| &slot.object).filter(move |object| {
+            object.body.is_sound()
+                && Some(half(object.kept.variance())) == wanted
+                && is_accepted(&object.kept, request)
+        })
     }
 
     /// Where a copy written outside Pingora belongs.

@@ -34,6 +34,9 @@ pub(super) struct Fill {
 /// How long anybody waits for another one's fetch that does not get on.
 pub const FILL_WAIT: Duration = Duration::from_secs(5);
 
+/// How much of what is passed through a reader gets at once.
+const JOINED_BYTES_MAX: usize = 1 << 20;
+
 /// What the writer last told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -178,11 +181,27 @@ impl Fill {
 }
 
 impl Chunks {
+    /// Of what is only passed through a reader gets as much at once as there is, up to a bound: it comes in by several
+    /// chunks at a time, and must not pile up.
     fn next_for(&mut self, reader: u64) -> Option<Bytes> {
         let (_, next) = self.readers.iter_mut().find(|(id, _)| *id == reader)?;
-        let chunk = self.held.get(next.checked_sub(self.first)?)?.clone();
-        *next += 1;
-        Some(chunk)
+        let at = next.checked_sub(self.first)?;
+        let chunk = self.held.get(at)?;
+        let mut left = JOINED_BYTES_MAX.saturating_sub(chunk.len());
+        let others = self.held.range(at + 1..).take_while(|other| match left.checked_sub(other.len()) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        });
+        let others = if self.fate == Fate::PassThrough { others.count() } else { 0 };
+        *next += 1 + others;
+        if others == 0 {
+            return Some(chunk.clone());
+        }
+        let joined: Vec<&[u8]> = self.held.range(at..=at + others).map(AsRef::as_ref).collect();
+        Some(joined.concat().into())
     }
 
     /// In passing through, lets go what all readers have.

@@ -26,6 +26,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod tier;
+mod unstorable;
 mod writer;
 
 use std::sync::Arc;
@@ -151,6 +152,17 @@ impl Store {
         shard.read().find(key, request)
     }
 
+    /// Another variant that the request accepts, the youngest of those: see [`crate::variant`]. It is for the case that
+    /// nothing else can answer.
+    pub fn find_accepted(&self, key: &Key, request: &dyn SentRequest) -> Option<StoredCopy> {
+        let shard = self.shard(&key.bin()).read();
+        let family = shard.family(key.into())?;
+        let accepted = family.accepted(request).filter(|object| !self.is_behind(key.into(), object));
+        let copy = StoredCopy(Arc::clone(accepted.max_by_key(|object| object.kept.facts.stored)?));
+        copy.0.visit();
+        Some(copy)
+    }
+
     /// That of a request which was received at `started` and has not been sent to a backend yet.
     pub fn generation(&self, started: Instant) -> Generation {
         self.purges.generation(started)
@@ -168,6 +180,16 @@ impl Store {
         self.takes_under(key.into(), response)
     }
 
+    /// Notes that a response to a request with this key cannot be stored.
+    pub fn note_unstorable(&self, key: &Key) {
+        self.shard(&key.bin()).write().unstorable.note(key.bin(), Instant::now());
+    }
+
+    /// Whether that was noted a short time ago, and nothing was stored since.
+    pub fn is_unstorable(&self, key: &Key) -> bool {
+        self.shard(&key.bin()).read().unstorable.has(&key.bin(), Instant::now())
+    }
+
     /// Starts a copy outside Pingora's cache phases. The slot is chosen when it is finished.
     pub fn write(&'static self, key: &Key, request: &dyn SentRequest, mut meta: CacheMeta) -> CopyWriter {
         match vary::variance(meta.headers(), request) {
@@ -178,8 +200,7 @@ impl Store {
     }
 
     /// Drops every copy under the key; says whether there was one. A fill in progress will not be stored.
-    #[cfg(test)]
-    pub(crate) fn purge(&self, key: &Key) -> bool {
+    pub fn remove(&self, key: &Key) -> bool {
         self.remove_family(key.into())
     }
 
@@ -193,10 +214,26 @@ impl Store {
     /// its key: from now on it is only for the case of failure. What was asked for before is not stored as fresh any more.
     /// Says whether there was a copy under the address alone.
     pub fn invalidate(&self, key: &Key) -> bool {
+        self.change(key, PurgeMode::Soft)
+    }
+
+    /// The same where there is nothing under the address any more: what is stored of it is gone, and what was asked for
+    /// before is not stored any more.
+    pub fn remove_address(&self, key: &Key) -> bool {
+        self.change(key, PurgeMode::Hard)
+    }
+
+    fn change(&self, key: &Key, mode: PurgeMode) -> bool {
         let (host, target) = key::host_and_target(key.bytes());
-        let entry = self.purges.add_change(host, target);
+        let entry = self.purges.add_change(host, target, mode);
         self.tier.note_purge(&entry);
-        let of_scheme = |scheme| self.expire_plain(&Key::new(scheme, host, target));
+        let of_scheme = |scheme| {
+            let key = Key::new(scheme, host, target);
+            match mode {
+                PurgeMode::Soft => self.expire_plain(&key),
+                PurgeMode::Hard => self.remove(&key),
+            }
+        };
         ["http", "https"].map(of_scheme).contains(&true)
     }
 
@@ -251,7 +288,8 @@ impl Store {
         self.object_bytes_max().saturating_mul(2).max(self.budget.limit() / 4)
     }
 
-    fn object_bytes_max(&self) -> u64 {
+    /// The largest object kept, in bytes.
+    pub fn object_bytes_max(&self) -> u64 {
         self.object_bytes_max.load(Ordering::Relaxed)
     }
 
@@ -321,7 +359,7 @@ impl Store {
         let generation = Generation::of(meta);
         let verdict = || self.purges.verdict(generation, key.bytes, &purge::tags(meta.headers()));
         generation < self.purges.newest() && verdict().is_some()
-            || self.purges.has_changed(generation, key.bytes)
+            || self.purges.change_since(generation, key.bytes).is_some()
     }
 
     fn remove_family(&self, key: KeyRef<'_>) -> bool {

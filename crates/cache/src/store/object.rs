@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use goodgate_failure::Cause;
@@ -22,6 +22,11 @@ use crate::purge::Generation;
 use crate::sent::SentRequest;
 use crate::{CopyInfo, Standing, may_displace};
 
+/// It is for the case of failure alone, see [`StoredCopy::outlive`].
+const OUTLIVED: u8 = 1;
+/// The last response to a request for it was that there is no such page.
+const MISSING: u8 = 2;
+
 pub(crate) struct Object {
     pub(crate) kept: Kept,
     pub(super) id: CopyId,
@@ -34,7 +39,8 @@ pub(crate) struct Object {
     visited: AtomicBool,
     /// The next visit is no use of its own: the copy was read from disk for it.
     is_expected: AtomicBool,
-    is_outlived: AtomicBool,
+    /// [`OUTLIVED`], [`MISSING`].
+    marks: AtomicU8,
     /// Stored by a process before this one.
     is_foreign: bool,
 }
@@ -51,7 +57,7 @@ impl Object {
             failure: LastFailure::default(),
             visited: AtomicBool::new(false),
             is_expected: AtomicBool::new(false),
-            is_outlived: AtomicBool::new(false),
+            marks: AtomicU8::new(0),
             is_foreign: false,
         }
     }
@@ -107,7 +113,7 @@ impl Object {
 
     /// See [`StoredCopy::outlive`].
     pub(super) fn outlive(&self) {
-        self.is_outlived.store(true, Ordering::Relaxed);
+        self.marks.fetch_or(OUTLIVED, Ordering::Relaxed);
     }
 
     /// The number of the last purge that is known not to concern it.
@@ -225,6 +231,13 @@ impl StoredCopy {
     /// Notes that the backend answers again, though this copy was not replaced.
     pub fn refresh_succeeded(&self) {
         self.0.failure.clear();
+        self.0.marks.fetch_and(!MISSING, Ordering::Relaxed);
+    }
+
+    /// Notes that there is no such page any more, by the backend's word. Whether it has said so before, and nothing else
+    /// since.
+    pub fn note_missing(&self) -> bool {
+        self.0.marks.fetch_or(MISSING, Ordering::Relaxed) & MISSING != 0
     }
 
     /// Notes that the backend has given a good answer that may not be kept: from now on the copy is only for
@@ -235,7 +248,7 @@ impl StoredCopy {
 
     /// Whether [`StoredCopy::outlive`] was called.
     pub fn is_outlived(&self) -> bool {
-        self.0.is_outlived.load(Ordering::Relaxed)
+        self.0.marks.load(Ordering::Relaxed) & OUTLIVED != 0
     }
 
     /// Why the last refresh failed, within [`super::REFRESH_BACKOFF`] of it.

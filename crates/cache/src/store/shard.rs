@@ -15,6 +15,7 @@ use super::fill::Fill;
 use super::meta::CopyId;
 use super::object::{Object, StoredCopy};
 use super::sieve::{Entry, Rank, Share, Sieve};
+use super::unstorable::Unstorable;
 use crate::kept::Kept;
 use crate::{Generation, Key, PurgeMode};
 
@@ -23,6 +24,7 @@ pub(super) struct Shard {
     sieve: Sieve,
     /// Keys whose last answer was too large, the oldest first.
     too_large: VecDeque<HashBinary>,
+    pub(super) unstorable: Unstorable,
 }
 
 /// Whether a copy that was used since the last round may be given up.
@@ -54,7 +56,7 @@ impl<'a> From<&'a Key> for KeyRef<'a> {
 
 impl Shard {
     pub(super) fn new(share: Arc<Share>) -> Self {
-        Self { families: HashMap::default(), sieve: Sieve::new(share), too_large: VecDeque::new() }
+        Self { families: HashMap::default(), sieve: Sieve::new(share), too_large: VecDeque::new(), unstorable: Unstorable::default() }
     }
 
     pub(super) fn find(&self, key: &Key, request: &dyn SentRequest) -> Option<StoredCopy> {
@@ -94,6 +96,7 @@ impl Shard {
         variance: Option<HashBinary>,
         object: Arc<Object>,
     ) -> Removed {
+        self.unstorable.forget(&key.bin);
         let held = self.family(key).and_then(|family| family.slot(variance));
         if held.is_some_and(|slot| slot.object.outranks(&object)) {
             return Removed { objects: 1, bytes: object.weight() };

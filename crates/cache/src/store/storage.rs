@@ -21,13 +21,13 @@ use super::shard::{KeyRef, Removed, Shard};
 use super::tier::Newness;
 use super::writer::{FillWriter, base_weight};
 use crate::kept::Kept;
-use crate::{Generation, Key, clock};
+use crate::{Generation, Key, PurgeMode, clock};
 
 impl Store {
     /// Files a finished fill.
     pub(super) fn file(&self, key: KeyRef<'_>, slot: Option<HashBinary>, object: Object) {
         let mut shard = self.shard(&key.bin).write();
-        let object = Arc::new(self.in_order(key, object));
+        let Some(object) = self.in_order(key, object) else { return };
         let removed = shard.insert_fill(key, slot, Arc::clone(&object));
         self.tier.keep(&shard, key, &object, Newness::Body);
         drop(shard);
@@ -37,24 +37,30 @@ impl Store {
     /// Files a copy that was written outside Pingora's phases.
     pub(super) fn file_last_good(&self, key: &Key, object: Object) {
         let mut shard = self.shard(&key.bin()).write();
-        let object = Arc::new(self.in_order(key.into(), object));
+        let Some(object) = self.in_order(key.into(), object) else { return };
         let removed = shard.insert_last_good(key.into(), Arc::clone(&object));
         self.tier.keep(&shard, key.into(), &object, Newness::Body);
         drop(shard);
         self.filed(removed);
     }
 
-    /// A finished response in the order of changes: one that was asked for before its address changed is not fresh. It is
-    /// called under the lock of the shard, so that no change can come between this and the filing.
-    fn in_order(&self, key: KeyRef<'_>, mut object: Object) -> Object {
-        if self.has_changed(key, &object.kept) {
-            object.outdate(clock::now());
+    /// A finished response in the order of changes: one that was asked for before its address changed is not fresh, and
+    /// one of an address that was removed since is none. It is called under the lock of the shard, so that no change
+    /// can come between this and the filing.
+    fn in_order(&self, key: KeyRef<'_>, mut object: Object) -> Option<Arc<Object>> {
+        match self.change_since(key, &object.kept) {
+            Some(PurgeMode::Hard) => {
+                self.budget.give_back(object.weight());
+                return None;
+            }
+            Some(PurgeMode::Soft) => object.outdate(clock::now()),
+            None => {}
         }
-        object
+        Some(Arc::new(object))
     }
 
-    pub(super) fn has_changed(&self, key: KeyRef<'_>, kept: &Kept) -> bool {
-        self.purges.has_changed(Generation::from_number(kept.facts.generation), key.bytes)
+    pub(super) fn change_since(&self, key: KeyRef<'_>, kept: &Kept) -> Option<PurgeMode> {
+        self.purges.change_since(Generation::from_number(kept.facts.generation), key.bytes)
     }
 
     pub(super) fn filed(&self, displaced: Removed) {
@@ -82,7 +88,7 @@ impl Store {
         }
         let mut replaced = None;
         let mut shard = self.shard(&key.bin).write();
-        let is_outdated = self.has_changed(key, &kept);
+        let is_outdated = self.change_since(key, &kept).is_some();
         if is_outdated {
             kept.expire(clock::now());
         }

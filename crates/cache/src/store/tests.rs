@@ -446,7 +446,7 @@ async fn a_body_that_turns_out_too_large_reaches_its_readers_but_is_not_stored()
     assert!(store.get_miss_handler(&pingora, &meta, &span()).await.is_err());
     let small = standard(&[FRESH, ("content-length", "5")]);
     assert!(store.takes(&key, small.response_header()));
-    store.purge(&key);
+    store.remove(&key);
     assert!(store.takes(&key, meta.response_header()));
 }
 
@@ -496,7 +496,7 @@ async fn purge_takes_the_family_and_keeps_a_fill_from_being_stored() {
     assert_eq!(read(reader).await.unwrap(), b"before");
     assert_eq!(found(store, &key, GZIP), None);
     assert_eq!((store.usage().objects, store.usage().bytes), (0, 0));
-    assert!(!store.purge(&key));
+    assert!(!store.remove(&key));
 }
 
 #[tokio::test]
@@ -679,7 +679,7 @@ fn a_copy_without_a_body_is_confirmed_and_the_sums_are_kept() {
         let copy = store.find(&key, &HeaderMap::new()).unwrap();
         store.expire_copy(&key, &copy);
         assert!(!store.find(&key, &HeaderMap::new()).unwrap().standing().is_fresh(crate::clock::now()));
-        store.purge(&key);
+        store.remove(&key);
         assert_eq!((store.usage().objects, store.usage().bytes), (0, 0), "{status}");
     }
 }

@@ -23,6 +23,9 @@ use crate::purge::{Generation, PurgeEntry, PurgeMode};
 use crate::sent::SentRequest;
 use crate::{Key, Standing, StoreSpec, clock};
 
+/// How many variants of one address are read because another one is missing.
+const VARIANTS_READ_MAX: usize = 8;
+
 /// Whether a copy differs from the one before in its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Newness {
@@ -151,6 +154,19 @@ impl Store {
         None
     }
 
+    /// Reads variants of the address from disk that memory lacks, the youngest first, for [`Store::find_accepted`]. All
+    /// requests that could need them come in an outage, so that there is a limit to how many.
+    pub async fn load_variants(&self, key: &Key, patience: Patience) {
+        let Some(disk) = self.tier.disk() else { return };
+        let hash = KeyHash::of(key.bytes());
+        for wanted in disk.variants(hash, VARIANTS_READ_MAX) {
+            match disk.read(key.bytes(), hash, wanted, patience).await {
+                Some(found) => self.adopt(&disk, key, hash, found),
+                None => return,
+            }
+        }
+    }
+
     /// The same as far as nothing has to be waited for. Like it, it leaves the mark of use to whoever then finds the
     /// copy in memory.
     pub fn load_at_once(&self, key: &Key, request: &dyn SentRequest) -> Option<StoredCopy> {
@@ -251,7 +267,11 @@ impl Store {
             return;
         }
         let now = clock::now();
-        let is_outdated = self.has_changed(key.into(), &kept);
+        let change = self.change_since(key.into(), &kept);
+        if change == Some(PurgeMode::Hard) {
+            return;
+        }
+        let is_outdated = change.is_some();
         if is_outdated {
             kept.expire(now);
         }

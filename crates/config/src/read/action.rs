@@ -12,8 +12,18 @@ use crate::{Action, FieldValue, Redirect, Respond, defaults, keys};
 const BODY_BYTES_MAX: usize = 64 << 10;
 const ACTIONS: [&str; 3] = ["upstream", "redirect", "respond"];
 /// Keys that are about backends.
-const OF_BACKENDS: [&str; 8] =
-    ["split", "mirror", "timeout", "retry", "cache", "pass_headers", "rewrite", "request_headers"];
+const OF_BACKENDS: [&str; 10] = [
+    "split",
+    "mirror",
+    "timeout",
+    "retry",
+    "cache",
+    "pass_headers",
+    "method_override",
+    "merge_slashes",
+    "rewrite",
+    "request_headers",
+];
 
 /// Exactly one of them; an action of the route's own wins over an `upstream` in `defaults`.
 pub(super) fn action(map: &Map<'_>, upstreams: &[&str]) -> Option<Action> {

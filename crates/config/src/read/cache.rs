@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use goodgate_cache::{CachePolicy, DiskSpec, Forbids, KeyPolicy, Mode, NamePattern, Query, StoreSpec};
+use goodgate_cache::{
+    CachePolicy, DiskSpec, Forbids, KeyPolicy, Mode, NamePattern, PersonalCookies, Query, ServeAnonymous, StoreSpec,
+};
 use goodgate_failure::{Word, Words};
 use http::HeaderName;
 
@@ -134,7 +136,6 @@ pub(super) fn policy(view: &View<'_>, stores: &[&str]) -> Option<CachePolicy> {
 
 fn policy_of(map: &Map<'_>, mode: Mode, stores: &[&str]) -> Option<CachePolicy> {
     let cookies = map.section("cookies", &keys::COOKIES);
-    let cookies_ignored = cookies.get("ignore").and_then(|view| view.list_of(text_as(cookie)));
     let bypass = map.section("bypass", &keys::BYPASS);
     let bypass_headers = bypass.get("headers").and_then(|view| view.list_of(text_as(header)));
     let policy = CachePolicy {
@@ -146,8 +147,8 @@ fn policy_of(map: &Map<'_>, mode: Mode, stores: &[&str]) -> Option<CachePolicy> 
         ttl: map.get("ttl").map(|view| ttl(&view)).unwrap_or_default(),
         heuristic: map.read("heuristic", heuristic).flatten(),
         key: key(map),
-        cookies_ignored: cookies_ignored.unwrap_or_default(),
-        serve_anonymous: cookies.read("serve_anonymous", boolean).unwrap_or_default(),
+        personal_cookies: personal_cookies(&cookies),
+        serve_anonymous: cookies.read("serve_anonymous", serve_anonymous).unwrap_or(ServeAnonymous::Never),
         drops_set_cookie: cookies.read("drop_set", boolean).unwrap_or_default(),
         bypass_headers: bypass_headers.unwrap_or_default(),
         overrides: overrides(map),
@@ -157,8 +158,37 @@ fn policy_of(map: &Map<'_>, mode: Mode, stores: &[&str]) -> Option<CachePolicy> 
     Some(CachePolicy { store: store_index(map, stores)?, ..policy })
 }
 
-const OVERRIDES: [(&str, Forbids); 2] =
-    [("no_cache", Forbids::NO_CACHE), ("must_revalidate", Forbids::MUST_REVALIDATE)];
+/// One of the two lists, the harmless ones or the personal ones.
+fn personal_cookies(cookies: &Map<'_>) -> PersonalCookies {
+    let names = |key: &str| cookies.get(key).and_then(|view| view.list_of(text_as(cookie)));
+    let Some(view) = cookies.get("personal") else {
+        return PersonalCookies::AllBut(names("ignore").unwrap_or_default());
+    };
+    if cookies.get("ignore").and_then(|view| view.items()).is_some_and(|items| !items.is_empty()) {
+        view.key_problem("one of `ignore` and `personal`: with `personal` all other cookies are ignored");
+    }
+    if view.items().is_some_and(|items| items.is_empty()) {
+        view.problem("found an empty list; allowed: at least one cookie, or `ignore: [\"*\"]` for a site without sessions");
+    }
+    PersonalCookies::Only(names("personal").unwrap_or_default())
+}
+
+/// `true`, `false` or `outage`.
+fn serve_anonymous(node: &Node) -> Result<ServeAnonymous, String> {
+    if text(node).is_ok_and(|text| text == "outage") {
+        return Ok(ServeAnonymous::Outage);
+    }
+    let always = boolean(node).map_err(|_| wrong(node, "`true`, `false` or `outage`"))?;
+    Ok(if always { ServeAnonymous::Always } else { ServeAnonymous::Never })
+}
+
+/// `must_revalidate` covers what `s-maxage` implies.
+const OVERRIDES: [(&str, Forbids); 4] = [
+    ("no_cache", Forbids::NO_CACHE),
+    ("must_revalidate", Forbids::MUST_REVALIDATE.and(Forbids::S_MAXAGE)),
+    ("s_maxage", Forbids::S_MAXAGE),
+    ("private", Forbids::PRIVATE),
+];
 
 fn overrides(map: &Map<'_>) -> Forbids {
     let named = map.get("override").and_then(|view| view.list_of(one_of(&OVERRIDES)));

@@ -11,7 +11,7 @@ use http::{HeaderName, Method};
 use super::server::BODY_BYTES_MAX;
 use super::{TIMEOUT, access, action, cache, check_name, errors, headers, mirror, split};
 use crate::address::parse_host_pattern;
-use crate::kind::{duration, failure_word, integer, one_of, percent, size, text_as};
+use crate::kind::{boolean, duration, failure_word, integer, one_of, percent, size, text_as};
 use crate::tree::Node;
 use crate::view::{Map, View};
 use crate::{
@@ -28,6 +28,8 @@ const REPLAY: [(&str, Replay); 4] = [
     ("idempotent", Replay::Idempotent),
     ("all", Replay::All),
 ];
+
+const METHOD_OVERRIDE: [(&str, bool); 2] = [("pass", true), ("refuse", false)];
 
 /// What routes may refer to.
 pub(super) struct Names<'a> {
@@ -90,6 +92,8 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         body_bytes_max: policies.body_bytes_max,
         errors: policies.errors,
         pass_headers: policies.pass_headers,
+        passes_method_override: policies.passes_method_override,
+        merges_slashes: policies.merges_slashes,
         rewrite: policies.rewrite,
         request_headers: policies.request_headers,
         response_headers: policies.response_headers,
@@ -118,6 +122,8 @@ pub(super) struct Policies {
     body_bytes_max: u64,
     errors: ErrorSpec,
     pass_headers: Vec<HeaderName>,
+    passes_method_override: bool,
+    merges_slashes: bool,
     rewrite: Option<Rewrite>,
     request_headers: HeaderRules,
     response_headers: HeaderRules,
@@ -135,6 +141,8 @@ pub(super) fn policies(map: &Map<'_>, names: &Names<'_>, body_bytes_max: u64) ->
         body_bytes_max: map.read("max_body_bytes", size(1..=BODY_BYTES_MAX)).unwrap_or(body_bytes_max),
         errors: errors::errors(map, names.folder),
         pass_headers: map.get("pass_headers").map(|view| headers::names(&view)).unwrap_or_default(),
+        passes_method_override: map.read("method_override", one_of(&METHOD_OVERRIDE)).unwrap_or(true),
+        merges_slashes: map.read("merge_slashes", boolean).unwrap_or_default(),
         rewrite: map.has("rewrite").then(|| rewrite(&map.section("rewrite", &keys::REWRITE))),
         request_headers: headers::rules(map, "request_headers", &keys::HEADERS),
         response_headers: headers::rules(map, "response_headers", &keys::HEADERS),

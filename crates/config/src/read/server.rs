@@ -131,6 +131,7 @@ pub(super) fn limits(top: &Map<'_>) -> Limits {
             .read("max_body_bytes", size(1..=BODY_BYTES_MAX))
             .unwrap_or(defaults::BODY_BYTES_MAX),
         response_header_bytes_max: header("max_response_header_bytes", defaults::RESPONSE_HEADER_BYTES_MAX),
+        passages_max: map.read("max_passages", integer(1..=100)).unwrap_or(defaults::PASSAGES_MAX),
     };
     if let Some(view) = map.get("max_uri_bytes").filter(|_| limits.uri_bytes_max > header_bytes_max) {
         view.problem(wrong(view.node(), "at most `limits.max_header_bytes`, which holds the target too"));

@@ -20,7 +20,8 @@ impl Attempting {
             return true;
         }
         route.upstream_metrics.attempt_failed(cause);
-        if let Some(lease) = &mut self.lease {
+        let is_blamed_on_client = std::mem::take(&mut self.upload.is_blamed);
+        if let Some(lease) = self.lease.as_mut().filter(|_| !is_blamed_on_client) {
             lease.failed_after(now.saturating_duration_since(self.started), now);
             let change = lease.failed(cause, now);
             backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);

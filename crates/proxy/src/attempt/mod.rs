@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_failure::{Address, Attempt, Attempts, Cause, ConnectionAge, Phase};
+use goodgate_failure::{Address, Attempt, Attempts, Cause, ConnectionAge, Phase, decisive_cause};
 use goodgate_telemetry::{backend_changed, fails_open};
 use goodgate_upstream::{Backend, How, Lease, Ties, Upstream, Wish};
 use http::{Method, StatusCode};
@@ -40,6 +40,7 @@ pub(crate) struct Attempting {
     /// When its time began to count, if that was before the first attempt.
     counts_from: Option<Instant>,
     sent: u32,
+    upload: Upload,
     interim: u32,
     /// Kept connections that were given up because they were too old or had unexpected bytes.
     aged: u32,
@@ -65,6 +66,20 @@ enum Replacement {
     Replaced,
 }
 
+/// The client's part in the attempt under way: while it sends its body the backend has nothing to answer.
+#[derive(Debug, Default)]
+struct Upload {
+    /// Since when its body is waited for; none once it is complete.
+    since: Option<Instant>,
+    /// When its last piece came.
+    last_piece: Option<Instant>,
+    /// The backend closed the connection while the client was being waited for.
+    is_blamed: bool,
+}
+
+/// A client that has sent nothing for this long is being waited for.
+const AWAITED_AFTER: Duration = Duration::from_secs(1);
+
 /// A connection as Pingora hands it over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connection {
@@ -87,6 +102,7 @@ impl Attempting {
             deadline: now,
             counts_from: None,
             sent: 0,
+            upload: Upload::default(),
             interim: 0,
             aged: 0,
             replacement: Replacement::None,
@@ -111,6 +127,11 @@ impl Attempting {
     /// The cause of the last failure.
     pub(crate) fn last_cause(&self) -> Option<Cause> {
         self.log.iter().rev().find_map(|attempt| attempt.cause)
+    }
+
+    /// The cause that decides what the client is answered, whatever the order of the attempts.
+    pub(crate) fn decisive_cause(&self) -> Option<Cause> {
+        decisive_cause(&self.log)
     }
 
     /// Whether the only thing that went wrong was a kept connection that died.
@@ -140,6 +161,35 @@ impl Attempting {
     /// When the connection of the attempt under way stood.
     pub(crate) fn connected_at(&self) -> Instant {
         self.connected_at
+    }
+
+    /// The client is still sending its body. Gives back the deadline that counts meanwhile.
+    pub(crate) fn upload_begins(&mut self, deadline: Instant) -> Instant {
+        self.upload = Upload { since: Some(self.connected_at), ..Upload::default() };
+        deadline
+    }
+
+    /// A piece of the body goes to the backend. The time that all of it has taken does not count.
+    pub(crate) fn piece_sent(&mut self, now: Instant, is_end: bool) {
+        self.upload.last_piece = Some(now);
+        if is_end {
+            self.upload_ends(now);
+        }
+    }
+
+    fn upload_ends(&mut self, now: Instant) {
+        if let Some(since) = self.upload.since.take() {
+            self.deadline += now.saturating_duration_since(since);
+        }
+    }
+
+    /// The attempt broke before the body was complete. A backend that gives up on a client that keeps it waiting has not
+    /// failed.
+    pub(crate) fn upload_broke(&mut self, now: Instant) {
+        let waits_since = self.upload.last_piece.or(self.upload.since);
+        self.upload.is_blamed =
+            waits_since.is_some_and(|since| now.saturating_duration_since(since) >= AWAITED_AFTER);
+        self.upload_ends(now);
     }
 
     /// When all attempts must be over.
@@ -353,8 +403,12 @@ impl Attempting {
         self.interim
     }
 
-    /// The backend has sent its whole answer.
-    pub(crate) fn done(&mut self) {
+    /// The backend has sent its whole answer: what the client still sends or takes is not its time.
+    pub(crate) fn done(&mut self, now: Instant) {
+        let started = self.started;
+        if let Some(attempt) = self.log.last_mut().filter(|attempt| attempt.total.is_none()) {
+            attempt.total = Some(now.saturating_duration_since(started));
+        }
         if let Some(lease) = &mut self.lease {
             lease.done();
         }

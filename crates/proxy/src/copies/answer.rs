@@ -40,7 +40,7 @@ pub(super) fn rescuing(context: &mut Context) -> Option<Ready> {
     if let Some(route) = &context.route {
         route.metrics.stale_age(stale.past_freshness);
     }
-    let status = says_status(context).then(|| stale_status(stale, cause.name()));
+    let status = says_status(context).then(|| stale_status(&copy, stale, cause.name()));
     Some(Ready { copy, age: stale.age, status })
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn serve_instead(
     stale: Stale,
 ) -> Result<()> {
     note(context, CacheResult::Stale, stale.age);
-    let status = says_status(context).then(|| stale_status(stale, "maintenance"));
+    let status = says_status(context).then(|| stale_status(copy, stale, "maintenance"));
     write(session, context, Ready { copy: copy.clone(), age: stale.age, status }).await
 }
 
@@ -94,8 +94,11 @@ fn seconds_left(copy: &StoredCopy) -> i64 {
     left.map_or_else(|past| -seconds(past.duration()), seconds)
 }
 
-/// RFC 9211, with why the copy is old.
-fn stale_status(stale: Stale, why: &str) -> String {
+/// RFC 9211, with why the backend did not answer.
+fn stale_status(copy: &StoredCopy, stale: Stale, why: &str) -> String {
+    if stale.past_freshness.is_zero() && copy.standing().is_fresh(clock::now()) {
+        return format!("goodgate; hit; ttl={}; detail=fresh-{why}", seconds_left(copy));
+    }
     let left = 0 - i64::try_from(stale.past_freshness.as_secs()).unwrap_or(i64::MAX);
     let overridden = if stale.is_overridden { "-override" } else { "" };
     format!("goodgate; hit; ttl={left}; detail=stale-{why}{overridden}")

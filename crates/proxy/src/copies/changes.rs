@@ -11,6 +11,7 @@ use goodgate_cache::{
     may_share, refresh_header,
 };
 use goodgate_config::normal_target;
+use goodgate_failure::is_safe;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -21,15 +22,18 @@ use crate::route::Route;
 use crate::target_escape::escape;
 
 /// After an unsafe request that went well, what was kept under its address, and under those of the same origin
-/// that the answer names, is out of date. It is left for the case of failure and for nothing else.
+/// that the answer names, is out of date. It is left for the case of failure and for nothing else. What was deleted or
+/// moved away is gone: an outage must not bring it back.
 pub(crate) fn invalidate(context: &Context, session: &Session, response: &ResponseHeader) {
     let request = session.req_header();
     let went_well = response.status.is_success() || response.status.is_redirection();
-    if request.method.is_safe() || !went_well {
+    if is_safe(&request.method) || !went_well {
         return;
     }
     let asked = address(request, context.scheme());
-    invalidate_address(context, asked);
+    let method = context.override_method.as_ref().unwrap_or(&request.method);
+    let is_removed = response.status.is_success() && (method == Method::DELETE || method.as_str() == "MOVE");
+    change_address(context, asked, is_removed);
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         invalidate_named(context, request, asked, response.headers.get(name));
     }
@@ -44,17 +48,43 @@ fn invalidate_named(
     field: Option<&HeaderValue>,
 ) {
     if let Some(target) = field.and_then(|field| named_target(request, asked, field)) {
-        invalidate_address(context, Address { target: &target, ..asked });
+        change_address(context, Address { target: &target, ..asked }, false);
     }
 }
 
 /// A change belongs to the address: it reaches every store in which a route keeps responses of it, whichever route the
 /// request itself has taken.
-fn invalidate_address(context: &Context, address: Address<'_>) {
+fn change_address(context: &Context, address: Address<'_>, is_removed: bool) {
     for route in caching_routes(context, address) {
-        if let Some((policy, room)) = &route.cache {
-            room.store.invalidate(&plain_key(policy, address));
+        let Some((policy, room)) = &route.cache else {
+            continue;
+        };
+        let key = plain_key(policy, address);
+        if is_removed {
+            room.store.remove_address(&key);
+        } else {
+            room.store.invalidate(&key);
         }
+    }
+}
+
+/// A backend says that there is no such page any more: what is stored of it must not come back in an outage. A 410 says
+/// so for good. A 404 may be the mistake of a new version, so that it counts once it is the second in a row.
+pub(crate) fn note_missing(context: &Context, session: &Session, response: &ResponseHeader) {
+    let is_gone = response.status == StatusCode::GONE;
+    if !is_gone && response.status != StatusCode::NOT_FOUND || session.req_header().method != Method::GET {
+        return;
+    }
+    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
+    let (Some((policy, room)), Some((key, facts))) = (cache, &context.copying.request) else {
+        return;
+    };
+    let Some(copy) = stored(session, context).filter(|copy| may_share(&copy.info(), facts, policy)) else {
+        return;
+    };
+    let is_good = !copy.status().is_client_error();
+    if is_good && (is_gone || copy.note_missing()) {
+        room.store.remove(key);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use goodgate_cache::{
     Admission, CopyWriter, Header, Mode, Moment, StoredCopy, admit, is_deceptive, is_of_another,
-    may_displace, objection_to_304, refresh_header,
+    may_displace, may_share, objection_to_304, refresh_header,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
@@ -136,6 +136,7 @@ fn admit_response(
                 context.copying.writer = Some(room.store.write(key, &sent, meta));
             }
             context.copying.refused = Some("it is kept only for the case of failure");
+            room.store.note_unstorable(key);
             refuse
         }
         Admission::Store(meta)
@@ -150,7 +151,12 @@ fn admit_response(
         unkept @ (Admission::Store(_) | Admission::Refuse(_)) => {
             let reason = if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" };
             context.copying.refused = Some(reason);
-            if let Some(copy) = stored.filter(|_| !response.status.is_server_error()) {
+            if !response.status.is_server_error() {
+                room.store.note_unstorable(key);
+            }
+            // The response to a personal request says nothing of the one that others get.
+            let is_of_it = |copy: &StoredCopy| may_share(&copy.info(), facts, policy);
+            if let Some(copy) = stored.filter(|copy| !response.status.is_server_error() && is_of_it(copy)) {
                 copy.outlive();
             }
             refuse

@@ -22,10 +22,10 @@ use std::time::Instant;
 
 use goodgate_cache::{
     Address, CopyWriter, Generation, Key, Mode, Patience, RequestFacts, Stale, StoredCopy, canonical_host,
-    clock, may_serve_stale,
+    clock, may_serve_stale, survives,
 };
-use goodgate_failure::Cause;
-use goodgate_telemetry::By;
+use goodgate_failure::{Cause, is_safe};
+use goodgate_telemetry::{By, CacheResult};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora_error::Result;
@@ -43,7 +43,8 @@ pub(crate) use answer::{cut_to_range, serve};
 pub(crate) use early::{answer_early, answer_instead, answer_late, at_hand, take_background};
 pub(crate) use keep::{admit_standard, give_back_withheld};
 pub(crate) use phases::{
-    enable_standard, fills_on_miss, hold_nothing_back, is_not_modified, judge_hit, must_not_wait, variance,
+    enable_standard, fills_on_miss, hold_nothing_back, is_not_modified, judge_hit, keep_with_client, must_not_wait,
+    variance,
 };
 pub(crate) use purge::{answer_purge, purged_route};
 pub(crate) use status::status_header;
@@ -115,7 +116,7 @@ pub(crate) fn begin(
     request: &mut RequestHeader,
     context: &mut Context,
 ) -> Result<()> {
-    if !request.method.is_safe() {
+    if !is_safe(&request.method) {
         context.copying.snapshots.push(Arc::clone(snapshot));
     }
     let route = context.route.clone().filter(|_| context.connections.are_shared());
@@ -187,6 +188,7 @@ pub(crate) fn note_snapshot(context: &mut Context, live: &Live) {
 pub(crate) fn note_answer(context: &mut Context, session: &Session, response: &mut ResponseHeader) {
     changes::invalidate(context, session, response);
     changes::compare_head(context, session, response);
+    changes::note_missing(context, session, response);
     keep::note_confirmation(context, session, response);
     keep::keep_last_good(context, session, response);
     preflight::keep(context, session.req_header(), response);
@@ -219,7 +221,10 @@ pub(crate) async fn load_within(session: &Session, context: &Context, patience: 
     {
         // Rare beside what memory answers, so that it must not make the future of every request larger.
         let sent = EffectiveRequest::new(session.req_header(), context);
-        Box::pin(room.store.load(key, &sent, patience)).await;
+        let found = Box::pin(room.store.load(key, &sent, patience)).await;
+        if found.is_none() && patience == Patience::Much {
+            Box::pin(room.store.load_variants(key, patience)).await;
+        }
     }
 }
 
@@ -239,7 +244,27 @@ fn choose_this(context: &mut Context, copy: StoredCopy, cause: Cause) -> bool {
 }
 
 fn usable(session: &Session, context: &Context, cause: Cause) -> Option<Rescue> {
-    rescue(context, stored(session, context)?, cause)
+    let own = stored(session, context).and_then(|copy| rescue(context, copy, cause));
+    own.or_else(|| rescue(context, accepted(session.req_header(), context)?, cause))
+}
+
+/// Another variant that the request accepts.
+fn accepted(request: &RequestHeader, context: &Context) -> Option<StoredCopy> {
+    let (_, room) = context.route.as_ref()?.cache.as_ref()?;
+    let (key, _) = context.copying.request.as_ref()?;
+    room.store.find_accepted(key, &EffectiveRequest::new(request, context))
+}
+
+/// Nothing stored could answer in place of this failure: says why for the record.
+pub(crate) fn note_none(session: &Session, context: &mut Context, cause: Cause) {
+    let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
+    let (Some((policy, _)), Some((_, facts))) = (cache, &context.copying.request) else {
+        return;
+    };
+    let reason = stored(session, context)
+        .and_then(|copy| survives(&copy.standing(), policy, facts, cause, clock::now()).err());
+    context.outcome.cache_detail = reason.or(context.copying.refused);
+    context.outcome.cache = Some(CacheResult::Miss);
 }
 
 fn rescue(context: &Context, copy: StoredCopy, cause: Cause) -> Option<Rescue> {

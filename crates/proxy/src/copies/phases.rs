@@ -1,6 +1,6 @@
 //! What Pingora's cache phases ask (standard mode).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use goodgate_cache::{Mode, RequestFacts, Standing, clock, may_serve_fresh, may_share};
 use pingora_cache::key::HashBinary;
@@ -15,23 +15,46 @@ use crate::effective_request::EffectiveRequest;
 use crate::stream::ClientStream;
 
 /// Standard mode: lets Pingora's cache phases handle a GET. Identical misses wait for one fetch, but nobody waits
-/// whose own answer might be another one: a personal request, a part. A HEAD goes on as it is, since the phases would
+/// whose own answer might be another one: a personal request, a part; nor where the last response could not be stored. A HEAD goes on as it is, since the phases would
 /// make a GET of it.
 pub(crate) fn enable_standard(session: &mut Session, context: &Context) {
     let Some((policy, room)) = context.route.as_ref().and_then(|route| route.cache.as_ref()) else {
         return;
     };
-    let Some((_, facts)) = &context.copying.request else {
+    let Some((key, facts)) = &context.copying.request else {
         return;
     };
     let is_past = !facts.is_get || facts.is_for_server;
     if policy.mode == Mode::Fallback || context.attempting.is_trial || is_past {
         return;
     }
-    let alone = facts.is_personal || facts.is_authorized || facts.is_range;
+    let alone = facts.is_personal || facts.is_authorized || facts.is_range || room.store.is_unstorable(key);
     let lock: Option<&'static CacheKeyLockImpl> = if alone { None } else { Some(&room.lock) };
     session.cache.enable(&room.store, None, None, lock, None);
+    // What is stored comes in at the backend's pace, whatever that of the client is: others may wait for it.
+    session.set_proxy_tasks_enabled(!context.is_background());
 }
+
+/// A response that turns out too large to be stored comes in at the client's pace again: what the client has not taken
+/// would pile up. How long the backend should pause until then.
+pub(crate) fn keep_with_client(session: &mut Session, context: &Context) -> Option<Duration> {
+    if !session.as_downstream().supports_proxy_task_api() {
+        return None;
+    }
+    let (_, room) = context.route.as_ref()?.cache.as_ref()?;
+    let received = context.attempting.log.last()?.bytes_in;
+    if received <= room.store.object_bytes_max() {
+        return None;
+    }
+    if session.has_pending_downstream_tasks() {
+        return Some(UNTIL_TAKEN);
+    }
+    session.set_proxy_tasks_enabled(false);
+    None
+}
+
+/// How long a backend pauses while its client takes the beginning of a large response.
+const UNTIL_TAKEN: Duration = Duration::from_millis(500);
 
 /// Whether requests for this copy must not wait for one another: it is never fresh (`no-cache`), so each has
 /// to ask anyway, and they would queue up one behind the other.

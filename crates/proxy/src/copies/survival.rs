@@ -8,6 +8,7 @@ use goodgate_telemetry::{Fate, Origin};
 use http::Method;
 use pingora_http::RequestHeader;
 
+use super::accepted;
 use crate::context::Context;
 use crate::effective_request::EffectiveRequest;
 
@@ -43,7 +44,9 @@ fn fate(request: &RequestHeader, context: &Context) -> Result<Duration, &'static
         return Err("the request goes past the cache");
     }
     let (key, facts) = context.copying.request.as_ref().ok_or("the request is no plain GET")?;
-    let Some(standing) = room.store.standing(key, &EffectiveRequest::new(request, context)) else {
+    let standing = room.store.standing(key, &EffectiveRequest::new(request, context));
+    let accepted = || accepted(request, context).map(|copy| copy.standing());
+    let Some(standing) = standing.or_else(accepted) else {
         return Err(match context.copying.refused {
             Some(reason) => reason,
             None if context.outcome.cause.is_some() => "there was no good answer yet",

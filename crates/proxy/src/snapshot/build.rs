@@ -4,7 +4,7 @@ use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use goodgate_config::{Config, LogFormat, RouteSpec, defaults};
+use goodgate_config::{Config, Limits, LogFormat, RouteSpec, defaults};
 use goodgate_failure::Replay;
 use goodgate_telemetry::{
     Format, LogPolicy, Mask, Metrics, MirrorMetrics, QueueMetrics, RouteMetrics, UpstreamMetrics,
@@ -82,8 +82,7 @@ pub(super) fn build(
         let metrics_of = |way: &Way| RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name);
         let old_gate = old_routes.get(spec.name.as_str()).and_then(|old| old.gate.as_deref());
         let gate = Gate::new(spec, old_gate, verifier, &metrics_of(way));
-        let header_bytes_max = config.limits.response_header_bytes_max;
-        let route = |way: &Way| route(spec, way, gate.clone(), metrics_of(way), header_bytes_max);
+        let route = |way: &Way| route(spec, way, gate.clone(), metrics_of(way), &config.limits);
         let split = spec.split.as_ref().map(|split| shares(split, way, &ways, &route));
         let mirror = spec
             .mirror
@@ -129,7 +128,7 @@ fn route(
     way: &Way,
     gate: Option<Arc<Gate>>,
     metrics: RouteMetrics,
-    response_header_bytes_max: usize,
+    limits: &Limits,
 ) -> Route {
     Route {
         gate,
@@ -146,11 +145,14 @@ fn route(
         body_bytes_max: spec.body_bytes_max,
         errors: spec.errors.clone(),
         pass_headers: spec.pass_headers.clone(),
+        passes_method_override: spec.passes_method_override,
+        merges_slashes: spec.merges_slashes,
         rewrite: spec.rewrite.clone(),
         request_headers: spec.request_headers.clone(),
         response_headers: spec.response_headers.clone(),
         access: spec.access.clone(),
-        response_header_bytes_max,
+        response_header_bytes_max: limits.response_header_bytes_max,
+        body_timeout: limits.body_timeout,
         split: None,
         mirror: None,
         rest: None,

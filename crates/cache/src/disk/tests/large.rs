@@ -88,7 +88,7 @@ async fn a_damaged_block_cuts_the_stream_and_nothing_wrong_is_handed_out() {
 async fn it_is_readable_to_its_end_though_it_was_given_up() {
     let (folder, store) = large();
     let copy = load(store, "/l").await.unwrap();
-    store.purge(&key("/l"));
+    store.remove(&key("/l"));
     store.flush(PATIENCE);
     assert!(folder.files("body").is_empty());
     assert_eq!(body_of(&copy).await.unwrap(), whole());

@@ -231,9 +231,9 @@ async fn a_purged_copy_never_comes_back() {
     for path in ["/a", "/b", "/c"] {
         keep(store, path, b"old");
     }
-    assert!(store.purge(&key("/a")), "while it may still be queued");
+    assert!(store.remove(&key("/a")), "while it may still be queued");
     forget(store);
-    assert!(store.purge(&key("/b")), "when it is on disk only");
+    assert!(store.remove(&key("/b")), "when it is on disk only");
     assert!(found(store, "/a").await.is_none() && found(store, "/b").await.is_none());
     keep(store, "/b", b"new");
     close(store);
@@ -241,7 +241,7 @@ async fn a_purged_copy_never_comes_back() {
     assert!(found(store, "/a").await.is_none());
     assert_eq!(found(store, "/b").await.unwrap(), b"new");
     assert_eq!(found(store, "/c").await.unwrap(), b"old");
-    assert!(!store.purge(&key("/a")));
+    assert!(!store.remove(&key("/a")));
 }
 
 #[tokio::test]

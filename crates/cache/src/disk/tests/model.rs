@@ -24,7 +24,7 @@ async fn what_is_found_is_what_was_last_kept() {
                 store = open_with(&spec);
             }
             1 => {
-                store.purge(&key(&path));
+                store.remove(&key(&path));
                 kept.remove(&at);
             }
             2 => forget(store),

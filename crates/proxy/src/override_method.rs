@@ -1,0 +1,75 @@
+//! A POST that says that it means another method (`X-HTTP-Method-Override`): some clients and proxies on their way know no
+//! other methods, and frameworks obey it. To drop the field would change what the request means, so it is passed on, or
+//! the request is refused: where the route says so, where the other method would take another route, or where a
+//! method other than POST is to be overridden, which nothing needs and a cache could be deceived by.
+
+use goodgate_failure::Cause;
+use http::{HeaderMap, HeaderName, Method};
+use pingora_http::RequestHeader;
+
+use crate::answer::ErrorAnswer;
+use crate::hygiene::METHODS;
+use crate::route::Route;
+
+const REFUSED: ErrorAnswer = ErrorAnswer {
+    details: "A field of the request overrides its method, which the route does not allow (routes[].method_override).",
+    ..ErrorAnswer::of(Cause::HttpRequestDenied)
+};
+
+/// The method that the backend is to take the request for, if that is another one. `is_of_route` says of a method whether
+/// it takes the same route.
+pub(crate) fn judge(
+    request: &RequestHeader,
+    route: &Route,
+    is_of_route: impl FnOnce(&Method) -> bool,
+) -> Result<Option<Method>, ErrorAnswer> {
+    let Some(wanted) = wanted(&request.headers, &route.pass_headers) else {
+        return Ok(None);
+    };
+    let wanted = wanted.ok_or(REFUSED)?;
+    if wanted == request.method {
+        return Ok(None);
+    }
+    let is_allowed = request.method == Method::POST && route.passes_method_override && is_of_route(&wanted);
+    if is_allowed { Ok(Some(wanted)) } else { Err(REFUSED) }
+}
+
+/// What the fields say, but for those that the route passes on anyway; the inner value is none if they do not agree or
+/// cannot be read.
+fn wanted(headers: &HeaderMap, passed: &[HeaderName]) -> Option<Option<Method>> {
+    let names = METHODS.iter().filter(|name| headers.contains_key(*name) && !passed.contains(name));
+    let mut methods = names.flat_map(|name| headers.get_all(name)).map(|value| {
+        let upper = value.as_bytes().trim_ascii().to_ascii_uppercase();
+        Method::from_bytes(&upper).ok()
+    });
+    let first = methods.next()?;
+    let do_agree = methods.all(|other| other == first);
+    Some(first.filter(|_| do_agree))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(fields: &[(&'static str, &str)], passed: &[&'static str]) -> Option<Option<String>> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        let passed: Vec<_> = passed.iter().map(|name| HeaderName::from_static(name)).collect();
+        wanted(&headers, &passed).map(|method| method.map(|method| method.to_string()))
+    }
+
+    #[test]
+    fn fields_that_agree_name_a_method_and_others_none() {
+        assert_eq!(read(&[], &[]), None);
+        assert_eq!(read(&[("x-http-method-override", " delete ")], &[]), Some(Some("DELETE".to_owned())));
+        let two = [("x-http-method-override", "PUT"), ("x-method-override", "put")];
+        assert_eq!(read(&two, &[]), Some(Some("PUT".to_owned())));
+        for odd in ["", "PUT, DELETE", "P T", "\u{e9}"] {
+            assert_eq!(read(&[("x-http-method", odd)], &[]), Some(None), "{odd}");
+        }
+        assert_eq!(read(&[("x-http-method", "PUT"), ("x-http-method", "DELETE")], &[]), Some(None));
+        assert_eq!(read(&[("x-http-method", "PUT")], &["x-http-method"]), None);
+    }
+}
