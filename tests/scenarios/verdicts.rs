@@ -17,7 +17,7 @@ async fn a_status_of_a_backend_wins_over_a_connection_that_failed_in_either_orde
         for _ in 0..4 {
             let answer = gateway.get("/p").await;
             assert_eq!(answer.status, 503);
-            assert_eq!(gateway.record(&answer).await["cause"], "http_503");
+            assert_eq!(gateway.record(&answer).await["cause"], "received_503");
         }
     }
 }
@@ -27,13 +27,13 @@ async fn an_error_of_a_backend_that_is_passed_on_has_its_cause_in_the_record() {
     let backend = Backend::start(Act::Answer(500)).await;
     let gateway = Gateway::start(&site(&[&backend], "", "")).await;
     let before = gateway.metric("goodgate_gateway_errors_total").await;
-    for (status, cause) in [(500, "http_500"), (502, "http_502"), (503, "http_503"), (504, "http_504")] {
+    for (status, cause) in [(500, "received_500"), (502, "received_502"), (503, "received_503"), (504, "received_504")] {
         backend.set(Act::Answer(status));
         let answer = gateway.get("/p").await;
         assert_eq!(answer.status, status);
         let record = gateway.record(&answer).await;
         assert_eq!((&record["cause"], &record["origin"]), (&cause.into(), &"backend".into()), "{record}");
-        let (code, told) = gateway.command(&["explain", answer.header("x-request-id").unwrap()]).await;
+        let (code, told) = gateway.command(&["explain", answer.header("x-request-id").unwrap(), "--config"]).await;
         assert!(code == 0 && !told.contains("short of the end"), "{told}");
     }
     assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, before, "they are not the gateway's");
@@ -85,8 +85,8 @@ async fn retry_after_is_in_the_header_whenever_it_is_in_the_body_and_names_have_
         let header = answer.header("retry-after").and_then(|seconds| seconds.parse().ok());
         assert_eq!(told, header, "{answer:?}");
         for (name, _) in &answer.headers {
-            let is_title = name.split('-').all(|part| part.chars().next().is_some_and(char::is_uppercase));
-            assert!(is_title, "{name}");
+            let is_title = |part: &str| part.chars().next().is_some_and(char::is_uppercase);
+            assert!(name.split('-').all(is_title), "{name}");
         }
     }
 }

@@ -8,9 +8,16 @@ use crate::directives::Elements;
 use crate::fields::Fields;
 use crate::sent::{self, SentRequest};
 
-/// Whether the request accepts the response as it is encoded, in its language and of its type.
-pub(crate) fn is_accepted(response: &impl Fields, request: &dyn SentRequest) -> bool {
-    accepts_encoding(response, request) && accepts_language(response, request) && accepts_type(response, request)
+/// Whether the request accepts the response as it is encoded, in its language and of its type. `varies_by` is asked for
+/// each of the fields by which a request says so: a response that does not vary by it is for all.
+pub(crate) fn is_accepted(
+    response: &impl Fields,
+    request: &dyn SentRequest,
+    varies_by: impl Fn(&str) -> bool,
+) -> bool {
+    accepts_encoding(response, request)
+        && (!varies_by("accept-language") || accepts_language(response, request))
+        && (!varies_by("accept") || accepts_type(response, request))
 }
 
 /// Without `Accept-Encoding` only what is not encoded: such clients often cannot decode anything.
@@ -28,13 +35,13 @@ fn accepts_encoding(response: &impl Fields, request: &dyn SentRequest) -> bool {
     })
 }
 
-/// A response without `Content-Language` is for all (RFC 9110 section 8.5). A range matches what it begins, and what it
-/// is a region of.
+/// A response that varies by the language and does not say which it has is accepted by nobody else. A range matches what
+/// it begins, and what it is a region of.
 fn accepts_language(response: &impl Fields, request: &dyn SentRequest) -> bool {
     let accepted = Ranges::of(request, "accept-language");
     let mut tags = response.all("content-language").flat_map(Elements::of_bytes).map(lower).peekable();
-    if tags.peek().is_none() || accepted.is_empty() {
-        return true;
+    if accepted.is_empty() {
+        return tags.peek().is_some();
     }
     tags.any(|tag| {
         let is_it = |range: &[u8]| begins_tag(range, &tag) || begins_tag(&tag, range);
@@ -48,9 +55,12 @@ fn begins_tag(short: &[u8], long: &[u8]) -> bool {
 
 fn accepts_type(response: &impl Fields, request: &dyn SentRequest) -> bool {
     let accepted = Ranges::of(request, "accept");
-    let Some(held) = response.first("content-type").filter(|_| !accepted.is_empty()) else {
-        return true;
+    let Some(held) = response.first("content-type") else {
+        return false;
     };
+    if accepted.is_empty() {
+        return true;
+    }
     let essence = lower(held.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii());
     let group = essence.split(|byte| *byte == b'/').next().unwrap_or_default();
     let is_group = |range: &[u8]| range.strip_suffix(b"/*").is_some_and(|range| range == group);
@@ -110,13 +120,12 @@ mod tests {
     use super::*;
     use crate::tests::headers;
 
-    fn accepts(response: &[(&str, &str)], request: &[(&str, &str)]) -> bool {
-        is_accepted(&headers(response), &headers(request))
-    }
-
     /// RFC 9110 section 12.5.3.
     #[test]
     fn section_12_5_3_an_encoding_is_accepted_if_it_is_named() {
+        let accepts = |response: &[(&str, &str)], request: &[(&str, &str)]| {
+            is_accepted(&headers(response), &headers(request), |name| name == "accept-encoding")
+        };
         let gzip = [("content-encoding", "gzip")];
         for accepting in ["gzip", "br, GZIP;q=0.1", "*", "x-gzip", "deflate;q=0, *;q=0.5", "gzip ; q=1.0"] {
             assert!(accepts(&gzip, &[("accept-encoding", accepting)]), "{accepting}");
@@ -139,6 +148,9 @@ mod tests {
     /// RFC 9110 sections 8.5 and 12.5.4.
     #[test]
     fn section_12_5_4_a_language_is_accepted_if_a_range_matches() {
+        let accepts = |response: &[(&str, &str)], request: &[(&str, &str)]| {
+            is_accepted(&headers(response), &headers(request), |name| name == "accept-language")
+        };
         let english = [("content-language", "en")];
         for accepting in ["en", "en-GB,en;q=0.8", "de, *;q=0.1", "EN-us"] {
             assert!(accepts(&english, &[("accept-language", accepting)]), "{accepting}");
@@ -147,13 +159,16 @@ mod tests {
             assert!(!accepts(&english, &[("accept-language", refusing)]), "{refusing}");
         }
         assert!(accepts(&english, &[]));
-        assert!(accepts(&[], &[("accept-language", "de")]));
+        assert!(!accepts(&[], &[("accept-language", "de")]), "it may be any");
         assert!(accepts(&[("content-language", "de, en-GB")], &[("accept-language", "en")]));
     }
 
     /// RFC 9110 section 12.5.1.
     #[test]
     fn section_12_5_1_a_type_is_accepted_by_its_most_specific_range() {
+        let accepts = |response: &[(&str, &str)], request: &[(&str, &str)]| {
+            is_accepted(&headers(response), &headers(request), |name| name == "accept")
+        };
         let json = [("content-type", "application/json; charset=utf-8")];
         for accepting in ["application/json", "text/html, application/*;q=0.5", "*/*", "text/html, */*;q=0.1"] {
             assert!(accepts(&json, &[("accept", accepting)]), "{accepting}");
@@ -162,6 +177,6 @@ mod tests {
             assert!(!accepts(&json, &[("accept", refusing)]), "{refusing}");
         }
         assert!(accepts(&json, &[]));
-        assert!(accepts(&[], &[("accept", "text/html")]));
+        assert!(!accepts(&[], &[("accept", "text/html")]));
     }
 }

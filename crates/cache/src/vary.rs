@@ -53,6 +53,11 @@ impl VaryBy {
         Some([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
     }
 
+    /// Whether a name, in lower case, is among them.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.as_ref().is_some_and(|names| names.split(',').any(|held| held == name))
+    }
+
     /// All of them.
     pub(crate) fn names(&self) -> Option<&str> {
         self.0.as_deref()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use goodgate_config::ErrorPage;
 use goodgate_failure::Cause;
 use goodgate_telemetry::Origin;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -26,7 +26,6 @@ pub(crate) struct ErrorAnswer {
     pub(crate) details: &'static str,
 }
 
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// How long a shortage lasts for all we know.
 const SHORTAGE: Duration = Duration::from_secs(1);
 
@@ -47,7 +46,8 @@ impl ErrorAnswer {
 pub(crate) struct More {
     /// Seconds after which it may be worth trying again.
     pub(crate) retry_after: Option<u64>,
-    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    /// Names in the spelling in which they go out.
+    pub(crate) fields: Vec<(&'static str, HeaderValue)>,
 }
 
 /// Writes the error as the answer to this request.
@@ -72,7 +72,7 @@ pub(crate) async fn write_with(
         status = format!("{status}; next-hop=\"{}\"", attempt.backend);
     }
     let status = HeaderValue::try_from(status).or_err(ErrorType::InternalError, "Proxy-Status")?;
-    more.fields.push((PROXY_STATUS, status));
+    more.fields.push(("Proxy-Status", status));
     let ErrorAnswer { status, cause, details } = error;
     say(session, context, &Notice { status, cause: Some(cause), details, page: None, more }).await
 }
@@ -111,10 +111,10 @@ pub(crate) async fn say(session: &mut Session, context: &mut Context, notice: &N
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
     response.insert_header("X-Request-Id", context.request_id.value())?;
     if let Some(seconds) = notice.more.retry_after {
-        response.insert_header(header::RETRY_AFTER, seconds)?;
+        response.insert_header("Retry-After", seconds)?;
     }
     for (name, value) in &notice.more.fields {
-        response.insert_header(name, value)?;
+        response.insert_header(*name, value)?;
     }
     rules::to_client(&mut response, request, context)?;
     let no_body = request.method == Method::HEAD;

@@ -7,12 +7,17 @@ use goodgate_config::{ErrorPage, Place};
 use goodgate_failure::Cause;
 use http::StatusCode;
 
-/// How often and when a page reloads itself: after a random time, so that the clients of an outage do not all
-/// come back at once, and only a few times. The count is forgotten after ten minutes.
-const RELOAD: &str = "<script>try{var k='goodgate '+location.href,n=Date.now(),\
-    s=JSON.parse(sessionStorage.getItem(k)||'[0,0]');if(n-s[1]>6e5)s=[0,n];if(s[0]<3)\
-    {sessionStorage.setItem(k,JSON.stringify([s[0]+1,n]));setTimeout(function(){location.reload()},\
-    3e4+Math.random()*6e4)}}catch(e){}</script>";
+/// How often and when a page reloads itself: after the time that it names and a random time more, so that the clients of
+/// an outage do not all come back at once, and only a few times. The count is forgotten after ten minutes.
+fn reload(retry_after: Option<u64>) -> String {
+    let (first, spread) = retry_after.map_or((30, 60), |seconds| (seconds, seconds.max(5)));
+    format!(
+        "<script>try{{var k='goodgate '+location.href,n=Date.now(),\
+         s=JSON.parse(sessionStorage.getItem(k)||'[0,0]');if(n-s[1]>6e5)s=[0,n];if(s[0]<3)\
+         {{sessionStorage.setItem(k,JSON.stringify([s[0]+1,n]));setTimeout(function(){{location.reload()}},\
+         ({first}+Math.random()*{spread})*1e3)}}}}catch(e){{}}</script>"
+    )
+}
 
 /// The form of an error's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +139,7 @@ impl Content<'_> {
             self.headline(),
             self.advice(),
             self.request_id,
-            if self.may_reload { RELOAD } else { "" },
+            if self.may_reload { reload(self.retry_after) } else { String::new() },
         )
     }
 

@@ -107,9 +107,10 @@ impl Family {
     pub(super) fn accepted(&self, request: &dyn SentRequest) -> impl Iterator<Item = &Arc<Object>> {
         let wanted = self.primary().map(|primary| half(primary.object.kept.vary_by().variance(request)));
         self.slots.iter().map(|slot| &slot.object).filter(move |object| {
+            let vary_by = object.kept.vary_by();
             object.body.is_sound()
                 && Some(half(object.kept.variance())) == wanted
-                && is_accepted(&object.kept, request)
+                && is_accepted(&object.kept, request, |name| vary_by.has(name))
         })
     }
 

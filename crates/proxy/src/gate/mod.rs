@@ -13,7 +13,7 @@ use std::time::Instant;
 use goodgate_config::{Maintenance, RouteSpec};
 use goodgate_failure::Cause;
 use goodgate_telemetry::RouteMetrics;
-use http::{HeaderName, StatusCode, header};
+use http::StatusCode;
 use pingora_error::Result;
 use pingora_proxy::Session;
 
@@ -23,8 +23,6 @@ use crate::route::Route;
 use auth::{Auth, Verdict};
 use limit::{Limiter, TooMany};
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 pub(crate) use auth::Verifier;
 
@@ -76,8 +74,8 @@ pub(crate) async fn answer(session: &mut Session, context: &mut Context) -> Resu
 
 async fn pass(gate: &Gate, route: &Route, session: &mut Session, context: &mut Context) -> Result<bool> {
     if let Some(refused) = too_many(gate, route, session, context) {
-        let mut fields = vec![(RATE_LIMIT_POLICY, refused.policy.clone())];
-        fields.extend(refused.state().map(|state| (RATE_LIMIT, state)));
+        let mut fields = vec![("RateLimit-Policy", refused.policy.clone())];
+        fields.extend(refused.state().map(|state| ("RateLimit", state)));
         let more = answer::More { retry_after: Some(refused.retry_after), fields };
         answer::write_with(session, context, TOO_MANY, more).await?;
         return Ok(true);
@@ -86,7 +84,7 @@ async fn pass(gate: &Gate, route: &Route, session: &mut Session, context: &mut C
         let (error, more) = match auth.check(&session.req_header().headers).await {
             Verdict::Good => return maintenance(gate, session, context).await,
             Verdict::Wrong => {
-                let fields = vec![(header::WWW_AUTHENTICATE, auth.challenge.clone())];
+                let fields = vec![("WWW-Authenticate", auth.challenge.clone())];
                 (UNKNOWN, answer::More { retry_after: None, fields })
             }
             Verdict::Busy => (BUSY, answer::More { retry_after: Some(1), fields: Vec::new() }),
