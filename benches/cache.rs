@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use goodgate_cache::{
-    Admission, CachePolicy, Key, NamePattern, RequestFacts, Standing, Store, StoreSpec, admit,
+    Admission, CachePolicy, Key, NamePattern, PersonalCookies, RequestFacts, Standing, Store, StoreSpec, admit,
     may_serve_fresh,
 };
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 fn policy() -> CachePolicy {
     CachePolicy {
         stale_for: Duration::from_hours(1),
-        cookies_ignored: vec![NamePattern::parse("_ga*")],
+        personal_cookies: PersonalCookies::AllBut(vec![NamePattern::parse("_ga*")]),
         ..CachePolicy::standard()
     }
 }

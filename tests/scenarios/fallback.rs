@@ -39,7 +39,10 @@ async fn a_response_that_is_still_fresh_answers_in_an_outage_whatever_forbids_it
         let answer = ask(&gateway, "/p", "").await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "the page"), "{control}");
         let status = answer.header("cache-status").unwrap().to_owned();
-        assert!(status.contains("hit; ttl=") && status.contains("detail=fresh-connection_refused"), "{status}");
+        assert!(
+            status.contains("hit; ttl=") && status.contains("detail=fresh-connection_refused"),
+            "{status}"
+        );
     }
 }
 
@@ -117,7 +120,9 @@ fn negotiated(head: &str) -> String {
     };
     let language = if has("accept-language", "de") { "de" } else { "en" };
     let encoding = if has("accept-encoding", "gzip") { "Content-Encoding: gzip\r\n" } else { "" };
-    let headers = format!("Vary: Accept-Encoding, Accept-Language, X-Tenant\r\n{encoding}Content-Language: {language}\r\n");
+    let headers = format!(
+        "Vary: Accept-Encoding, Accept-Language, X-Tenant\r\n{encoding}Content-Language: {language}\r\n"
+    );
     crate::harness::backend::response(200, &headers, &format!("{language} {}", encoding.len()), false)
 }
 
@@ -129,7 +134,8 @@ async fn in_an_outage_a_browser_gets_any_variant_that_it_accepts() {
         let backend = Backend::start(Act::Reply(negotiated)).await;
         let route = format!("    cache: {{ mode: {mode} }}\n");
         let gateway = Gateway::start(&(site(&[&backend], "", &route) + &disk)).await;
-        let brought = "Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-US,en;q=0.9\r\nX-Tenant: a\r\n";
+        let brought =
+            "Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-US,en;q=0.9\r\nX-Tenant: a\r\n";
         assert_eq!(ask(&gateway, "/p", brought).await.text(), "en 24");
         backend.die().await;
         for (headers, expected) in [
@@ -152,7 +158,12 @@ async fn in_an_outage_a_browser_gets_any_variant_that_it_accepts() {
 
 fn greeting(head: &str) -> String {
     let cookie = head.lines().find_map(|line| line.strip_prefix("Cookie: ")).unwrap_or("nobody");
-    crate::harness::backend::response(200, "Vary: Accept-Encoding, Cookie\r\n", &format!("for {cookie}"), false)
+    crate::harness::backend::response(
+        200,
+        "Vary: Accept-Encoding, Cookie\r\n",
+        &format!("for {cookie}"),
+        false,
+    )
 }
 
 /// Django sends `Vary: Cookie` with every page that looks at the session.
@@ -182,7 +193,8 @@ async fn in_standard_mode_sessions_get_the_anonymous_page_in_an_outage_only() {
         crate::harness::backend::response(200, "", &format!("for {cookie}"), false)
     }))
     .await;
-    let route = "    cache: { mode: standard, ttl: { \"200\": 10m }, cookies: { serve_anonymous: outage } }\n";
+    let route =
+        "    cache: { mode: standard, ttl: { \"200\": 10m }, cookies: { serve_anonymous: outage } }\n";
     let gateway = Gateway::start(&site(&[&backend], "", route)).await;
     assert_eq!(ask(&gateway, "/p", "").await.text(), "for nobody");
     assert_eq!(ask(&gateway, "/p", "Cookie: session=1\r\n").await.text(), "for session=1");

@@ -193,6 +193,36 @@ async fn a_request_that_fails_has_the_name_looked_up_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_request_that_finds_the_only_address_dead_waits_for_the_lookup_that_it_sets_off() {
+    let [a, b] = backends_on_one_port([Act::Answer(200), Act::Answer(200)]).await;
+    let dns = Dns::start(Zone::Addresses(vec![ip(&a)], 3600)).await;
+    let gateway = Gateway::start(&site(&dns, a.address.port())).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    // The last lookup must be a second old for another one to be made.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    dns.set(Zone::Addresses(vec![ip(&b)], 3600));
+    a.die().await;
+    let answer = gateway.get("/").await;
+    assert_eq!((answer.status, b.requests()), (200, 1));
+    let record = gateway.record(&answer).await;
+    assert_eq!(record["rescue"]["by"], "retry", "{record}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lookup_that_is_not_answered_holds_a_failed_request_up_for_a_moment_only() {
+    let [a, _b] = backends_on_one_port([Act::Answer(200), Act::Answer(200)]).await;
+    let dns = Dns::start(Zone::Addresses(vec![ip(&a)], 3600)).await;
+    let gateway = Gateway::start(&site(&dns, a.address.port())).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    dns.set(Zone::Silence);
+    a.die().await;
+    let began = Instant::now();
+    assert_eq!(gateway.get("/").await.status, 502);
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_leaves_ends_what_is_under_way_and_keeps_no_idle_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -45,7 +45,8 @@ async fn what_a_route_does_not_allow_is_refused_by_name() {
         ("POST", "/page", "X-HTTP-Method-Override: PUT\r\nX-Method-Override: DELETE"),
         ("POST", "/page", "X-HTTP-Method-Override: PUT, DELETE"),
     ] {
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n{field}\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n{field}\r\n\r\n");
         let mut connection = Connection::open(gateway.address).await.unwrap();
         connection.send(request).await.unwrap();
         let answer = connection.answer(method == "HEAD").await.unwrap();
@@ -64,7 +65,8 @@ async fn what_a_route_does_not_allow_is_refused_by_name() {
 async fn every_field_that_the_backend_does_not_get_is_counted_and_in_the_record() {
     let backend = Backend::start(page("", "done")).await;
     let gateway = Gateway::start(&site(&[&backend], "", "")).await;
-    let fields = "X-Original-URL: /admin\r\nX_Secret: 1\r\nX-Auth-Request-Email: a@b\r\nX-Real-IP: 1.2.3.4\r\n";
+    let fields =
+        "X-Original-URL: /admin\r\nX_Secret: 1\r\nX-Auth-Request-Email: a@b\r\nX-Real-IP: 1.2.3.4\r\n";
     let answer = send(&gateway, "GET", "/p", fields).await;
     let record = gateway.record(&answer).await;
     let mut removed: Vec<_> =
@@ -77,6 +79,7 @@ async fn every_field_that_the_backend_does_not_get_is_counted_and_in_the_record(
     }
     backend.die().await;
     let failed = send(&gateway, "GET", "/p", fields).await;
-    let (code, told) = gateway.command(&["explain", failed.header("x-request-id").unwrap(), "--config"]).await;
+    let (code, told) =
+        gateway.command(&["explain", failed.header("x-request-id").unwrap(), "--config"]).await;
     assert!(code == 0 && told.contains("x-original-url"), "{told}");
 }

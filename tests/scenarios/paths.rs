@@ -57,11 +57,9 @@ async fn routes_and_rules_compare_the_path_with_its_slashes_merged() {
     for path in ["/admin", "//admin", "/admin//x", "///admin/", "/x/..//admin"] {
         assert_eq!(ask(&gateway, path).await.status, 403, "{path}");
     }
-    for (sent, expected) in [
-        ("//merged///x//y?q=//", "/merged/x/y?q=//"),
-        ("//api//s3://b", "/v1//s3://b"),
-        ("/api", "/v1/"),
-    ] {
+    for (sent, expected) in
+        [("//merged///x//y?q=//", "/merged/x/y?q=//"), ("//api//s3://b", "/v1//s3://b"), ("/api", "/v1/")]
+    {
         assert_eq!(ask(&gateway, sent).await.status, 200);
         assert_eq!(target_of(&backend.heads().pop().unwrap()), expected);
     }
@@ -72,10 +70,13 @@ async fn routes_and_rules_compare_the_path_with_its_slashes_merged() {
 /// The IANA registry of HTTP methods.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_with_idempotent_methods_are_sent_again() {
-    for method in ["PROPFIND", "REPORT", "SEARCH", "PROPPATCH", "MKCOL", "COPY", "MOVE", "UNLOCK", "PUT", "DELETE"] {
+    for method in
+        ["PROPFIND", "REPORT", "SEARCH", "PROPPATCH", "MKCOL", "COPY", "MOVE", "UNLOCK", "PUT", "DELETE"]
+    {
         let broken = Backend::start(Act::Close).await;
         let good = Backend::start(page("", "good")).await;
-        let gateway = Gateway::start(&site(&[&broken, &good], "", "    retry: { replay: idempotent }\n")).await;
+        let gateway =
+            Gateway::start(&site(&[&broken, &good], "", "    retry: { replay: idempotent }\n")).await;
         for _ in 0..2 {
             let mut connection = Connection::open(gateway.address).await.unwrap();
             let request = format!("{method} /x HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
@@ -98,14 +99,18 @@ async fn requests_with_idempotent_methods_are_sent_again() {
 }
 
 /// A backend that asks the gateway for another page, with the fields of the request that it has got.
-async fn asking_back(target: fn(&str) -> String) -> (Scripted, std::sync::Arc<std::sync::OnceLock<std::net::SocketAddr>>) {
+async fn asking_back(
+    target: fn(&str) -> String,
+) -> (Scripted, std::sync::Arc<std::sync::OnceLock<std::net::SocketAddr>>) {
     let gateway = std::sync::Arc::new(std::sync::OnceLock::<std::net::SocketAddr>::new());
     let known = std::sync::Arc::clone(&gateway);
     let backend = Scripted::start(move |mut stream| {
         let gateway = std::sync::Arc::clone(&known);
         async move {
             let mut buffer = Vec::new();
-            let Some(head) = crate::harness::backend::read_head(&mut stream, &mut buffer).await else { return };
+            let Some(head) = crate::harness::backend::read_head(&mut stream, &mut buffer).await else {
+                return;
+            };
             let next = target(target_of(&head));
             let status = if next.is_empty() {
                 "200".to_owned()

@@ -57,7 +57,8 @@ async fn a_backend_that_gives_up_on_a_slow_client_has_not_failed() {
     let backend = Scripted::start(|mut stream| async move {
         let mut buffer = [0; 4096];
         // Like an application server that allows a second for a body.
-        while let Ok(Ok(count)) = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut buffer)).await {
+        while let Ok(Ok(count)) = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut buffer)).await
+        {
             if count == 0 {
                 return;
             }

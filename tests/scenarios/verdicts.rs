@@ -27,13 +27,16 @@ async fn an_error_of_a_backend_that_is_passed_on_has_its_cause_in_the_record() {
     let backend = Backend::start(Act::Answer(500)).await;
     let gateway = Gateway::start(&site(&[&backend], "", "")).await;
     let before = gateway.metric("goodgate_gateway_errors_total").await;
-    for (status, cause) in [(500, "received_500"), (502, "received_502"), (503, "received_503"), (504, "received_504")] {
+    for (status, cause) in
+        [(500, "received_500"), (502, "received_502"), (503, "received_503"), (504, "received_504")]
+    {
         backend.set(Act::Answer(status));
         let answer = gateway.get("/p").await;
         assert_eq!(answer.status, status);
         let record = gateway.record(&answer).await;
         assert_eq!((&record["cause"], &record["origin"]), (&cause.into(), &"backend".into()), "{record}");
-        let (code, told) = gateway.command(&["explain", answer.header("x-request-id").unwrap(), "--config"]).await;
+        let (code, told) =
+            gateway.command(&["explain", answer.header("x-request-id").unwrap(), "--config"]).await;
         assert!(code == 0 && !told.contains("short of the end"), "{told}");
     }
     assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, before, "they are not the gateway's");

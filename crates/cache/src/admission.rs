@@ -176,8 +176,8 @@ impl Answer<'_> {
         let is_private = self.directives.has(Flag::Private);
         let is_shared =
             !is_private && (self.directives.has(Flag::Public) || self.directives.s_maxage.is_some());
-        let is_explicit = !is_private
-            && matches!(lifetime, Some(Lifetime::Explicit(lifetime)) if !lifetime.is_zero());
+        let is_explicit =
+            !is_private && matches!(lifetime, Some(Lifetime::Explicit(lifetime)) if !lifetime.is_zero());
         if self.request.is_authorized && !is_shared {
             return Err("the request has Authorization and the response does not say that it may be shared");
         }
@@ -239,8 +239,8 @@ impl Answer<'_> {
     /// RFC 9111 sections 4.2.4 and 5.2.2.10: `s-maxage` implies `proxy-revalidate`, unless the response says itself for how
     /// long it may be stale (RFC 5861). An error that is over helps nobody.
     fn forbids(&self) -> Forbids {
-        let must_revalidate = self.directives.has(Flag::MustRevalidate)
-            || self.directives.has(Flag::ProxyRevalidate);
+        let must_revalidate =
+            self.directives.has(Flag::MustRevalidate) || self.directives.has(Flag::ProxyRevalidate);
         let windows = [self.directives.stale_while_revalidate, self.directives.stale_if_error];
         let is_silent = windows.iter().all(Option::is_none);
         [

@@ -103,12 +103,8 @@ const LAST_GOOD: u8 = 1;
 const FOR_EVERYONE: u8 = 2;
 const WITHOUT_CREDENTIALS: u8 = 64;
 /// What stands against a stale copy, and where it is written down.
-const FORBIDS: [(u8, Forbids); 4] = [
-    (4, Forbids::MUST_REVALIDATE),
-    (8, Forbids::NO_CACHE),
-    (16, Forbids::ERROR),
-    (32, Forbids::S_MAXAGE),
-];
+const FORBIDS: [(u8, Forbids); 4] =
+    [(4, Forbids::MUST_REVALIDATE), (8, Forbids::NO_CACHE), (16, Forbids::ERROR), (32, Forbids::S_MAXAGE)];
 
 /// How many [`bits`] there are.
 pub(crate) const INFO_BITS: u32 = 7;

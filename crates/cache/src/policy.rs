@@ -42,7 +42,6 @@ pub struct DiskSpec {
 
 /// A route's `cache`.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "settings of their own, each read by name")]
 pub struct CachePolicy {
     /// Index into the configured stores.
     pub store: usize,

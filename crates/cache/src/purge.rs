@@ -192,12 +192,7 @@ impl Purges {
     pub(crate) fn add_change(&self, host: &[u8], target: &[u8], mode: PurgeMode) -> PurgeEntry {
         let mut table = self.changes.write();
         let number = self.next_number();
-        let entry = PurgeEntry {
-            reach: Reach::Change,
-            mode,
-            number,
-            mark: mark(CHANGE, host, target),
-        };
+        let entry = PurgeEntry { reach: Reach::Change, mode, number, mark: mark(CHANGE, host, target) };
         table.add(&entry);
         self.newest_change.fetch_max(number, Ordering::AcqRel);
         entry

@@ -144,8 +144,8 @@ fn is_harmless(cookie: &Cookie<'_>, policy: &CachePolicy) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{NamePattern, PersonalCookies};
     use crate::tests::{headers, policy};
+    use crate::{NamePattern, PersonalCookies};
 
     fn facts(fields: &[(&str, &str)]) -> RequestFacts {
         let mut policy = policy();
@@ -183,8 +183,10 @@ mod tests {
     #[test]
     fn where_the_personal_cookies_are_named_all_others_are_harmless() {
         let mut policy = policy();
-        policy.personal_cookies =
-            PersonalCookies::Only(vec![NamePattern::parse("wordpress_logged_in_*"), NamePattern::parse("sid")]);
+        policy.personal_cookies = PersonalCookies::Only(vec![
+            NamePattern::parse("wordpress_logged_in_*"),
+            NamePattern::parse("sid"),
+        ]);
         for (cookie, is_personal) in [
             ("", false),
             ("theme=dark; _ga=1", false),

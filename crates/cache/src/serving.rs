@@ -310,7 +310,8 @@ mod tests {
         ] {
             for policy in [policy(), fallback()] {
                 // What could not be served at all without the override is kept only with it.
-                let keeping = CachePolicy { overrides: Forbids::NO_CACHE.and(Forbids::MUST_REVALIDATE), ..policy };
+                let keeping =
+                    CachePolicy { overrides: Forbids::NO_CACHE.and(Forbids::MUST_REVALIDATE), ..policy };
                 let meta = copy(&keeping, control);
                 let policy = CachePolicy { overrides, ..keeping };
                 let stale = may_serve_stale(&meta, &policy, &request(&[]), REFUSED, after(70));

@@ -25,7 +25,8 @@ fn accepts_encoding(response: &impl Fields, request: &dyn SentRequest) -> bool {
     let accepted = Ranges::of(request, "accept-encoding");
     let mut codings = response.all("content-encoding").flat_map(Elements::of_bytes).map(lower).peekable();
     if codings.peek().is_none() {
-        return accepted.quality(|range| range == b"identity").or(accepted.quality(|range| range == b"*")) != Some(0);
+        return accepted.quality(|range| range == b"identity").or(accepted.quality(|range| range == b"*"))
+            != Some(0);
     }
     codings.all(|coding| {
         let other = coding.strip_prefix(b"x-").unwrap_or(&coding);
@@ -170,7 +171,8 @@ mod tests {
             is_accepted(&headers(response), &headers(request), |name| name == "accept")
         };
         let json = [("content-type", "application/json; charset=utf-8")];
-        for accepting in ["application/json", "text/html, application/*;q=0.5", "*/*", "text/html, */*;q=0.1"] {
+        for accepting in ["application/json", "text/html, application/*;q=0.5", "*/*", "text/html, */*;q=0.1"]
+        {
             assert!(accepts(&json, &[("accept", accepting)]), "{accepting}");
         }
         for refusing in ["text/html", "application/json;q=0, */*", "application/*;q=0, */*", "text/*"] {

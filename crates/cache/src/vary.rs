@@ -48,9 +48,9 @@ impl VaryBy {
             }
             half(builder.finalize())
         };
-        let [a, b, c, d, e, f, g, h] = hash(false);
-        let [i, j, k, l, m, n, o, p] = hash(true);
-        Some([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
+        let (exact, accepted) = (hash(false), hash(true));
+        let mut both = exact.into_iter().chain(accepted);
+        Some(std::array::from_fn(|_| both.next().unwrap_or_default()))
     }
 
     /// Whether a name, in lower case, is among them.
@@ -69,8 +69,7 @@ const NEGOTIATED: [&str; 3] = ["accept", "accept-encoding", "accept-language"];
 
 /// The first half of a hash; zeros for none.
 pub(crate) fn half(hash: Option<HashBinary>) -> [u8; 8] {
-    let [a, b, c, d, e, f, g, h, ..] = hash.unwrap_or_default();
-    [a, b, c, d, e, f, g, h]
+    hash.unwrap_or_default().first_chunk().copied().unwrap_or_default()
 }
 
 /// The hash of the fields that the stored response's `Vary` names, as the backend receives them; none without `Vary`.

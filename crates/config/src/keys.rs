@@ -220,7 +220,8 @@ pub(crate) const KEY: Keys = Keys { built: &["query", "headers", "cookies"], lat
 
 pub(crate) const QUERY: Keys = Keys { built: &["only", "without"], later: &[] };
 
-pub(crate) const COOKIES: Keys = Keys { built: &["ignore", "personal", "serve_anonymous", "drop_set"], later: &[] };
+pub(crate) const COOKIES: Keys =
+    Keys { built: &["ignore", "personal", "serve_anonymous", "drop_set"], later: &[] };
 
 pub(crate) const BYPASS: Keys = Keys { built: &["headers"], later: &[] };
 pub(crate) const PURGE: Keys = Keys { built: &["allow"], later: &[] };

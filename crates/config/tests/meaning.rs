@@ -109,7 +109,10 @@ routes:
     assert_eq!(cache.ttl, [(200, Duration::from_mins(10)), (404, Duration::ZERO)]);
     assert_eq!(
         cache.personal_cookies,
-        PersonalCookies::AllBut(vec![NamePattern::Prefix("_ga".to_owned()), NamePattern::Exact("id".to_owned())])
+        PersonalCookies::AllBut(vec![
+            NamePattern::Prefix("_ga".to_owned()),
+            NamePattern::Exact("id".to_owned())
+        ])
     );
     assert_eq!(cache.bypass_headers, ["x-preview"]);
     assert_eq!(config.stores[0].object_bytes_max, 1 << 20);

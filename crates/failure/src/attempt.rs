@@ -145,7 +145,10 @@ mod tests {
             assert_eq!(decided(&[one, other]), Some(winner.1));
             assert_eq!(decided(&[other, one]), Some(winner.1));
         }
-        assert_eq!(decided(&[unavailable, received(ReceivedStatus::S500)]), Some(Cause::Received(ReceivedStatus::S500)));
+        assert_eq!(
+            decided(&[unavailable, received(ReceivedStatus::S500)]),
+            Some(Cause::Received(ReceivedStatus::S500))
+        );
         assert_eq!(decisive_cause(&[Attempt::new(address, false)]), None);
     }
 }

@@ -19,6 +19,6 @@ pub use attempt::{Attempt, Attempts, ConnectionAge, Phase, decisive_cause};
 pub use budget::{Budget, BudgetPolicy};
 pub use cause::{Blame, Cause, ReceivedStatus};
 pub use guide::{Chapter, Guide};
-pub use retry::{is_idempotent, is_safe, Allowance, Decision, Refusal, Replay, RetryPolicy, Situation};
+pub use retry::{Allowance, Decision, Refusal, Replay, RetryPolicy, Situation, is_idempotent, is_safe};
 pub use window::Window;
 pub use words::{Word, Words};

@@ -60,6 +60,15 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
     Ok(false)
 }
 
+/// Where the last attempt has set off lookups, and no other address is left, waits for those.
+pub(crate) async fn await_lookups(context: &mut Context) {
+    if context.attempting.awaits_lookups()
+        && let Some(route) = context.route.clone()
+    {
+        Box::pin(context.attempting.await_lookups(&route)).await;
+    }
+}
+
 /// The peer of the next attempt. An error ends the attempts; what the client gets is decided after it.
 pub(crate) fn next_peer(
     kept: &Arc<KeptConnections>,

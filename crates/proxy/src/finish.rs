@@ -149,11 +149,10 @@ fn settle(session: &Session, context: &mut Context, error: Option<&Error>) {
         let received = status.filter(|status| *status >= 500).and_then(ReceivedStatus::from_code);
         context.outcome.cause = context.outcome.cause.or(received.map(Cause::Received));
     }
-    let ended_well = context
-        .attempting
-        .log
-        .last()
-        .is_some_and(|attempt| attempt.cause.is_none() && attempt.status.is_none_or(|status| status < 500));
+    let ended_well =
+        context.attempting.log.last().is_some_and(|attempt| {
+            attempt.cause.is_none() && attempt.status.is_none_or(|status| status < 500)
+        });
     if ended_well
         && context.outcome.rescue.is_none()
         && let Some(cause) = context.attempting.last_cause()

@@ -163,6 +163,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         context: &mut Box<Context>,
     ) -> Result<Box<HttpPeer>> {
+        exchange::await_lookups(context).await;
         exchange::next_peer(&self.live.kept, session, context)
     }
 

@@ -25,7 +25,11 @@ enum Claim {
 
 /// Removes the fields that the backend does not get, and says which. Most requests have none, and cost one look at the
 /// names.
-pub(crate) fn drop_claims(request: &mut RequestHeader, context: &Context, passed: &[HeaderName]) -> Vec<HeaderName> {
+pub(crate) fn drop_claims(
+    request: &mut RequestHeader,
+    context: &Context,
+    passed: &[HeaderName],
+) -> Vec<HeaderName> {
     let passes_method = context.override_method.is_some();
     remove(request, |name| {
         is_dropped(name, context.is_trusted, passed) && !(passes_method && METHODS.contains(name))
@@ -55,7 +59,8 @@ pub(crate) fn label(name: &HeaderName) -> &str {
     if name.as_str().contains('_') {
         return "with underscore";
     }
-    if let Some(family) = IDENTITIES_BEGIN.iter().chain(&["x-forward", "oidc-claim-"]).find(|family| is_of_family(family))
+    if let Some(family) =
+        IDENTITIES_BEGIN.iter().chain(&["x-forward", "oidc-claim-"]).find(|family| is_of_family(family))
         && !is_identity(name.as_str())
         && !is_address(name.as_str())
     {

@@ -23,10 +23,9 @@ pub(crate) fn judge(
     route: &Route,
     is_of_route: impl FnOnce(&Method) -> bool,
 ) -> Result<Option<Method>, ErrorAnswer> {
-    let Some(wanted) = wanted(&request.headers, &route.pass_headers) else {
+    let Some(wanted) = wanted(&request.headers, &route.pass_headers)? else {
         return Ok(None);
     };
-    let wanted = wanted.ok_or(REFUSED)?;
     if wanted == request.method {
         return Ok(None);
     }
@@ -34,42 +33,44 @@ pub(crate) fn judge(
     if is_allowed { Ok(Some(wanted)) } else { Err(REFUSED) }
 }
 
-/// What the fields say, but for those that the route passes on anyway; the inner value is none if they do not agree or
-/// cannot be read.
-fn wanted(headers: &HeaderMap, passed: &[HeaderName]) -> Option<Option<Method>> {
+/// What the fields say, if there are any, but for those that the route passes on anyway. Fields that do not agree or
+/// cannot be read are refused.
+fn wanted(headers: &HeaderMap, passed: &[HeaderName]) -> Result<Option<Method>, ErrorAnswer> {
     let names = METHODS.iter().filter(|name| headers.contains_key(*name) && !passed.contains(name));
     let mut methods = names.flat_map(|name| headers.get_all(name)).map(|value| {
         let upper = value.as_bytes().trim_ascii().to_ascii_uppercase();
         Method::from_bytes(&upper).ok()
     });
-    let first = methods.next()?;
+    let Some(first) = methods.next() else {
+        return Ok(None);
+    };
     let do_agree = methods.all(|other| other == first);
-    Some(first.filter(|_| do_agree))
+    first.filter(|_| do_agree).map(Some).ok_or(REFUSED)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(fields: &[(&'static str, &str)], passed: &[&'static str]) -> Option<Option<String>> {
+    fn read(fields: &[(&'static str, &str)], passed: &[&'static str]) -> Result<Option<Method>, ()> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
         }
         let passed: Vec<_> = passed.iter().map(|name| HeaderName::from_static(name)).collect();
-        wanted(&headers, &passed).map(|method| method.map(|method| method.to_string()))
+        wanted(&headers, &passed).map_err(drop)
     }
 
     #[test]
     fn fields_that_agree_name_a_method_and_others_none() {
-        assert_eq!(read(&[], &[]), None);
-        assert_eq!(read(&[("x-http-method-override", " delete ")], &[]), Some(Some("DELETE".to_owned())));
+        assert_eq!(read(&[], &[]), Ok(None));
+        assert_eq!(read(&[("x-http-method-override", " delete ")], &[]), Ok(Some(Method::DELETE)));
         let two = [("x-http-method-override", "PUT"), ("x-method-override", "put")];
-        assert_eq!(read(&two, &[]), Some(Some("PUT".to_owned())));
+        assert_eq!(read(&two, &[]), Ok(Some(Method::PUT)));
         for odd in ["", "PUT, DELETE", "P T", "\u{e9}"] {
-            assert_eq!(read(&[("x-http-method", odd)], &[]), Some(None), "{odd}");
+            assert_eq!(read(&[("x-http-method", odd)], &[]), Err(()), "{odd}");
         }
-        assert_eq!(read(&[("x-http-method", "PUT"), ("x-http-method", "DELETE")], &[]), Some(None));
-        assert_eq!(read(&[("x-http-method", "PUT")], &["x-http-method"]), None);
+        assert_eq!(read(&[("x-http-method", "PUT"), ("x-http-method", "DELETE")], &[]), Err(()));
+        assert_eq!(read(&[("x-http-method", "PUT")], &["x-http-method"]), Ok(None));
     }
 }

@@ -86,7 +86,8 @@ fn at(address: Address, tls_name: Option<&str>) -> Result<Box<HttpPeer>> {
 
 /// Builds the peer.
 pub(crate) fn peer(terms: &Terms<'_>, kept: &Arc<Kept>) -> Result<Box<HttpPeer>> {
-    let Terms { backend, timeouts, is_upgrade, fresh, connections, deadline, now, tls, upload_pause } = *terms;
+    let Terms { backend, timeouts, is_upgrade, fresh, connections, deadline, now, tls, upload_pause } =
+        *terms;
     let mut peer = match &backend.tls_name {
         Some(name) => tls.peer(backend.address, name)?,
         None => at(backend.address, None)?,

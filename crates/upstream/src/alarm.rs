@@ -23,7 +23,8 @@ struct Raised {
 }
 
 impl Alarm {
-    pub(crate) fn raise(&self, address: Address, now: Instant) {
+    /// `before` is called if anybody is woken for it, before that.
+    pub(crate) fn raise(&self, address: Address, now: Instant, before: impl FnOnce()) {
         let mut raised = self.0.lock();
         raised.recent.retain(|(_, at)| now.saturating_duration_since(*at) < APART);
         if raised.recent.iter().any(|(recent, _)| *recent == address) {
@@ -31,6 +32,7 @@ impl Alarm {
         }
         raised.recent.push((address, now));
         raised.suspects.push(address);
+        before();
         let watcher = raised.watcher.take();
         drop(raised);
         if let Some(watcher) = watcher {
@@ -77,14 +79,14 @@ mod tests {
         let now = Instant::now();
         assert!(alarm.poll_suspects(&context).is_pending());
         for _ in 0..3 {
-            alarm.raise(b, now);
-            alarm.raise(a, now);
+            alarm.raise(b, now, || {});
+            alarm.raise(a, now, || {});
         }
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         assert_eq!(alarm.poll_suspects(&context), Poll::Ready(vec![a, b]));
-        alarm.raise(a, now + APART / 2);
+        alarm.raise(a, now + APART / 2, || {});
         assert!(alarm.poll_suspects(&context).is_pending());
-        alarm.raise(a, now + APART);
+        alarm.raise(a, now + APART, || {});
         assert_eq!(alarm.poll_suspects(&context), Poll::Ready(vec![a]));
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
     }

@@ -15,6 +15,7 @@ mod hash_key;
 mod health;
 mod idle;
 mod lease;
+mod lookups;
 mod memory;
 mod orders;
 mod outliers;

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 
 use crate::alarm::Alarm;
 use crate::breaker::Breaker;
+use crate::lookups::Lookups;
 use crate::rotation::{Roster, Rotation};
 use crate::seen::Tallied;
 use crate::vitals::OfAll;
@@ -52,6 +53,7 @@ pub struct Upstream {
     /// Failures for the probes to look into, and for the lookups of names.
     probe_alarm: Arc<Alarm>,
     name_alarm: Arc<Alarm>,
+    lookups: Arc<Lookups>,
     /// What operators have ordered; it holds for the upstream of the next configuration, too.
     orders: Arc<Mutex<Orders>>,
     /// Since when requests are sent to backends out of rotation for want of others.
@@ -86,6 +88,7 @@ impl Upstream {
             of_all: previous.map(|old| Arc::clone(&old.of_all)).unwrap_or_default(),
             probe_alarm: alarm(|old| &old.probe_alarm),
             name_alarm: alarm(|old| &old.name_alarm),
+            lookups: previous.map(|old| Arc::clone(&old.lookups)).unwrap_or_default(),
             orders,
             failing_open: previous.map(|old| Arc::clone(&old.failing_open)).unwrap_or_default(),
             ejecting: Mutex::default(),

@@ -114,9 +114,15 @@ impl Watcher {
         let mut certificates = Certificates::default();
         let (look_up, show, probe) = (current.clone(), current.clone(), current.clone());
         let resolving = tokio::spawn(async move {
+            let mut is_hurried = false;
             while let Some(upstream) = look_up() {
                 let due = names.round(&upstream).await;
+                if is_hurried && !names.is_waiting() {
+                    is_hurried = false;
+                    upstream.lookups_ended();
+                }
                 if !rest_until(due, upstream.name_alarm()).await.is_empty() {
+                    is_hurried = true;
                     names.hurry();
                 }
             }

@@ -56,7 +56,12 @@ impl<'a> From<&'a Key> for KeyRef<'a> {
 
 impl Shard {
     pub(super) fn new(share: Arc<Share>) -> Self {
-        Self { families: HashMap::default(), sieve: Sieve::new(share), too_large: VecDeque::new(), unstorable: Unstorable::default() }
+        Self {
+            families: HashMap::default(),
+            sieve: Sieve::new(share),
+            too_large: VecDeque::new(),
+            unstorable: Unstorable::default(),
+        }
     }
 
     pub(super) fn find(&self, key: &Key, request: &dyn SentRequest) -> Option<StoredCopy> {

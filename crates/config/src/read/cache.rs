@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use goodgate_cache::{
-    CachePolicy, DiskSpec, Forbids, KeyPolicy, Mode, NamePattern, PersonalCookies, Query, ServeAnonymous, StoreSpec,
+    CachePolicy, DiskSpec, Forbids, KeyPolicy, Mode, NamePattern, PersonalCookies, Query, ServeAnonymous,
+    StoreSpec,
 };
 use goodgate_failure::{Word, Words};
 use http::HeaderName;

@@ -60,8 +60,9 @@ pub(super) const CLIENT_DISCONNECTED: Guide = Guide {
 
 pub(super) const PROXY_LOOP_DETECTED: Guide = Guide {
     chapter: Chapter::Elsewhere,
-    meaning: "The request has passed this very process before: it goes round in a circle, and is ended at \
-        its first return. Each process knows itself again by the identifier that it adds to `CDN-Loop`.",
+    meaning: "The request has passed this process before, for the same host and path or more than \
+              `limits.max_passages` times: it goes around in a circle. Each process knows itself again by the \
+              identifier that it adds to `CDN-Loop`.",
     seen: "`goodgate_gateway_errors_total{cause=\"proxy_loop_detected\"}`; its client is a backend of ours, \
         or the gateway itself. The request that began it has a record of its own, with a 502 from a backend.",
     usual: "A backend address, or the name it is looked up by, that leads back to the gateway.",

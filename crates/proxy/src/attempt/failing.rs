@@ -6,7 +6,7 @@ use goodgate_failure::{Allowance, Cause, ConnectionAge, Decision, Phase, Refusal
 use goodgate_telemetry::backend_changed;
 use pingora_proxy::Session;
 
-use super::{Attempting, Replacement, has_answered};
+use super::{Attempting, Lookup, Replacement, has_answered};
 use crate::connection_auth::Binding;
 use crate::route::Route;
 
@@ -100,7 +100,7 @@ impl Attempting {
     }
 
     fn decide(
-        &self,
+        &mut self,
         route: &Route,
         session: &Session,
         cause: Cause,
@@ -128,8 +128,15 @@ impl Attempting {
         let is_tried = |address| self.log.iter().any(|attempt| attempt.backend == address);
         let is_left = |address| !is_tried(address) || self.may_ask_again(address, now);
         let has_left = |route: &Route| route.upstream.has_untried(|address| !is_left(address), now);
-        if !has_left(route) && !route.rest.as_deref().is_some_and(has_left) {
-            return Err(Refusal::NoBackendLeft);
+        let is_left_over = has_left(route) || route.rest.as_deref().is_some_and(has_left);
+        if !is_left_over {
+            if phase != Phase::Connect
+                || self.lookup != Lookup::NotAwaited
+                || !route.upstream.awaits_lookups()
+            {
+                return Err(Refusal::NoBackendLeft);
+            }
+            self.lookup = Lookup::Awaited;
         }
         if allowance == Allowance::Replayable && !route.upstream.budget().take(route.retry.budget, now) {
             return Err(Refusal::Budget);

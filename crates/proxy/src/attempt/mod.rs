@@ -2,6 +2,7 @@
 
 mod failing;
 
+use std::future::poll_fn;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub(crate) struct Attempting {
     replacement: Replacement,
     binding: Binding,
     begun: bool,
+    /// Whether the request waits, or has waited, for lookups that its failure has set off.
+    lookup: Lookup,
     /// The connection of the attempt under way.
     kept: Option<Arc<Kept>>,
     /// Who refused the connection, and when: the only ones that may be asked twice.
@@ -65,6 +68,17 @@ enum Replacement {
     /// That has been made, and there is no second one.
     Replaced,
 }
+
+/// Whether a request waits for lookups: once, and not for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lookup {
+    NotAwaited,
+    Awaited,
+    Over,
+}
+
+/// How long a request waits for them.
+const LOOKUP_WAIT: Duration = Duration::from_millis(80);
 
 /// The client's part in the attempt under way: while it sends its body the backend has nothing to answer.
 #[derive(Debug, Default)]
@@ -108,6 +122,7 @@ impl Attempting {
             replacement: Replacement::None,
             binding: Binding::None,
             begun: false,
+            lookup: Lookup::NotAwaited,
             kept: None,
             refusals: Vec::new(),
         }
@@ -200,6 +215,19 @@ impl Attempting {
     /// From here on the time for all attempts counts.
     pub(crate) fn counts_from(&mut self, now: Instant) {
         self.counts_from = Some(now);
+    }
+
+    /// Whether the next attempt waits for lookups.
+    pub(crate) fn awaits_lookups(&self) -> bool {
+        self.lookup == Lookup::Awaited
+    }
+
+    /// Waits for the lookups that the last failure has set off, if there are any: they may find another address.
+    pub(crate) async fn await_lookups(&mut self, route: &Route) {
+        self.lookup = Lookup::Over;
+        let ended = poll_fn(|context| route.upstream.poll_lookups(context));
+        // Without an answer in time the request goes on with what is known.
+        let _ = tokio::time::timeout(LOOKUP_WAIT, ended).await;
     }
 
     /// Takes the next backend; `fail_open` allows one that is out of rotation. False if there is none.

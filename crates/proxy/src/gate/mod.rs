@@ -23,7 +23,6 @@ use crate::route::Route;
 use auth::{Auth, Verdict};
 use limit::{Limiter, TooMany};
 
-
 pub(crate) use auth::Verifier;
 
 /// The conditions of a route.

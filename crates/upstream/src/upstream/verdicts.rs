@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use goodgate_failure::Cause;
@@ -115,11 +116,26 @@ impl Upstream {
     /// A request has failed there: it is looked at now, and not when its turn comes.
     pub(crate) fn suspect(&self, address: Address, now: Instant) {
         if self.spec.probe.is_some() {
-            self.probe_alarm.raise(address, now);
+            self.probe_alarm.raise(address, now, || {});
         }
         if self.has_names.load(Ordering::Relaxed) {
-            self.name_alarm.raise(address, now);
+            self.name_alarm.raise(address, now, || self.lookups.begin());
         }
+    }
+
+    /// The lookups that failures have set off have ended, or there is nothing to look up again yet.
+    pub fn lookups_ended(&self) {
+        self.lookups.end();
+    }
+
+    /// Whether a failure has set off lookups that have not ended.
+    pub fn awaits_lookups(&self) -> bool {
+        self.lookups.are_awaited()
+    }
+
+    /// Ready when they have.
+    pub fn poll_lookups(&self, context: &Context<'_>) -> Poll<()> {
+        self.lookups.poll_end(context)
     }
 
     /// Backends for the probes to look at.
