@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use goodgate_cache::{
-    Admission, CachePolicy, Key, NamePattern, PersonalCookies, RequestFacts, Standing, Store, StoreSpec, admit,
-    may_serve_fresh,
+    Admission, CachePolicy, Key, NamePattern, PersonalCookies, RequestFacts, Standing, Store, StoreSpec,
+    admit, may_serve_fresh,
 };
 use http::{HeaderMap, HeaderValue, Method, header};
 use pingora_cache::storage::Storage;

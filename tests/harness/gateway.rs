@@ -260,6 +260,18 @@ impl Gateway {
         (output.status.code().unwrap_or(-1), said)
     }
 
+    /// What `goodgate explain` says of an answer, in one line.
+    pub async fn explain(&self, answer: &super::Answer) -> String {
+        let (id, address) = (answer.header("x-request-id").unwrap(), self.admin.to_string());
+        let arguments = ["explain", id, "--address", &address];
+        let told = || async {
+            let output = Command::new(BINARY).args(arguments).output().await.unwrap();
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        super::eventually("the request is known", || async { told().await.is_some() }).await;
+        told().await.unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// Waits for its end; the exit code.
     pub async fn ends(&mut self, limit: Duration) -> Option<i32> {
         tokio::time::timeout(limit, self.child.wait()).await.ok()?.ok()?.code()
