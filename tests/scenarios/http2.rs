@@ -263,3 +263,41 @@ async fn an_old_copy_is_refreshed_behind_a_client_over_http2() {
     .await;
     assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, 0.0);
 }
+
+/// The fetch for all who wait comes in at the backend's pace, though the client who asked first takes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_first_reader_holds_up_nobody() {
+    let body = "0123456789".repeat(300_000);
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let gate = crate::harness::backend::Gate::shut();
+    let rest = Box::new(Act::Bytes(answer.into_bytes()));
+    let backend = Backend::start(Act::Gated { first: Vec::new(), gate: gate.clone(), rest }).await;
+    let (gateway, authority) = start(&backend, "routes: [{ upstream: app, cache: standard }]\n").await;
+    let slow = connect(&gateway, &authority).await;
+    let (answering, _stream) = slow.clone().ready().await.unwrap().send_request(get("/big"), true).unwrap();
+    eventually("the slow one has asked", || async { backend.requests() == 1 }).await;
+    let other = connect(&gateway, &authority).await;
+    let others: Vec<_> = (0..3)
+        .map(|_| {
+            let other = other.clone();
+            tokio::spawn(async move { ask(&other, get("/big"), b"").await.unwrap().into_body() })
+        })
+        .collect();
+    gate.open();
+    for other in others {
+        let got = tokio::time::timeout(Duration::from_secs(5), other).await;
+        let got = got.expect("nobody waits for the slow one").unwrap();
+        assert!(got == body.as_bytes(), "{} bytes", got.len());
+    }
+    let mut rest = answering.await.unwrap().into_body();
+    let mut got = 0;
+    while let Some(part) = rest.data().await {
+        let part = part.unwrap();
+        rest.flow_control().release_capacity(part.len()).unwrap();
+        got += part.len();
+    }
+    assert_eq!((got, backend.requests()), (body.len(), 1), "the slow one gets it all");
+}

@@ -6,6 +6,7 @@
 //! one context, one record, and Pingora's own loop. At the end, or when an error is to be answered, the wrapper
 //! is taken off again.
 
+mod paced;
 mod spool;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use pingora_proxy::Session;
 
 use crate::context::Context;
 use crate::kept_date;
+use paced::Paced;
 use spool::Body;
 pub(crate) use spool::Spool;
 
@@ -69,8 +71,17 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// Wraps the client's session if its body is to be kept, and may have to be sent again.
+/// Wraps the client's session if its body is to be kept, and may have to be sent again; or if the response is to be stored,
+/// and an HTTP/2 client must not set its pace.
 pub(crate) fn begin(session: &mut Session, context: &mut Context, spool: &Arc<Spool>) {
+    if context.is_http2 && session.cache.enabled() && !context.is_background() && !context.has_body {
+        wrap(session, context, Body::new(spool, KEPT_BY_PINGORA), true);
+        return;
+    }
+    keep_body(session, context, spool);
+}
+
+fn keep_body(session: &mut Session, context: &mut Context, spool: &Arc<Spool>) {
     let Some(route) = &context.route else { return };
     let bytes_max = route.retry.body_bytes_max.min(route.body_bytes_max);
     if bytes_max <= KEPT_BY_PINGORA || context.is_background() || session.as_ref().is_upgrade_req() {
@@ -85,10 +96,14 @@ pub(crate) fn begin(session: &mut Session, context: &mut Context, spool: &Arc<Sp
     if !may_repeat || !has_others || !is_worth_it || session.as_downstream_mut().is_body_done() {
         return;
     }
+    wrap(session, context, Body::new(spool, bytes_max), false);
+}
+
+fn wrap(session: &mut Session, context: &mut Context, body: Body, is_paced: bool) {
     let keepalive = Mutex::new(Keepalive { seconds: session.get_keepalive(), is_news: false });
     let shared = Arc::new(Shared { keepalive, ..Shared::default() });
     let real = std::mem::replace(&mut session.downstream_session, nobody());
-    let wrapper = Wrapper { real, body: Body::new(spool, bytes_max), shared: Arc::clone(&shared) };
+    let wrapper = Wrapper { real, body, shared: Arc::clone(&shared), paced: Paced::new(is_paced) };
     *session.downstream_session = ServerSession::new_custom(Box::new(wrapper));
     context.replaying = Replaying(Some(shared));
 }
@@ -131,6 +146,7 @@ struct Wrapper {
     real: Box<ServerSession>,
     body: Body,
     shared: Arc<Shared>,
+    paced: Paced,
 }
 
 impl Wrapper {
@@ -227,6 +243,36 @@ impl CustomSession for Wrapper {
         self.real.write_response_trailers(trailers).await
     }
 
+    fn proxy_tasks_enabled(&self) -> bool {
+        self.paced.is_on
+    }
+
+    fn set_proxy_tasks_enabled(&mut self, enabled: bool) {
+        self.paced.is_on = enabled;
+    }
+
+    fn send_proxy_task(&mut self, task: HttpTask) {
+        self.paced.add(task);
+    }
+
+    fn has_pending_proxy_tasks(&self) -> bool {
+        self.paced.is_pending()
+    }
+
+    async fn write_proxy_tasks(&mut self) -> Result<bool> {
+        self.paced.written(&mut self.real).await?;
+        while let Some(tasks) = self.paced.next() {
+            for task in &tasks {
+                if let HttpTask::Header(header, _) = task {
+                    self.before_header(header);
+                }
+            }
+            self.paced.begin(&mut self.real, tasks);
+            self.paced.written(&mut self.real).await?;
+        }
+        Ok(self.paced.is_complete())
+    }
+
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         for task in &tasks {
             if let HttpTask::Header(header, _) = task {
@@ -273,6 +319,9 @@ impl CustomSession for Wrapper {
     }
 
     async fn finish(&mut self) -> Result<()> {
+        if self.paced.is_pending() {
+            self.write_proxy_tasks().await?;
+        }
         self.real.finish_body().await
     }
 
