@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use goodgate_failure::{Cause, Phase, ReceivedStatus, Refusal};
+use goodgate_failure::{Cause, Phase, ReceivedStatus};
 use http::{HeaderName, StatusCode, header};
 use log::debug;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -35,7 +35,7 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
     };
     let error = if route.upstream.is_full() && !route.upstream.has_breaker() {
         ErrorAnswer::of(Cause::ConnectionLimitReached)
-    } else if route.upstream.has_untried(|_| false, Instant::now()) {
+    } else if route.upstream.has_untried(|_| false, true, Instant::now()) {
         if copies::answer_late(session, context).await? || copies::answer_waited(session, context).await? {
             return Ok(false);
         }
@@ -60,7 +60,7 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
 }
 
 /// The peer of the next attempt. An error ends the attempts; what the client gets is decided after it.
-pub(crate) fn next_peer(
+pub(crate) async fn next_peer(
     kept: &Arc<KeptConnections>,
     session: &mut Session,
     context: &mut Context,
@@ -72,7 +72,11 @@ pub(crate) fn next_peer(
         return Err(settled(false));
     };
     connection_auth::bind(context);
-    take_backend(session, context, &route, now)?;
+    if let Taken::MovesTo(rest) = take_backend(session, context, &route, now)? {
+        // Boxed, since few requests have to wait here.
+        Box::pin(queue::change_upstream(session, context, &rest)).await?;
+        take_backend(session, context, &rest, Instant::now())?;
+    }
     context.queueing.chosen();
     let route = context.route.clone().unwrap_or(route);
     let fresh = context.attempting.begin(&route, now);
@@ -93,27 +97,36 @@ pub(crate) fn next_peer(
     peer(&terms, context.attempting.expect(kept, &backend, timeouts.idle))
 }
 
+/// What comes of looking for a backend.
+enum Taken {
+    Backend,
+    /// The route's share has none: the request belongs to the rest.
+    MovesTo(Arc<Route>),
+}
+
 /// A backend in rotation, else a copy, else (fail open) the one that failed the longest ago, else one that
 /// refused and may have come back. A share of a route hands its request back before it takes one that has failed.
-fn take_backend(session: &Session, context: &mut Context, route: &Route, now: Instant) -> Result<()> {
+fn take_backend(session: &Session, context: &mut Context, route: &Route, now: Instant) -> Result<Taken> {
     let method = session.req_header().method.clone();
     let ties = ties::of(session.req_header(), context, route);
     if context.attempting.take(route, &method, ties, false, now) {
-        return Ok(());
+        return Ok(Taken::Backend);
     }
     if let Some(rest) = &route.rest {
         split::leave(context, rest);
-        context.queueing.move_to(&rest.upstream);
-        return take_backend(session, context, rest, now);
+        return Ok(Taken::MovesTo(Arc::clone(rest)));
     }
     let cause = context.attempting.last_cause().unwrap_or_else(|| route.upstream.why_none());
     let found = copies::choose(session, context, cause)
         || context.attempting.take(route, &method, ties, true, now)
         || context.attempting.take_again(route, now);
-    if found {
-        return if context.attempting.lease().is_some() { Ok(()) } else { Err(settled(false)) };
+    if found && context.attempting.lease().is_some() {
+        return Ok(Taken::Backend);
     }
-    context.attempting.refuse(route, Refusal::NoBackendLeft);
+    if !found {
+        let refusal = context.attempting.why_none_left();
+        context.attempting.refuse(route, refusal);
+    }
     Err(settled(false))
 }
 

@@ -163,7 +163,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         context: &mut Box<Context>,
     ) -> Result<Box<HttpPeer>> {
-        exchange::next_peer(&self.live.kept, session, context)
+        exchange::next_peer(&self.live.kept, session, context).await
     }
 
     fn fail_to_connect(

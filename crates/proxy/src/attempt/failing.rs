@@ -25,9 +25,7 @@ impl Attempting {
             let change = lease.failed(cause, now);
             backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);
         }
-        if phase != Phase::Connect {
-            self.sent += 1;
-        }
+        if phase == Phase::Connect { self.connect_failures += 1 } else { self.sent += 1 }
         match self.decide(route, session, cause, phase, now) {
             Ok(allowance) => {
                 self.note_next(Ok(allowance));
@@ -59,9 +57,7 @@ impl Attempting {
         let Some(attempt) = self.log.last_mut() else {
             return (Phase::Connect, false);
         };
-        if cause == Cause::ConnectionRefused {
-            self.refusals.push((attempt.backend, now));
-        }
+        self.tried.add(attempt.backend, cause == Cause::ConnectionRefused, now);
         attempt.cause = Some(cause);
         attempt.total = Some(now.saturating_duration_since(started));
         (attempt.phase, attempt.reused)
@@ -113,6 +109,7 @@ impl Attempting {
             cause,
             method: &session.req_header().method,
             sent_attempts: self.sent,
+            connect_failures: self.connect_failures,
             request_bytes_sent: phase != Phase::Connect,
             body_kept: !session.as_ref().retry_buffer_truncated(),
             response_bytes_out: has_answered(session),
@@ -124,11 +121,10 @@ impl Attempting {
             Decision::RetryFromBudget => Allowance::Replayable,
             Decision::Stop(refusal) => return Err(refusal),
         };
-        let is_tried = |address| self.log.iter().any(|attempt| attempt.backend == address);
-        let is_left = |address| !is_tried(address) || self.may_ask_again(address, now);
-        let has_left = |route: &Route| route.upstream.has_untried(|address| !is_left(address), now);
+        let is_over = |address| self.tried.has(address) && !self.tried.may_try_again(address, now);
+        let has_left = |route: &Route| route.upstream.has_untried(is_over, self.may_fail_open(), now);
         if !has_left(route) && !route.rest.as_deref().is_some_and(has_left) {
-            return Err(Refusal::NoBackendLeft);
+            return Err(self.why_none_left());
         }
         if allowance == Allowance::Replayable && !route.upstream.budget().take(route.retry.budget, now) {
             return Err(Refusal::Budget);

@@ -1,12 +1,13 @@
 //! One request's attempts: which backend is next, what a failure means, whether another try is allowed.
 
 mod failing;
+mod tried;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_failure::{Address, Attempt, Attempts, Cause, ConnectionAge, Phase};
+use goodgate_failure::{Address, Attempt, Attempts, Cause, ConnectionAge, Phase, Refusal};
 use goodgate_telemetry::{backend_changed, fails_open};
 use goodgate_upstream::{Backend, How, Lease, Ties, Upstream, Wish};
 use http::{Method, StatusCode};
@@ -15,10 +16,10 @@ use pingora_proxy::Session;
 use crate::connection_auth::{Backends, Binding};
 use crate::kept::{Kept, KeptConnections};
 use crate::route::Route;
+use tried::Tried;
 
-/// How long ago a backend must have refused the connection to be asked once more when no other is left. In
-/// a plain outage all refuse at once, and a second round would only double the work.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// Attempts of one request on backends that are out of rotation because none is in it.
+const FAIL_OPEN_MAX: u32 = 3;
 /// How many kept connections one request gives up before it takes a new one, whatever the pool
 /// still has: after a burst that may be thousands.
 const AGED_MAX: u32 = 8;
@@ -40,6 +41,9 @@ pub(crate) struct Attempting {
     /// When its time began to count, if that was before the first attempt.
     counts_from: Option<Instant>,
     sent: u32,
+    /// Attempts that could not connect, and those on backends out of rotation.
+    connect_failures: u32,
+    failed_open: u32,
     interim: u32,
     /// Kept connections that were given up because they were too old or had unexpected bytes.
     aged: u32,
@@ -48,8 +52,8 @@ pub(crate) struct Attempting {
     begun: bool,
     /// The connection of the attempt under way.
     kept: Option<Arc<Kept>>,
-    /// Who refused the connection, and when: the only ones that may be asked twice.
-    refusals: Vec<(Address, Instant)>,
+    /// The backends whose attempts failed.
+    tried: Tried,
 }
 
 /// A kept connection that was of no use is replaced by another one to the same backend. That is no retry.
@@ -87,13 +91,15 @@ impl Attempting {
             deadline: now,
             counts_from: None,
             sent: 0,
+            connect_failures: 0,
+            failed_open: 0,
             interim: 0,
             aged: 0,
             replacement: Replacement::None,
             binding: Binding::None,
             begun: false,
             kept: None,
-            refusals: Vec::new(),
+            tried: Tried::default(),
         }
     }
 
@@ -147,6 +153,11 @@ impl Attempting {
         self.deadline
     }
 
+    /// When all attempts must be over, or, before the first one, this.
+    pub(crate) fn end_of_time(&self, planned: Instant) -> Instant {
+        if self.begun { self.deadline } else { planned }
+    }
+
     /// From here on the time for all attempts counts.
     pub(crate) fn counts_from(&mut self, now: Instant) {
         self.counts_from = Some(now);
@@ -164,9 +175,8 @@ impl Attempting {
         if matches!(self.replacement, Replacement::Aged | Replacement::RaceLost) {
             return self.lease.is_some();
         }
-        let log = &self.log;
-        let tried = |address| log.iter().any(|attempt: &Attempt| attempt.backend == address);
-        let wish = Wish { is_retry: !log.is_empty(), may_be_trial: route.retry.replay.allows(method) };
+        let tried = |address| self.tried.has(address);
+        let wish = Wish { is_retry: !self.log.is_empty(), may_be_trial: route.retry.replay.allows(method) };
         let shunned = self.shunned_family().filter(|_| route.upstream.has_both_families());
         let other_family = || {
             let is_ipv6 = shunned?;
@@ -179,12 +189,14 @@ impl Attempting {
             .find_map(|own| route.upstream.select_tied(|address| address != own, wish, ties, now));
         let lease = self.handed.take().or(bound).or_else(other_family);
         let lease = lease.or_else(|| route.upstream.select_tied(tried, wish, ties, now));
-        let lease = lease.or_else(|| fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
+        let may_fail_open = fail_open && self.may_fail_open();
+        let lease = lease.or_else(|| may_fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
         self.hold(lease, route, now)
     }
 
     fn hold(&mut self, lease: Option<Lease>, route: &Route, now: Instant) -> bool {
         if lease.as_ref().is_some_and(|lease| lease.how() == How::FailOpen) {
+            self.failed_open += 1;
             route.upstream_metrics.failed_open();
             if route.upstream.fails_open(now) {
                 fails_open(&route.upstream.spec().name);
@@ -192,6 +204,16 @@ impl Attempting {
         }
         self.lease = lease;
         self.lease.is_some()
+    }
+
+    /// Whether one more backend out of rotation may be tried.
+    fn may_fail_open(&self) -> bool {
+        self.failed_open < FAIL_OPEN_MAX
+    }
+
+    /// Why there is no backend for another attempt.
+    pub(crate) fn why_none_left(&self) -> Refusal {
+        if self.may_fail_open() { Refusal::NoBackendLeft } else { Refusal::FailOpen }
     }
 
     /// The network may not lead to addresses of the family of the last attempt: whether that is IPv6.
@@ -204,17 +226,13 @@ impl Attempting {
     /// When every backend has been tried: takes one again that refused the connection a while ago. It may have
     /// come back while the others were asked, and nothing was sent to it. False if there is none.
     pub(crate) fn take_again(&mut self, route: &Route, now: Instant) -> bool {
-        let is_ruled_out = |address| !self.may_ask_again(address, now);
+        let is_ruled_out = |address| !self.tried.may_try_again(address, now);
         let wish = Wish { is_retry: true, may_be_trial: true };
         let lease = route.upstream.select(is_ruled_out, wish, now);
-        let lease = lease.or_else(|| route.upstream.select_fail_open(is_ruled_out));
+        let may_fail_open = self.may_fail_open();
+        let lease =
+            lease.or_else(|| may_fail_open.then(|| route.upstream.select_fail_open(is_ruled_out)).flatten());
         self.hold(lease, route, now)
-    }
-
-    fn may_ask_again(&self, address: Address, now: Instant) -> bool {
-        let mut refusals = self.refusals.iter().filter(|(refused, _)| *refused == address);
-        let first = refusals.next().map(|(_, at)| now.saturating_duration_since(*at));
-        refusals.next().is_none() && first.is_some_and(|ago| ago >= ASK_AGAIN_AFTER)
     }
 
     /// Begins the attempt on the backend taken. Whether it must not take a kept connection.

@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
         };
         let decision = self.retry.decide(&situation);
         if matches!(decision, Decision::Stop(_))
-            || !self.upstream.has_untried(|address| request.tried.contains(&address), now)
+            || !self.upstream.has_untried(|address| request.tried.contains(&address), true, now)
         {
             return false;
         }
