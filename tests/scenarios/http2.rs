@@ -263,3 +263,96 @@ async fn an_old_copy_is_refreshed_behind_a_client_over_http2() {
     .await;
     assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, 0.0);
 }
+
+/// A client that never lets a byte of a response's body through.
+async fn connect_without_window(gateway: &Gateway, authority: &Authority) -> SendRequest<Bytes> {
+    let mut config = authority.client(None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = shake_hands(gateway.address, &Arc::new(config), "site.test").await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(0).initial_max_send_streams(100);
+    let (client, connection) = builder.handshake(stream).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    client
+}
+
+/// Responses that have begun, and end with an error.
+async fn stall(client: &SendRequest<Bytes>, count: usize) -> tokio::task::JoinSet<Option<h2::Reason>> {
+    let mut stalled = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let (response, _) = client.clone().ready().await.unwrap().send_request(get("/"), true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        stalled.spawn(async move { body.data().await.and_then(Result::err).and_then(|error| error.reason()) });
+    }
+    stalled
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_responses_of_all_connections_are_bounded_and_the_oldest_are_reset() {
+    let backend = Backend::start(page("Cache-Control: max-age=600\r\n", "a body that nobody takes")).await;
+    let (gateway, authority) = start(&backend, "routes: [{ upstream: app, cache: standard }]\n").await;
+    let mut clients = Vec::new();
+    let mut resets = tokio::task::JoinSet::new();
+    for _ in 0..7 {
+        let client = connect_without_window(&gateway, &authority).await;
+        let mut stalled = stall(&client, 100).await;
+        resets.spawn(async move {
+            let mut count = 0;
+            // The rest stays open.
+            let patience = Duration::from_secs(6);
+            while let Ok(Some(reason)) = tokio::time::timeout(patience, stalled.join_next()).await {
+                assert_eq!(reason.unwrap(), Some(h2::Reason::CANCEL));
+                count += 1;
+            }
+            count
+        });
+        clients.push(client);
+    }
+    let counts = resets.join_all().await;
+    let sum: usize = counts.iter().sum();
+    assert!((188..=400).contains(&sum), "512 of 700 may stay: {counts:?}");
+    let left = || async { gateway.metric("goodgate_client_connections{state=\"active\"}").await };
+    eventually("no more than 512 are served", || async { left().await <= 512.0 }).await;
+    let other = connect(&gateway, &authority).await;
+    assert_eq!(ask(&other, get("/"), b"").await.unwrap().status(), StatusCode::OK);
+    // A connection whose streams were reset goes on.
+    let (response, _) = clients[0].clone().ready().await.unwrap().send_request(get("/"), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_opens_its_window_is_cut_after_the_write_timeout() {
+    let backend = Backend::start(page("", "a body that nobody takes")).await;
+    let routes = "limits: { write_timeout: 1s }\nroutes: [{ upstream: app }]\n";
+    let (gateway, authority) = start(&backend, routes).await;
+    let client = connect_without_window(&gateway, &authority).await;
+    let begun = Instant::now();
+    let mut stalled = stall(&client, 10).await;
+    while let Some(reason) = stalled.join_next().await {
+        assert!(reason.unwrap().is_some());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    eventually("each has its record", || async { gateway.records().len() == 10 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_over_http2_gives_way_to_another_client() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let limits = "limits: { max_connections: 2, keepalive_timeout: 60s }\nroutes: [{ upstream: app }]\n";
+    let (gateway, authority) = start(&backend, limits).await;
+    let (first, second) = (connect(&gateway, &authority).await, connect(&gateway, &authority).await);
+    for client in [&first, &second] {
+        assert_eq!(ask(client, get("/"), b"").await.unwrap().status(), StatusCode::OK);
+    }
+    let mut config = authority.client(None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let config = Arc::new(config);
+    eventually("there is a place for a third client", || async {
+        shake_hands(gateway.address, &config, "site.test").await.is_ok()
+    })
+    .await;
+    eventually("the one that was idle for longest is told to go", || async {
+        first.clone().ready().await.is_err()
+    })
+    .await;
+}

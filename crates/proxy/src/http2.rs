@@ -3,6 +3,8 @@
 
 mod fields;
 mod frames;
+mod stalled;
+mod windows;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -21,14 +23,18 @@ use pingora_core::protocols::http::v2::server::{
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 use pingora_timeout::fast_timeout::fast_timeout;
+use stalled::LOOK_EVERY;
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use crate::connection::{Door, UnderWay};
+use crate::connection::{DOZE_AFTER, Door, UnderWay};
 use crate::context::Client;
 use crate::head::{self, Malformed};
 use crate::stream::ClientStream;
 use crate::watchdog::Alarm;
+use crate::places::{Idle, Place};
 pub(crate) use frames::{Frames, Http2Facts};
+pub(crate) use stalled::StalledResponses;
 
 /// Requests of one connection at the same time.
 const STREAMS_MAX: u32 = 100;
@@ -94,35 +100,50 @@ pub(crate) fn client() -> Option<Arc<Client>> {
 
 impl Door {
     /// Serves a connection whose handshake has chosen HTTP/2, to its end.
-    pub(crate) async fn serve_http2(self: &Arc<Self>, mut stream: Box<ClientStream>, client: &Client) {
+    pub(crate) async fn serve_http2(
+        self: &Arc<Self>,
+        mut stream: Box<ClientStream>,
+        client: &Client,
+        place: &Place,
+    ) {
         let limits = Arc::clone(&self.live.snapshot().limits);
         stream.keep_pace(&limits);
         let facts = Arc::new(Http2Facts::default());
         stream.grant_frames(Arc::clone(&facts), limits.header_bytes_max);
-        let Ok(Ok(mut connection)) =
-            fast_timeout(limits.header_timeout, handshake(stream, Some(options(&limits)))).await
-        else {
+        let mut rest = Rest::begin(place);
+        let greeting = fast_timeout(limits.header_timeout, handshake(stream, Some(options(&limits))));
+        let greeted = tokio::select! {
+            biased;
+            greeted = greeting => greeted,
+            () = rest.ends() => return,
+        };
+        let Ok(Ok(mut connection)) = greeted else {
             return;
         };
         let digest = Arc::new(Digest::default());
         let mut streams = JoinSet::new();
         let (mut requests, mut malformed) = (0, 0);
         let mut refused = RefusedRequests::new(self, client, &facts);
+        let mut stalled = self.live.stalled.of_connection(place.number(), &facts);
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = self.shutdown.clone();
         loop {
             let is_idle = streams.is_empty();
-            let limit = idle_limit(&limits, refused.is_ending);
+            let limit = idle_limit(&limits, refused.is_ending).saturating_sub(rest.so_far());
             tokio::select! {
                 biased;
                 _ = shutdown.changed(), if !refused.is_ending => {
                     connection.graceful_shutdown();
                     refused.is_ending = true;
+                    rest.begin_again();
                 }
-                _ = streams.join_next(), if !is_idle => {}
+                _ = streams.join_next(), if !is_idle => rest.begin_again(),
                 accepted = refused.note(HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest))) => match accepted {
                     Ok(Some(H2Accept::Session(session))) => {
                         requests += 1;
                         refused.accepted();
+                        rest.begin_again();
                         let is_last = requests >= limits.requests_per_connection_max
                             || client.distrust().is_some();
                         if is_last && !refused.is_ending {
@@ -142,6 +163,14 @@ impl Door {
                     }
                     Ok(None) | Err(_) => break,
                 },
+                () = facts.has_resets.notified() => {}
+                _ = looks.tick(), if !is_idle => stalled.look(Instant::now()),
+                () = rest.ends(), if is_idle && !refused.is_ending => {
+                    // Its place is needed.
+                    connection.graceful_shutdown();
+                    refused.is_ending = true;
+                    rest.begin_again();
+                }
                 () = tokio::time::sleep(limit), if is_idle => break,
             }
         }
@@ -161,6 +190,37 @@ impl Door {
         // Streams are not reused.
         let _ = client.watchdog.watch(&mut Alarm::default(), exchange).await;
         self.record_if_missing(&client);
+    }
+}
+
+/// A connection that has no request.
+struct Rest<'a> {
+    place: &'a Place,
+    since: Instant,
+    /// Set once that has been so for a while: a busy connection never meets the others at their lock.
+    idle: Option<Idle<'a>>,
+}
+
+impl<'a> Rest<'a> {
+    fn begin(place: &'a Place) -> Self {
+        Self { place, since: Instant::now(), idle: None }
+    }
+
+    fn begin_again(&mut self) {
+        (self.since, self.idle) = (Instant::now(), None);
+    }
+
+    fn so_far(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Ready when another connection needs the place. May be dropped and asked again.
+    async fn ends(&mut self) {
+        if self.idle.is_none() {
+            sleep_until((self.since + DOZE_AFTER).into()).await;
+        }
+        let place = self.place;
+        self.idle.get_or_insert_with(|| place.places().idle(self.since)).must_leave().await;
     }
 }
 

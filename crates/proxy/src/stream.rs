@@ -337,13 +337,9 @@ impl AsyncRead for ClientStream {
     }
 }
 
-impl AsyncWrite for ClientStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
+impl ClientStream {
+    fn poll_put(&mut self, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self;
         if this.out.len() + data.len() <= GATHER_BYTES_MAX {
             if this.out.capacity() == 0 {
                 this.out.reserve(WRITE_BYTES);
@@ -368,6 +364,20 @@ impl AsyncWrite for ClientStream {
                 Poll::Pending
             }
         }
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let put = self.poll_put(context, data);
+        if let Poll::Ready(Ok(count)) = &put {
+            self.note_sent(data.get(..*count).unwrap_or_default());
+        }
+        put
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -142,14 +142,19 @@ async fn send(session: &mut HttpSession, probe: &HttpProbe, host: &str) -> Resul
     }
     request.insert_header("Connection", "close")?;
     session.write_request_header(Box::new(request)).await?;
-    loop {
+    for _ in 0..=INTERIM_MAX {
         session.read_response().await?;
         let status = session.resp_header().map_or(0, |response| response.status.as_u16());
         if !(100..200).contains(&status) {
             return Ok(status);
         }
     }
+    Error::e_explain(ErrorType::Custom(NO_END), "interim responses without end")
 }
+
+/// As many interim responses as a request may get.
+const INTERIM_MAX: u32 = 32;
+const NO_END: &str = "InterimWithoutEnd";
 
 fn has_expected(probe: &HttpProbe, fields: &HeaderMap) -> bool {
     probe.expect_headers.iter().all(|(name, value)| fields.get_all(name).iter().any(|found| found == value))
@@ -204,7 +209,7 @@ fn cause(error: &Error) -> Cause {
         ErrorType::HTTPStatus(status) => {
             ReceivedStatus::from_code(*status).map_or(Cause::HttpProtocolError, Cause::Received)
         }
-        ErrorType::InvalidHTTPHeader | ErrorType::Custom(OTHER_SERVICE) => Cause::HttpProtocolError,
+        ErrorType::InvalidHTTPHeader | ErrorType::Custom(OTHER_SERVICE | NO_END) => Cause::HttpProtocolError,
         _ => Cause::ConnectionTerminated,
     }
 }

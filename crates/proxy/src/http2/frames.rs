@@ -4,15 +4,21 @@
 //! - pseudo-header fields in trailers (RFC 9113 section 8.1: malformed). The library drops them. The frame loses its
 //!   `END_STREAM` flag here, without which the library treats trailers as malformed: a stream error.
 //! - requests that the library refuses by itself. They are counted, so that each has its access record.
+//! - flow-control windows that stay closed (`windows.rs`).
 //!
-//! A field block is held back until it is complete. Other frames pass as they come.
+//! A field block is held back until it is complete, and so are the few other frames that are read here. All others
+//! pass as they come.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::fields::FieldBlocks;
+use super::windows::{RST_STREAM, SETTINGS, WINDOW_UPDATE, Windows};
 
 const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
@@ -33,6 +39,43 @@ pub(crate) struct Http2Facts {
     pub(super) opened: AtomicU64,
     /// The client takes no bytes: the library reads no frames until it does.
     pub(crate) is_blocked: AtomicBool,
+    windows: Mutex<Windows>,
+    /// Streams that are to be reset, and the news of it.
+    resets: Mutex<Vec<u32>>,
+    pub(super) has_resets: Notify,
+}
+
+impl Http2Facts {
+    /// The responses that had stalled by then.
+    pub(super) fn stalled_before(&self, then: Instant) -> Vec<(u32, Instant)> {
+        self.windows.lock().stalled_before(then).collect()
+    }
+
+    /// Has a stream reset: towards the client, and towards the library, to which the client did it.
+    pub(super) fn reset(&self, stream: u32) {
+        self.resets.lock().push(stream);
+        self.has_resets.notify_one();
+    }
+
+    /// These bytes go out.
+    pub(crate) fn sent(&self, bytes: &[u8]) {
+        self.windows.lock().sent(bytes);
+    }
+
+    /// The frames that reset the streams which are to be: once both directions are between two frames.
+    pub(crate) fn take_resets(&self) -> Option<Vec<u8>> {
+        let mut resets = self.resets.lock();
+        if resets.is_empty() || !self.windows.lock().is_between_frames() {
+            return None;
+        }
+        Some(resets.drain(..).flat_map(reset_frame).collect())
+    }
+}
+
+/// RFC 9113 section 6.4, with the code CANCEL.
+fn reset_frame(stream: u32) -> [u8; HEADER_BYTES + 4] {
+    let [a, b, c, d] = stream.to_be_bytes();
+    [0, 0, 4, RST_STREAM, 0, a, b, c, d, 0, 0, 0, 8]
 }
 
 /// The state of one connection.
@@ -98,6 +141,11 @@ impl Frames {
         }
     }
 
+    /// Whether the next byte that is read begins a frame.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.skip == 0 && self.held.is_empty() && !self.is_lost
+    }
+
     /// What is known of the connection.
     pub(crate) fn facts(&self) -> &Http2Facts {
         &self.facts
@@ -132,6 +180,15 @@ impl Frames {
             let Some(head) = FrameHeader::read(bytes.get(at..).unwrap_or_default()) else {
                 return at;
             };
+            if matches!(head.kind, RST_STREAM | SETTINGS | WINDOW_UPDATE) && head.length <= FRAME_BYTES_MAX {
+                let begin = at + HEADER_BYTES;
+                let Some(payload) = bytes.get(begin..begin + head.length) else {
+                    return at;
+                };
+                self.facts.windows.lock().received(head.kind, head.flags, head.stream, payload);
+                at = begin + head.length;
+                continue;
+            }
             if head.kind != HEADERS {
                 (self.skip, at) = (head.length, at + HEADER_BYTES);
                 continue;
@@ -154,6 +211,7 @@ impl Frames {
         self.is_lost = has_pseudo.is_none();
         if head.stream > self.latest {
             self.latest = head.stream;
+            self.facts.windows.lock().opened(head.stream);
             self.facts.opened.fetch_add(1, Ordering::Relaxed);
         } else if has_pseudo != Some(false)
             && let Some(flags) = frames.get_mut(4)

@@ -26,6 +26,7 @@ impl ClientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.put_resets();
         while self.ahead.is_empty() {
             let (Some(socket), Some(frames)) = (&mut self.socket, &mut self.frames) else {
                 return Poll::Ready(Ok(()));
@@ -47,6 +48,24 @@ impl ClientStream {
         buffer.put_slice(self.ahead.get(..count).unwrap_or_default());
         self.ahead.advance(count);
         Poll::Ready(Ok(()))
+    }
+
+    /// Puts the frames that reset streams into both directions. The library takes them for the client's.
+    fn put_resets(&mut self) {
+        let Some(frames) = self.frames.as_ref().filter(|frames| frames.is_between_frames()) else {
+            return;
+        };
+        if let Some(resets) = frames.facts().take_resets() {
+            self.ahead.extend_from_slice(&resets);
+            self.out.extend_from_slice(&resets);
+        }
+    }
+
+    /// Follows the frames that go out.
+    pub(super) fn note_sent(&self, data: &[u8]) {
+        if let Some(frames) = &self.frames {
+            frames.facts().sent(data);
+        }
     }
 
     /// Tells the loop of the connection whether the client takes no bytes.
