@@ -11,7 +11,7 @@ use crate::harness::gateway::folder;
 use crate::harness::tls::{Authority, shake_hands, valid};
 use nix::sys::signal::Signal;
 
-use crate::harness::backend::page;
+use crate::harness::backend::{Gate, page};
 use crate::harness::{Act, Backend, Gateway, eventually};
 
 /// A gateway that offers HTTP/2 before one backend, and an authority that clients trust.
@@ -355,4 +355,55 @@ async fn an_idle_connection_over_http2_gives_way_to_another_client() {
         first.clone().ready().await.is_err()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cookies_in_several_fields_reach_backends_in_one_of_the_usual_name() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let (gateway, authority) = start(&backend, "routes: [{ upstream: app }]\n").await;
+    let client = connect(&gateway, &authority).await;
+    let request = Request::get("https://site.test/").header("cookie", "a=1").header("x-other", "b");
+    let request = request.header("cookie", "b=2; c=3").body(()).unwrap();
+    assert_eq!(ask(&client, request, b"").await.unwrap().status(), StatusCode::OK);
+    let one = Request::get("https://site.test/").header("cookie", "a=1").body(()).unwrap();
+    assert_eq!(ask(&client, one, b"").await.unwrap().status(), StatusCode::OK);
+    let heads = backend.heads();
+    assert!(heads[0].contains("\r\nCookie: a=1; b=2; c=3\r\n"), "{}", heads[0]);
+    assert_eq!(heads[0].to_ascii_lowercase().matches("cookie").count(), 1);
+    assert!(heads[0].contains("\r\nHost: site.test\r\n") && heads[0].contains("x-other: b"), "{}", heads[0]);
+    assert!(heads[1].contains("\r\nCookie: a=1\r\n"), "{}", heads[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interim_responses_reach_clients_before_the_final_one() {
+    let links = "Link: </style.css>; rel=preload; as=style\r\nLink: </a.js>; rel=preload\r\n";
+    let first = format!("HTTP/1.1 103 Early Hints\r\n{links}Connection: link-other\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n");
+    let backend = Backend::start(Act::Hang).await;
+    for cache in ["off", "standard", "fallback"] {
+        let (gateway, authority) = start(&backend, &format!("routes: [{{ upstream: app, cache: {cache} }}]\n")).await;
+        let client = connect(&gateway, &authority).await;
+        let (first, gate) = (first.clone().into_bytes(), Gate::shut());
+        backend.set(Act::Gated { first, gate: gate.clone(), rest: Box::new(Act::Answer(200)) });
+        let mut sent = Vec::new();
+        for at in 0..3 {
+            let request = Request::get(format!("https://site.test/{cache}/{at}"));
+            // It is not for a client to say on which stream it is.
+            let request = request.header("goodgate-stream", "1").body(()).unwrap();
+            sent.push(client.clone().ready().await.unwrap().send_request(request, true).unwrap());
+        }
+        for (response, _) in &mut sent {
+            for status in [103, 102] {
+                let interim = std::future::poll_fn(|context| response.poll_informational(context));
+                let interim = tokio::time::timeout(Duration::from_secs(10), interim).await.expect("it comes before");
+                let interim = interim.unwrap().unwrap();
+                assert_eq!(interim.status(), status, "{cache}");
+                assert_eq!(interim.headers().get_all("link").iter().count(), if status == 103 { 2 } else { 0 });
+            }
+        }
+        gate.open();
+        for (response, _) in sent {
+            assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+        }
+        assert!(backend.heads().iter().all(|head| !head.contains("goodgate-stream")));
+    }
 }

@@ -154,7 +154,7 @@ pub(crate) fn connected(
     kept: &KeptConnections,
     session: &Session,
     context: &mut Context,
-    connection: &Connection,
+    connection: &Connection<'_>,
 ) -> Result<()> {
     let Some(route) = context.route.clone() else {
         return Ok(());
@@ -168,6 +168,13 @@ pub(crate) fn connected(
     let is_kept = context.replaying.is_on();
     if !context.attempting.connected(&route, kept, connection, || is_repeatable(session, &route, is_kept)) {
         return Err(settled(true));
+    }
+    let tls_name = context.attempting.lease().and_then(|lease| lease.backend().tls_name.clone());
+    if let Some(name) = tls_name.filter(|_| !connection.reused)
+        && !route.backend_tls.admits(&name, connection.shown)
+    {
+        context.attempting.note_detail(Some("the certificate is none of those in tls.ca".into()));
+        return Err(settled(failed(session, context, Cause::TlsCertificateError)));
     }
     let is_plain = context.attempting.lease().is_some_and(|lease| lease.backend().tls_name.is_none());
     if is_plain

@@ -3,6 +3,7 @@
 
 mod fields;
 mod frames;
+mod interim;
 mod stalled;
 mod windows;
 
@@ -13,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use goodgate_config::Limits;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
@@ -43,6 +44,8 @@ const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// What of one answer waits for a client that reads slowly.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// What the field that names the stream adds to the header (RFC 9113 section 6.5.2).
+const TAG_BYTES: usize = 64;
 /// Malformed requests before a connection is given up.
 const MALFORMED_MAX: u32 = 32;
 
@@ -89,13 +92,19 @@ impl<'a> RefusedRequests<'a> {
 }
 
 tokio::task_local! {
-    /// Whose request the task serves: Pingora hands on nothing of a connection to its streams.
-    static CLIENT: Arc<Client>;
+    /// Whose request the task serves, and on which connection: Pingora hands on nothing of a connection to its streams.
+    static CLIENT: (Arc<Client>, Arc<Http2Facts>);
 }
 
 /// The client of the HTTP/2 request that this task serves.
 pub(crate) fn client() -> Option<Arc<Client>> {
-    CLIENT.try_with(Arc::clone).ok()
+    CLIENT.try_with(|(client, _)| Arc::clone(client)).ok()
+}
+
+/// Sends an interim response to the request of this task, on its stream.
+pub(crate) fn send_interim(stream: u32, status: StatusCode, fields: &HeaderMap) {
+    // Without a connection it is a request of ours, for which there is no client.
+    let _ = CLIENT.try_with(|(_, facts)| facts.send_interim(stream, status, fields));
 }
 
 impl Door {
@@ -151,7 +160,8 @@ impl Door {
                             refused.is_ending = true;
                         }
                         let (door, client) = (Arc::clone(self), Arc::new(client.of_stream(Instant::now())));
-                        let serving = async move { door.serve_stream(session, client).await };
+                        let facts = Arc::clone(&facts);
+                        let serving = async move { door.serve_stream(session, client, facts).await };
                         streams.spawn_on(serving, &pingora_runtime::current_handle());
                     }
                     Ok(Some(H2Accept::Rejected)) => {
@@ -163,7 +173,7 @@ impl Door {
                     }
                     Ok(None) | Err(_) => break,
                 },
-                () = facts.has_resets.notified() => {}
+                () = facts.has_news.notified() => {}
                 _ = looks.tick(), if !is_idle => stalled.look(Instant::now()),
                 () = rest.ends(), if is_idle && !refused.is_ending => {
                     // Its place is needed.
@@ -179,14 +189,14 @@ impl Door {
         streams.detach_all();
     }
 
-    async fn serve_stream(&self, stream: HttpSession, client: Arc<Client>) {
+    async fn serve_stream(&self, stream: HttpSession, client: Arc<Client>, facts: Arc<Http2Facts>) {
         let limits = Arc::clone(&self.live.snapshot().limits);
         let _under_way = UnderWay::new(&self.live, &self.metrics.active);
         let mut session = ServerSession::new_http2(stream);
         session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(limits.body_timeout));
         let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
-        let exchange = CLIENT.scope(Arc::clone(&client), exchange);
+        let exchange = CLIENT.scope((Arc::clone(&client), facts), exchange);
         // Streams are not reused.
         let _ = client.watchdog.watch(&mut Alarm::default(), exchange).await;
         self.record_if_missing(&client);
@@ -227,7 +237,7 @@ impl<'a> Rest<'a> {
 fn options(limits: &Limits) -> H2Options {
     let mut options = default_h2_options();
     options
-        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(limits.header_bytes_max + TAG_BYTES).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS_MAX)
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -238,6 +248,14 @@ fn options(limits: &Limits) -> H2Options {
 /// How long a connection without a request is kept.
 fn idle_limit(limits: &Limits, is_ending: bool) -> Duration {
     if is_ending { Duration::from_millis(250) } else { limits.keepalive_timeout }
+}
+
+/// The stream of the request, which the frames have put into it. Fields of this name are not the client's.
+pub(crate) fn take_stream(request: &mut RequestHeader) -> Option<u32> {
+    let stream = request.headers.get_all(interim::STREAM).iter().next_back();
+    let stream = stream.and_then(|stream| stream.to_str().ok()?.parse().ok());
+    request.remove_header(&interim::STREAM);
+    stream
 }
 
 /// Makes of the request what an HTTP/1.1 client would have sent, and checks it by the same rules (RFC 9113
@@ -251,13 +269,26 @@ pub(crate) fn to_http1(
     }
     let path = request.raw_path().to_vec();
     request.set_raw_path(&path)?;
-    if request.headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+    if request.headers.contains_key(header::COOKIE) {
         let crumbs: Vec<&[u8]> =
             request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
         let cookie = pingora_http::header_value_from_slice(&crumbs.join(b"; ".as_slice()));
-        request.insert_header(header::COOKIE, cookie)?;
+        *request = spelt(request, cookie)?;
     }
     Ok(head::check(&written(request), limits).map(|_| ()))
+}
+
+/// The same request with this cookie, whose name is spelt as backends know it: some look for `Cookie` alone. Pingora
+/// keeps no spelling for requests over HTTP/2.
+fn spelt(request: &RequestHeader, cookie: HeaderValue) -> Result<RequestHeader> {
+    let fields = request.headers.len();
+    let mut spelt = RequestHeader::build(request.method.clone(), request.raw_path(), Some(fields))?;
+    spelt.set_version(request.version);
+    for (name, value) in request.headers.iter().filter(|(name, _)| **name != header::COOKIE) {
+        spelt.append_header(name.clone(), value.clone())?;
+    }
+    spelt.append_header("Cookie", cookie)?;
+    Ok(spelt)
 }
 
 /// The head as HTTP/1.1 has it on the wire.

@@ -17,7 +17,7 @@ use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout_at};
 
 use crate::answer::ErrorAnswer;
 use crate::context::Context;
@@ -158,13 +158,11 @@ async fn wait(
     keep_time(&route.upstream, since);
     let patience = route.upstream.spec().breaker.map_or(Duration::ZERO, |policy| policy.pending_timeout);
     let deadline = end.min(since + patience);
-    tokio::select! {
-        biased;
-        place = poll_fn(|context| turn.poll_place(context)) => return Ok(Ok(place)),
-        () = sleep_until(deadline.into()) => {}
-        () = left(session.as_downstream_mut()) => {
-            return Err(Error::create(ErrorType::ConnectionClosed, ErrorSource::Downstream, None, None));
-        }
+    let place = timeout_at(deadline.into(), poll_fn(|context| turn.poll_place(context)));
+    match unless_left(session.as_downstream_mut(), place).await {
+        Some(Ok(place)) => return Ok(Ok(place)),
+        Some(Err(_)) => {}
+        None => return Err(gone()),
     }
     if since + patience > end {
         return Ok(Err(Shed::Deadline));
@@ -182,8 +180,32 @@ fn refusal(shed: Shed) -> ErrorAnswer {
     ErrorAnswer { details, ..ErrorAnswer::of(Cause::ConnectionLimitReached) }
 }
 
+/// What the future gives, for a client that waits in a queue; none if the client leaves before.
+pub(crate) async fn unless_left<T>(client: &mut ServerSession, future: impl Future<Output = T>) -> Option<T> {
+    queues(client, true);
+    let given = tokio::select! {
+        biased;
+        given = future => Some(given),
+        () = left(client) => None,
+    };
+    queues(client, false);
+    given
+}
+
+fn queues(client: &ServerSession, is_queued: bool) {
+    let stream = client.stream().and_then(|stream| (**stream).as_any().downcast_ref::<ClientStream>());
+    if let Some(stream) = stream {
+        stream.queues(is_queued);
+    }
+}
+
+/// The client has left: nothing is owed to it.
+pub(crate) fn gone() -> Box<Error> {
+    Error::create(ErrorType::ConnectionClosed, ErrorSource::Downstream, None, None)
+}
+
 /// Ends when the client has left. Nothing of its request is read.
-pub(crate) async fn left(client: &mut ServerSession) {
+async fn left(client: &mut ServerSession) {
     if let Some(closed) = client.watch_h2_stream_close() {
         // Whatever the end is called.
         let _ = closed.await;

@@ -71,11 +71,13 @@ enum Replacement {
 
 /// A connection as Pingora hands it over.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection<'a> {
     pub(crate) reused: bool,
     pub(crate) socket: RawFd,
     /// What of making it the TLS handshake took.
     pub(crate) tls: Option<Duration>,
+    /// The SHA-256 digest of the certificate that the backend has shown.
+    pub(crate) shown: Option<&'a [u8]>,
 }
 
 impl Attempting {
@@ -275,7 +277,7 @@ impl Attempting {
         &mut self,
         route: &Route,
         all: &KeptConnections,
-        connection: &Connection,
+        connection: &Connection<'_>,
         is_repeatable: impl FnOnce() -> bool,
     ) -> bool {
         let age = if connection.reused { self.take_kept(all, connection.socket) } else { None };

@@ -15,7 +15,7 @@ use goodgate_config::{Maintenance, RouteSpec};
 use goodgate_failure::Cause;
 use goodgate_telemetry::RouteMetrics;
 use http::{HeaderName, StatusCode, header};
-use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_error::Result;
 use pingora_proxy::Session;
 
 use crate::answer::{self, ErrorAnswer};
@@ -110,13 +110,9 @@ async fn identify(auth: &Auth, session: &mut Session, context: &Context) -> Resu
         Err(verdict) => return Ok(verdict),
     };
     let client = context.client_address.map_or(0, limit::client_number);
-    tokio::select! {
-        biased;
-        verdict = unchecked.check(client) => Ok(verdict),
-        () = queue::left(session.as_downstream_mut()) => {
-            Err(Error::create(ErrorType::ConnectionClosed, ErrorSource::Downstream, None, None))
-        }
-    }
+    // The credentials are copied: the session is free to watch for a client that leaves.
+    let verdict = queue::unless_left(session.as_downstream_mut(), unchecked.check(client)).await;
+    verdict.ok_or_else(queue::gone)
 }
 
 async fn maintenance(gate: &Gate, session: &mut Session, context: &mut Context) -> Result<bool> {

@@ -142,6 +142,11 @@ impl Windows {
         self.sent.skip == 0 && self.sent.known == 0 && !self.sent.is_in_block
     }
 
+    /// Whether the final response of this stream has still to begin.
+    pub(super) fn awaits_response(&self, stream: u32) -> bool {
+        self.streams.get(&stream).is_some_and(|response| !response.has_begun)
+    }
+
     fn frame_out(&mut self) {
         let [high, middle, low, kind, flags, stream @ ..] = self.sent.header;
         let length = u32::from_be_bytes([0, high, middle, low]);

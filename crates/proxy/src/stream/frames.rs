@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Buf;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::ClientStream;
+use super::{ClientStream, GATHER_BYTES_MAX};
 use crate::grant::Grant;
 use crate::http2::{Frames, Http2Facts};
 
@@ -26,7 +26,6 @@ impl ClientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.put_resets();
         while self.ahead.is_empty() {
             let (Some(socket), Some(frames)) = (&mut self.socket, &mut self.frames) else {
                 return Poll::Ready(Ok(()));
@@ -50,8 +49,19 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Puts the frames that reset streams into both directions. The library takes them for the client's.
-    fn put_resets(&mut self) {
+    /// Puts interim responses before what goes out next.
+    pub(super) fn put_interim(&mut self) {
+        if self.out.len() < GATHER_BYTES_MAX
+            && let Some(interim) = self.frames.as_ref().and_then(|frames| frames.facts().take_interim())
+        {
+            self.out.extend_from_slice(&interim);
+        }
+    }
+
+    /// Puts interim responses, and the frames that reset streams into both directions. The library takes the latter for
+    /// the client's.
+    pub(super) fn put_news(&mut self) {
+        self.put_interim();
         let Some(frames) = self.frames.as_ref().filter(|frames| frames.is_between_frames()) else {
             return;
         };
