@@ -155,7 +155,10 @@ async fn a_self_signed_certificate_that_tls_ca_names_is_accepted_for_its_name_al
     // Another certificate for the same name.
     let impostor = in_front_of(backend.address, Authority::self_signed("app.test").0).await;
     let upstream = |name: &str, address, sni: &str| {
-        format!("  {name}: {{ backends: ['{address}'], tls: {{ ca: {}, sni: {sni} }}, max_fails: 0, health_check: {{ http: {{ path: / }}, interval: 50ms, fall: 1 }} }}\n", ca.display())
+        format!(
+            "  {name}: {{ backends: ['{address}'], tls: {{ ca: {}, sni: {sni} }}, max_fails: 0, health_check: {{ http: {{ path: / }}, interval: 50ms, fall: 1 }} }}\n",
+            ca.display()
+        )
     };
     let config = format!(
         "upstreams:\n{}{}{}routes:\n  - {{ match: {{ path: /other }}, upstream: other }}\n  - {{ match: {{ path: /impostor }}, upstream: impostor }}\n  - {{ upstream: good }}\n",

@@ -202,13 +202,13 @@ async fn half_closed(gateway: &Gateway, bytes: &str) -> String {
 async fn a_client_that_has_closed_its_side_behind_a_request_gets_the_whole_response() {
     let pause = Duration::from_millis(2500);
     let slow = Backend::start(Act::Slow(pause, Box::new(Act::Answer(200)))).await;
-    let body = format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let body = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned();
     let drip = Backend::start(Act::Drip(body.into_bytes(), Duration::from_millis(60))).await;
     for backend in [&slow, &drip] {
         for route in ["", "    cache: standard\n"] {
             let gateway = Gateway::start(&site(&[backend], "", route)).await;
             let answer = half_closed(&gateway, "GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await;
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{route}: {answer}");
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{route}: {answer}");
             assert!(backend.address != drip.address || answer.ends_with("hello"), "{answer}");
         }
     }
@@ -220,9 +220,11 @@ async fn a_404_and_a_403_of_ours_keep_the_connection_unless_a_body_is_unread() {
     let routes = "  - { match: { path: /closed }, upstream: web, deny: [0.0.0.0/0, '::/0'] }\n  - { match: { path: /open }, upstream: web }\n";
     let gateway = Gateway::start(&format!("{}routes:\n{routes}", upstream(&[&backend], ""))).await;
     let mut client = Connection::open(gateway.address).await.unwrap();
-    for (path, status) in [("/none", 404), ("/closed", 403), ("/none", 404), ("/open", 200), ("/closed", 403)] {
+    for (path, status) in [("/none", 404), ("/closed", 403), ("/none", 404), ("/open", 200), ("/closed", 403)]
+    {
         let answer = client.get(path).await.unwrap();
-        assert_eq!((answer.status, answer.header("connection")), (status, None), "{path}");
+        assert_eq!(answer.status, status, "{path}");
+        assert_ne!(answer.header("connection"), Some("close"), "{path}");
     }
     client.send("POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
     let answer = client.answer(false).await.unwrap();
@@ -238,7 +240,7 @@ async fn a_client_of_http_1_0_gets_no_interim_response() {
         let gateway = Gateway::start(&site(&[&backend], "", route)).await;
         for expect in ["", "Expect: 100-continue\r\n"] {
             let answer = half_closed(&gateway, &format!("GET /a HTTP/1.0\r\nHost: a\r\n{expect}\r\n")).await;
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{route}: {answer}");
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{route}: {answer}");
             assert_eq!(answer.matches("HTTP/1.").count(), 1, "{route}: {answer}");
         }
     }

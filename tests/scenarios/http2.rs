@@ -282,7 +282,8 @@ async fn stall(client: &SendRequest<Bytes>, count: usize) -> tokio::task::JoinSe
     for _ in 0..count {
         let (response, _) = client.clone().ready().await.unwrap().send_request(get("/"), true).unwrap();
         let mut body = response.await.unwrap().into_body();
-        stalled.spawn(async move { body.data().await.and_then(Result::err).and_then(|error| error.reason()) });
+        stalled
+            .spawn(async move { body.data().await.and_then(Result::err).and_then(|error| error.reason()) });
     }
     stalled
 }
@@ -377,10 +378,13 @@ async fn cookies_in_several_fields_reach_backends_in_one_of_the_usual_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn interim_responses_reach_clients_before_the_final_one() {
     let links = "Link: </style.css>; rel=preload; as=style\r\nLink: </a.js>; rel=preload\r\n";
-    let first = format!("HTTP/1.1 103 Early Hints\r\n{links}Connection: link-other\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n");
+    let first = format!(
+        "HTTP/1.1 103 Early Hints\r\n{links}Connection: link-other\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+    );
     let backend = Backend::start(Act::Hang).await;
     for cache in ["off", "standard", "fallback"] {
-        let (gateway, authority) = start(&backend, &format!("routes: [{{ upstream: app, cache: {cache} }}]\n")).await;
+        let (gateway, authority) =
+            start(&backend, &format!("routes: [{{ upstream: app, cache: {cache} }}]\n")).await;
         let client = connect(&gateway, &authority).await;
         let (first, gate) = (first.clone().into_bytes(), Gate::shut());
         backend.set(Act::Gated { first, gate: gate.clone(), rest: Box::new(Act::Answer(200)) });
@@ -394,10 +398,14 @@ async fn interim_responses_reach_clients_before_the_final_one() {
         for (response, _) in &mut sent {
             for status in [103, 102] {
                 let interim = std::future::poll_fn(|context| response.poll_informational(context));
-                let interim = tokio::time::timeout(Duration::from_secs(10), interim).await.expect("it comes before");
+                let interim =
+                    tokio::time::timeout(Duration::from_secs(10), interim).await.expect("it comes before");
                 let interim = interim.unwrap().unwrap();
                 assert_eq!(interim.status(), status, "{cache}");
-                assert_eq!(interim.headers().get_all("link").iter().count(), if status == 103 { 2 } else { 0 });
+                assert_eq!(
+                    interim.headers().get_all("link").iter().count(),
+                    if status == 103 { 2 } else { 0 }
+                );
             }
         }
         gate.open();

@@ -41,6 +41,7 @@ mod explain;
 mod faults;
 mod fillers;
 mod front;
+mod hanging_disk;
 mod health;
 mod http2;
 mod http2_frames;

@@ -30,7 +30,9 @@ mod tests {
 
     #[test]
     fn deny_wins_and_no_allow_is_everyone() {
-        let networks = |list: &[&str]| list.iter().map(|text| text.parse::<ipnet::IpNet>().unwrap()).collect::<Networks>();
+        let networks = |list: &[&str]| {
+            list.iter().map(|text| text.parse::<ipnet::IpNet>().unwrap()).collect::<Networks>()
+        };
         for (allow, deny, client, admitted) in [
             (&[][..], &[][..], "1.2.3.4", true),
             (&["10.0.0.0/8"], &[], "10.1.2.3", true),

@@ -189,8 +189,10 @@ pub(crate) const HEADERS: Keys = Keys { built: &["set", "remove"], later: &[] };
 
 pub(crate) const MATCH: Keys = Keys { built: &["host", "path", "methods"], later: &["headers"] };
 
-pub(crate) const RETRY: Keys =
-    Keys { built: &["tries", "max_connect_failures", "on", "replay", "budget", "max_body_bytes"], later: &[] };
+pub(crate) const RETRY: Keys = Keys {
+    built: &["tries", "max_connect_failures", "on", "replay", "budget", "max_body_bytes"],
+    later: &[],
+};
 
 pub(crate) const ERRORS: Keys = Keys { built: &["html", "contact", "replace", "next_hop"], later: &[] };
 

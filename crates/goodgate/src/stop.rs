@@ -58,10 +58,7 @@ pub(crate) async fn stop(running: &Arc<Running>, config: &Config, stopping: &wat
 }
 
 /// Begins to write on a thread of its own, which the end of the process does not wait for.
-fn begin(
-    what: &'static str,
-    write: impl FnOnce() + Send + 'static,
-) -> (&'static str, oneshot::Receiver<()>) {
+fn begin(what: &'static str, write: impl FnOnce() + Send + 'static) -> (&'static str, oneshot::Receiver<()>) {
     let (sender, done) = oneshot::channel();
     std::thread::spawn(move || {
         write();

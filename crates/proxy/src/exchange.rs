@@ -1,13 +1,13 @@
 //! The exchange with the backends: from the choice of one to its answer, or to its failure.
 
-use std::sync::Arc;
+mod next;
+
 use std::time::Instant;
 
 use bytes::Bytes;
 use goodgate_failure::{Cause, Phase, ReceivedStatus};
 use http::{HeaderName, StatusCode, header};
 use log::debug;
-use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -17,12 +17,13 @@ use crate::attempt::{Connection, has_answered};
 use crate::classify::{self, BODY_TOO_LARGE, SETTLED};
 use crate::context::Context;
 use crate::kept::{self, KeptConnections};
-use crate::peer::{Terms, peer};
 use crate::queue::{self, Entry};
 use crate::replay::{BODY_LOST, KEPT_BY_PINGORA};
 use crate::route::Route;
 use crate::stream::ClientStream;
-use crate::{connection_auth, copies, forward, interim, mirror, split, ties};
+use crate::{connection_auth, copies, forward, interim, split};
+
+pub(crate) use next::next_peer;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -57,77 +58,6 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
         Box::pin(answer::write(session, context, error)).await?;
     }
     Ok(false)
-}
-
-/// The peer of the next attempt. An error ends the attempts; what the client gets is decided after it.
-pub(crate) async fn next_peer(
-    kept: &Arc<KeptConnections>,
-    session: &mut Session,
-    context: &mut Context,
-) -> Result<Box<HttpPeer>> {
-    let now = Instant::now();
-    context.body_bytes = 0;
-    mirror::restart(context);
-    let Some(route) = context.route.clone() else {
-        return Err(settled(false));
-    };
-    connection_auth::bind(context);
-    if let Taken::MovesTo(rest) = take_backend(session, context, &route, now)? {
-        // Boxed, since few requests have to wait here.
-        Box::pin(queue::change_upstream(session, context, &rest)).await?;
-        take_backend(session, context, &rest, Instant::now())?;
-    }
-    context.queueing.chosen();
-    let route = context.route.clone().unwrap_or(route);
-    let fresh = context.attempting.begin(&route, now);
-    let Some(backend) = context.attempting.lease().map(|lease| Arc::clone(lease.backend())) else {
-        return Err(settled(false));
-    };
-    let timeouts = &route.upstream.spec().timeouts;
-    let terms = Terms {
-        backend: &backend,
-        timeouts,
-        is_upgrade: session.as_ref().is_upgrade_req(),
-        fresh,
-        connections: connection_auth::choose(context, &backend, fresh || session.as_ref().is_upgrade_req()),
-        deadline: context.attempting.deadline(),
-        now,
-        tls: &route.backend_tls,
-    };
-    peer(&terms, context.attempting.expect(kept, &backend, timeouts.idle))
-}
-
-/// What comes of looking for a backend.
-enum Taken {
-    Backend,
-    /// The route's share has none: the request belongs to the rest.
-    MovesTo(Arc<Route>),
-}
-
-/// A backend in rotation, else a copy, else (fail open) the one that failed the longest ago, else one that
-/// refused and may have come back. A share of a route hands its request back before it takes one that has failed.
-fn take_backend(session: &Session, context: &mut Context, route: &Route, now: Instant) -> Result<Taken> {
-    let method = session.req_header().method.clone();
-    let ties = ties::of(session.req_header(), context, route);
-    if context.attempting.take(route, &method, ties, false, now) {
-        return Ok(Taken::Backend);
-    }
-    if let Some(rest) = &route.rest {
-        split::leave(context, rest);
-        return Ok(Taken::MovesTo(Arc::clone(rest)));
-    }
-    let cause = context.attempting.last_cause().unwrap_or_else(|| route.upstream.why_none());
-    let found = copies::choose(session, context, cause)
-        || context.attempting.take(route, &method, ties, true, now)
-        || context.attempting.take_again(route, now);
-    if found && context.attempting.lease().is_some() {
-        return Ok(Taken::Backend);
-    }
-    if !found {
-        let refusal = context.attempting.why_none_left();
-        context.attempting.refuse(route, refusal);
-    }
-    Err(settled(false))
 }
 
 /// The attempt failed for this cause. Whether another follows.

@@ -192,7 +192,8 @@ impl ProxyHttp for Gateway {
         context: &mut Box<Context>,
     ) -> Result<()> {
         let tls = digest.and_then(peer::tls_time);
-        let shown = digest.and_then(|digest| digest.ssl_digest.as_ref()).map(|tls| tls.cert_digest.as_slice());
+        let shown =
+            digest.and_then(|digest| digest.ssl_digest.as_ref()).map(|tls| tls.cert_digest.as_slice());
         let connection = Connection { reused, socket, tls, shown };
         exchange::connected(&self.live.kept, session, context, &connection)
     }

@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use goodgate_config::Limits;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora_core::apps::HttpServerApp;
-use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{
     H2Accept, H2Options, HttpSession, default_h2_options, handshake,
 };
+use pingora_core::protocols::{Digest, Stream};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 use pingora_timeout::fast_timeout::fast_timeout;
@@ -31,9 +32,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use crate::connection::{DOZE_AFTER, Door, UnderWay};
 use crate::context::Client;
 use crate::head::{self, Malformed};
+use crate::places::{Idle, Place};
 use crate::stream::ClientStream;
 use crate::watchdog::Alarm;
-use crate::places::{Idle, Place};
 pub(crate) use frames::{Frames, Http2Facts};
 pub(crate) use stalled::StalledResponses;
 
@@ -120,13 +121,7 @@ impl Door {
         let facts = Arc::new(Http2Facts::default());
         stream.grant_frames(Arc::clone(&facts), limits.header_bytes_max);
         let mut rest = Rest::begin(place);
-        let greeting = fast_timeout(limits.header_timeout, handshake(stream, Some(options(&limits))));
-        let greeted = tokio::select! {
-            biased;
-            greeted = greeting => greeted,
-            () = rest.ends() => return,
-        };
-        let Ok(Ok(mut connection)) = greeted else {
+        let Some(mut connection) = greet(stream, &limits, &mut rest).await else {
             return;
         };
         let digest = Arc::new(Digest::default());
@@ -143,9 +138,7 @@ impl Door {
             tokio::select! {
                 biased;
                 _ = shutdown.changed(), if !refused.is_ending => {
-                    connection.graceful_shutdown();
-                    refused.is_ending = true;
-                    rest.begin_again();
+                    end(&mut connection, &mut refused, &mut rest);
                 }
                 _ = streams.join_next(), if !is_idle => rest.begin_again(),
                 accepted = refused.note(HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest))) => match accepted {
@@ -156,12 +149,10 @@ impl Door {
                         let is_last = requests >= limits.requests_per_connection_max
                             || client.distrust().is_some();
                         if is_last && !refused.is_ending {
-                            connection.graceful_shutdown();
-                            refused.is_ending = true;
+                            end(&mut connection, &mut refused, &mut rest);
                         }
-                        let (door, client) = (Arc::clone(self), Arc::new(client.of_stream(Instant::now())));
-                        let facts = Arc::clone(&facts);
-                        let serving = async move { door.serve_stream(session, client, facts).await };
+                        let client = Arc::new(client.of_stream(Instant::now()));
+                        let serving = Arc::clone(self).serve_stream(session, client, Arc::clone(&facts));
                         streams.spawn_on(serving, &pingora_runtime::current_handle());
                     }
                     Ok(Some(H2Accept::Rejected)) => {
@@ -175,11 +166,9 @@ impl Door {
                 },
                 () = facts.has_news.notified() => {}
                 _ = looks.tick(), if !is_idle => stalled.look(Instant::now()),
+                // Its place is needed.
                 () = rest.ends(), if is_idle && !refused.is_ending => {
-                    // Its place is needed.
-                    connection.graceful_shutdown();
-                    refused.is_ending = true;
-                    rest.begin_again();
+                    end(&mut connection, &mut refused, &mut rest);
                 }
                 () = tokio::time::sleep(limit), if is_idle => break,
             }
@@ -189,7 +178,7 @@ impl Door {
         streams.detach_all();
     }
 
-    async fn serve_stream(&self, stream: HttpSession, client: Arc<Client>, facts: Arc<Http2Facts>) {
+    async fn serve_stream(self: Arc<Self>, stream: HttpSession, client: Arc<Client>, facts: Arc<Http2Facts>) {
         let limits = Arc::clone(&self.live.snapshot().limits);
         let _under_way = UnderWay::new(&self.live, &self.metrics.active);
         let mut session = ServerSession::new_http2(stream);
@@ -201,6 +190,25 @@ impl Door {
         let _ = client.watchdog.watch(&mut Alarm::default(), exchange).await;
         self.record_if_missing(&client);
     }
+}
+
+type Http2Connection = h2::server::Connection<Stream, Bytes>;
+
+/// The first frames of a connection. None: they did not come, or its place was needed.
+async fn greet(stream: Box<ClientStream>, limits: &Limits, rest: &mut Rest<'_>) -> Option<Http2Connection> {
+    let greeting = fast_timeout(limits.header_timeout, handshake(stream, Some(options(limits))));
+    tokio::select! {
+        biased;
+        greeted = greeting => greeted.ok()?.ok(),
+        () = rest.ends() => None,
+    }
+}
+
+/// The connection takes no further requests.
+fn end(connection: &mut Http2Connection, refused: &mut RefusedRequests<'_>, rest: &mut Rest<'_>) {
+    connection.graceful_shutdown();
+    refused.is_ending = true;
+    rest.begin_again();
 }
 
 /// A connection that has no request.

@@ -200,6 +200,7 @@ fn queues(client: &ServerSession, is_queued: bool) {
 }
 
 /// The client has left: nothing is owed to it.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
 pub(crate) fn gone() -> Box<Error> {
     Error::create(ErrorType::ConnectionClosed, ErrorSource::Downstream, None, None)
 }

@@ -21,9 +21,9 @@ use goodgate_upstream::{StickyKey, Upstream};
 
 use crate::gate::Verifier;
 use crate::hops::Trail;
+use crate::http2::StalledResponses;
 use crate::kept::KeptConnections;
 use crate::listener::Entrance;
-use crate::http2::StalledResponses;
 use crate::places::Places;
 use crate::replay::Spool;
 use crate::route::{Route, Router};

@@ -9,13 +9,14 @@
 
 mod facts;
 mod frames;
+mod half_closed;
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
@@ -23,7 +24,7 @@ use goodgate_config::Limits;
 use pingora_core::protocols::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::Sleep;
 
 use crate::grant::Grant;
 use crate::http2::Frames;
@@ -40,11 +41,7 @@ const WRITE_BYTES: usize = 4 << 10;
 /// Writes up to this size are gathered until a flush.
 const GATHER_BYTES_MAX: usize = 16 << 10;
 
-/// How long a client that sends nothing more may still wait in a queue, or for its tunnel. Most clients that close have
-/// left, but some only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
-pub(crate) const HALF_CLOSED: Duration = Duration::from_secs(1);
-/// How long it may wait for the response of a backend that has its request, without a byte of it.
-const HALF_CLOSED_EXCHANGE: Duration = Duration::from_secs(10);
+pub(crate) use half_closed::HALF_CLOSED;
 
 /// A client's connection with its buffers.
 #[derive(Debug)]
@@ -258,24 +255,6 @@ impl ClientStream {
         ready!(self.pace.poll_room(context));
         self.given_up = true;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    /// The client has said that it is done. For a while it is still told what the backend has to say.
-    fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_short = self.switched.load(Ordering::Relaxed) || self.is_queued.load(Ordering::Relaxed);
-        let limit = if is_short { HALF_CLOSED } else { HALF_CLOSED_EXCHANGE };
-        let new = || (Instant::now(), Box::pin(sleep(limit)));
-        let (since, wake) = self.half_closed.get_or_insert_with(new);
-        let end = tokio::time::Instant::from_std(*since + limit);
-        if wake.deadline() != end {
-            wake.as_mut().reset(end);
-        }
-        wake.as_mut().poll(context).map(Ok)
-    }
-
-    /// Says whether the request waits in a queue from now on.
-    pub(crate) fn queues(&self, is_queued: bool) {
-        self.is_queued.store(is_queued, Ordering::Relaxed);
     }
 
     /// Whether the request has been read to its end, and another may follow.

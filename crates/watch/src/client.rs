@@ -1,13 +1,13 @@
 //! One DNS client for one set of name servers. A server that does not understand EDNS is asked again without it
 //! (RFC 6891 section 6.2.2): such servers are found in appliances and answer every query with FORMERR.
 
+use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::TokioResolver;
 
 /// Asks name servers, with EDNS first.
 #[derive(Clone, Debug)]
@@ -40,6 +40,7 @@ impl DnsClient {
 }
 
 /// Whether the server may have failed for the EDNS record in the query.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other errors are not a server's word")]
 fn is_about_edns(error: &NetError) -> bool {
     let code = match error {
         NetError::Dns(DnsError::ResponseCode(code)) => *code,

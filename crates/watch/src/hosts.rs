@@ -56,6 +56,7 @@ pub(crate) fn read(path: &Path) -> Arc<Hosts> {
 pub(crate) fn addresses(hosts: &Hosts, name: &Name) -> Vec<IpAddr> {
     let of = |kind| hosts.lookup_static_host(&Query::query(name.clone(), kind));
     let found = [RecordType::A, RecordType::AAAA].into_iter().filter_map(of);
-    let addresses = |lookup: Lookup| lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
+    let addresses =
+        |lookup: Lookup| lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
     found.flat_map::<Vec<IpAddr>, _>(addresses).collect()
 }

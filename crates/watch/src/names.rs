@@ -62,7 +62,14 @@ struct Lookup {
 
 impl Names {
     pub(crate) fn new(metrics: Arc<UpstreamMetrics>) -> Self {
-        Self { resolver: None, metrics, due: HashMap::new(), lookups: JoinSet::new(), late: JoinSet::new(), of: Weak::new() }
+        Self {
+            resolver: None,
+            metrics,
+            due: HashMap::new(),
+            lookups: JoinSet::new(),
+            late: JoinSet::new(),
+            of: Weak::new(),
+        }
     }
 
     /// Begins the lookups that are due, all at the same time, and takes in those that have ended; when to come again. One
@@ -223,7 +230,7 @@ impl Name {
         if let Some(found) = found.filter(is_of_use) {
             metrics.looked_up(None);
             self.complain(&address, upstream, &last);
-            let found = if is_half { self.with_other_family(found) } else { found };
+            let found = if is_half { self.with_other_family(&found) } else { found };
             self.found(&address, upstream, found, metrics, now);
         } else {
             let ruled_out = || "there are only addresses of a family that dns.family rules out".to_owned();
@@ -236,7 +243,7 @@ impl Name {
     }
 
     /// Of one family is known what it has now, and of the other one what it had.
-    fn with_other_family(&self, found: Vec<FoundAddress>) -> Vec<FoundAddress> {
+    fn with_other_family(&self, found: &[FoundAddress]) -> Vec<FoundAddress> {
         let is_ipv6 = found.first().and_then(|found| found.address.is_ipv6());
         let others = self.found.iter().filter(|known| known.address.is_ipv6() != is_ipv6);
         found.iter().chain(others).copied().collect()

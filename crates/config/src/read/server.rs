@@ -6,7 +6,6 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-
 use super::TIMEOUT;
 use super::networks::networks;
 use crate::address::{parse_host, parse_listen, parse_resolver};

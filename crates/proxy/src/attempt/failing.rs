@@ -25,7 +25,11 @@ impl Attempting {
             let change = lease.failed(cause, now);
             backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);
         }
-        if phase == Phase::Connect { self.connect_failures += 1 } else { self.sent += 1 }
+        if phase == Phase::Connect {
+            self.connect_failures += 1;
+        } else {
+            self.sent += 1;
+        }
         match self.decide(route, session, cause, phase, now) {
             Ok(allowance) => {
                 self.note_next(Ok(allowance));

@@ -1,5 +1,6 @@
 //! One request's attempts: which backend is next, what a failure means, whether another try is allowed.
 
+mod choosing;
 mod failing;
 mod tried;
 
@@ -7,10 +8,10 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_failure::{Address, Attempt, Attempts, Cause, ConnectionAge, Phase, Refusal};
-use goodgate_telemetry::{backend_changed, fails_open};
-use goodgate_upstream::{Backend, How, Lease, Ties, Upstream, Wish};
-use http::{Method, StatusCode};
+use goodgate_failure::{Attempt, Attempts, Cause, ConnectionAge, Phase};
+use goodgate_telemetry::backend_changed;
+use goodgate_upstream::{Backend, How, Lease, Upstream};
+use http::StatusCode;
 use pingora_proxy::Session;
 
 use crate::connection_auth::{Backends, Binding};
@@ -18,8 +19,6 @@ use crate::kept::{Kept, KeptConnections};
 use crate::route::Route;
 use tried::Tried;
 
-/// Attempts of one request on backends that are out of rotation because none is in it.
-const FAIL_OPEN_MAX: u32 = 3;
 /// How many kept connections one request gives up before it takes a new one, whatever the pool
 /// still has: after a burst that may be thousands.
 const AGED_MAX: u32 = 8;
@@ -163,78 +162,6 @@ impl Attempting {
     /// From here on the time for all attempts counts.
     pub(crate) fn counts_from(&mut self, now: Instant) {
         self.counts_from = Some(now);
-    }
-
-    /// Takes the next backend; `fail_open` allows one that is out of rotation. False if there is none.
-    pub(crate) fn take(
-        &mut self,
-        route: &Route,
-        method: &Method,
-        ties: Ties,
-        fail_open: bool,
-        now: Instant,
-    ) -> bool {
-        if matches!(self.replacement, Replacement::Aged | Replacement::RaceLost) {
-            return self.lease.is_some();
-        }
-        let tried = |address| self.tried.has(address);
-        let wish = Wish { is_retry: !self.log.is_empty(), may_be_trial: route.retry.replay.allows(method) };
-        let shunned = self.shunned_family().filter(|_| route.upstream.has_both_families());
-        let other_family = || {
-            let is_ipv6 = shunned?;
-            let is_ruled_out = |address: Address| tried(address) || address.is_ipv6() == Some(is_ipv6);
-            route.upstream.select_tied(is_ruled_out, wish, ties, now)
-        };
-        let own = self.binding.backends().iter().rev().filter(|own| !tried(**own));
-        let bound = own
-            .copied()
-            .find_map(|own| route.upstream.select_tied(|address| address != own, wish, ties, now));
-        let lease = self.handed.take().or(bound).or_else(other_family);
-        let lease = lease.or_else(|| route.upstream.select_tied(tried, wish, ties, now));
-        let may_fail_open = fail_open && self.may_fail_open();
-        let lease = lease.or_else(|| may_fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
-        self.hold(lease, route, now)
-    }
-
-    fn hold(&mut self, lease: Option<Lease>, route: &Route, now: Instant) -> bool {
-        if lease.as_ref().is_some_and(|lease| lease.how() == How::FailOpen) {
-            self.failed_open += 1;
-            route.upstream_metrics.failed_open();
-            if route.upstream.fails_open(now) {
-                fails_open(&route.upstream.spec().name);
-            }
-        }
-        self.lease = lease;
-        self.lease.is_some()
-    }
-
-    /// Whether one more backend out of rotation may be tried.
-    fn may_fail_open(&self) -> bool {
-        self.failed_open < FAIL_OPEN_MAX
-    }
-
-    /// Why there is no backend for another attempt.
-    pub(crate) fn why_none_left(&self) -> Refusal {
-        if self.may_fail_open() { Refusal::NoBackendLeft } else { Refusal::FailOpen }
-    }
-
-    /// The network may not lead to addresses of the family of the last attempt: whether that is IPv6.
-    fn shunned_family(&self) -> Option<bool> {
-        let last = self.log.last()?;
-        let is_unreached = matches!(last.cause?, Cause::ConnectionTimeout | Cause::DestinationIpUnroutable);
-        if is_unreached { last.backend.is_ipv6() } else { None }
-    }
-
-    /// When every backend has been tried: takes one again that refused the connection a while ago. It may have
-    /// come back while the others were asked, and nothing was sent to it. False if there is none.
-    pub(crate) fn take_again(&mut self, route: &Route, now: Instant) -> bool {
-        let is_ruled_out = |address| !self.tried.may_try_again(address, now);
-        let wish = Wish { is_retry: true, may_be_trial: true };
-        let lease = route.upstream.select(is_ruled_out, wish, now);
-        let may_fail_open = self.may_fail_open();
-        let lease =
-            lease.or_else(|| may_fail_open.then(|| route.upstream.select_fail_open(is_ruled_out)).flatten());
-        self.hold(lease, route, now)
     }
 
     /// Begins the attempt on the backend taken. Whether it must not take a kept connection.

@@ -63,7 +63,9 @@ mod tests {
         let later = now + TRY_AGAIN_AFTER;
         assert!(!tried.has(backend) && !tried.may_try_again(backend, later));
         tried.add(backend, true, now);
-        assert!(tried.has(backend) && !tried.may_try_again(backend, now) && tried.may_try_again(backend, later));
+        assert!(
+            tried.has(backend) && !tried.may_try_again(backend, now) && tried.may_try_again(backend, later)
+        );
         tried.add(backend, true, later);
         assert!(!tried.may_try_again(backend, later + TRY_AGAIN_AFTER));
         let silent = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 2)));

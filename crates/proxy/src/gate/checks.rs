@@ -119,8 +119,9 @@ mod tests {
         let now = Instant::now();
         let waiters: Vec<_> = (0..WAITING_OF_CLIENT_MAX).map(|_| checks.enter(1, now).unwrap()).collect();
         assert_eq!(checks.enter(1, now).unwrap_err(), Busy::Client);
-        let others: Vec<_> =
-            (0..WAITING_MAX - WAITING_OF_CLIENT_MAX).map(|at| checks.enter(at as u64 + 2, now).unwrap()).collect();
+        let others: Vec<_> = (0..WAITING_MAX - WAITING_OF_CLIENT_MAX)
+            .map(|at| checks.enter(at as u64 + 2, now).unwrap())
+            .collect();
         assert_eq!(checks.enter(0, now).unwrap_err(), Busy::All);
         drop((waiters, others));
         assert!(checks.waiting.lock().clients.is_empty() && checks.waiting.lock().count == 0);

@@ -52,7 +52,12 @@ mod tests {
 
     fn gcra(count: u32, period: Period, burst: u32) -> Gcra {
         let rate = Rate { count: count.try_into().unwrap(), period };
-        Gcra::new(&RateLimit { per: Per::Route, rate, burst: burst.try_into().unwrap(), exempt: std::iter::empty().collect() })
+        Gcra::new(&RateLimit {
+            per: Per::Route,
+            rate,
+            burst: burst.try_into().unwrap(),
+            exempt: std::iter::empty().collect(),
+        })
     }
 
     #[test]

@@ -71,11 +71,16 @@ impl Limiter {
         let counted: SmallVec<[Counted<'_>; 4]> = limits
             .iter()
             .filter(|limiter| !client.is_in(&limiter.limit.exempt))
-            .map(|limiter| Counted { limiter, key: limiter.key(client, headers), now: limiter.counts.nanos(now) })
+            .map(|limiter| Counted {
+                limiter,
+                key: limiter.key(client, headers),
+                now: limiter.counts.nanos(now),
+            })
             .collect();
         // A single limit asks and counts in one step.
         if counted.len() > 1
-            && let Some(refused) = counted.iter().filter_map(Counted::ask).max_by_key(|refused| refused.retry_after)
+            && let Some(refused) =
+                counted.iter().filter_map(Counted::ask).max_by_key(|refused| refused.retry_after)
         {
             return Err(refused);
         }

@@ -282,7 +282,9 @@ impl Frames {
             self.latest = head.stream;
             self.facts.windows.lock().opened(head.stream);
             self.facts.opened.fetch_add(1, Ordering::Relaxed);
-            return self.has_tags && !self.is_lost && lengthen(frames, block.last_frame, interim::tag(head.stream).len());
+            return self.has_tags
+                && !self.is_lost
+                && lengthen(frames, block.last_frame, interim::tag(head.stream).len());
         } else if has_pseudo != Some(false)
             && let Some(flags) = frames.get_mut(4)
         {

@@ -92,7 +92,7 @@ mod tests {
         let frame = frame(5, StatusCode::from_u16(103).unwrap(), &fields).unwrap();
         assert_eq!(frame[..9], [0, 0, 15, 1, 4, 0, 0, 0, 5]);
         assert_eq!(frame[9..], *b"\x08\x03103\x00\x04link\x03<a>");
-        fields.insert(header::LINK, HeaderValue::from_bytes(&[b'x'; 20_000]).unwrap());
+        fields.insert(header::LINK, HeaderValue::from_bytes(&vec![b'x'; 20_000]).unwrap());
         assert!(super::frame(5, StatusCode::CONTINUE, &fields).is_none());
     }
 }

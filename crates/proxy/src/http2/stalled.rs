@@ -30,7 +30,11 @@ pub(super) struct StalledHere<'a> {
 }
 
 impl StalledResponses {
-    pub(super) fn of_connection<'a>(&'a self, connection: u64, facts: &'a Arc<Http2Facts>) -> StalledHere<'a> {
+    pub(super) fn of_connection<'a>(
+        &'a self,
+        connection: u64,
+        facts: &'a Arc<Http2Facts>,
+    ) -> StalledHere<'a> {
         StalledHere { all: self, connection, facts, here: Vec::new() }
     }
 }

@@ -85,7 +85,8 @@ impl Windows {
             RST_STREAM => drop(self.streams.remove(&stream)),
             SETTINGS if flags & ACK == 0 => self.settings(payload),
             WINDOW_UPDATE => {
-                let bytes = payload.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes) & (u32::MAX >> 1));
+                let bytes =
+                    payload.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes) & (u32::MAX >> 1));
                 if stream == 0 {
                     self.connection.change(bytes.into());
                 } else if let Some(response) = self.streams.get_mut(&stream) {
@@ -170,7 +171,8 @@ impl Windows {
     pub(super) fn stalled_before(&self, then: Instant) -> impl Iterator<Item = (u32, Instant)> {
         let connection = self.connection.closed_since;
         let begun = self.streams.iter().filter(|(_, response)| response.has_begun);
-        let since = move |response: &Response| response.window.closed_since.into_iter().chain(connection).min();
+        let since =
+            move |response: &Response| response.window.closed_since.into_iter().chain(connection).min();
         begun
             .filter_map(move |(stream, response)| Some((*stream, since(response)?)))
             .filter(move |(_, since)| *since <= then)

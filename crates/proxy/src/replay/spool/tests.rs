@@ -203,7 +203,10 @@ async fn a_piece_that_a_thread_writes_counts_until_the_thread_has_ended() {
     });
     has_begun.await.unwrap();
     drop(job);
-    assert_eq!((spool.bytes.load(Ordering::Relaxed), spool.threads.available_permits()), (1000, THREADS_MAX - 1));
+    assert_eq!(
+        (spool.bytes.load(Ordering::Relaxed), spool.threads.available_permits()),
+        (1000, THREADS_MAX - 1)
+    );
     drop(disk);
     while spool.bytes.load(Ordering::Relaxed) > 0 {
         tokio::task::yield_now().await;
