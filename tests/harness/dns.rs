@@ -14,6 +14,10 @@ pub enum Zone {
     Addresses(Vec<Ipv4Addr>, u32),
     /// Those of these records that are asked for, for so many seconds.
     Records(Vec<Record>, u32),
+    /// The same, and silence about types of which there is none.
+    Only(Vec<Record>, u32),
+    /// FORMERR to queries with EDNS, and these addresses to those without.
+    WithoutEdns(Vec<Ipv4Addr>),
     /// No such name.
     NoSuchName,
     /// Nothing at all.
@@ -96,7 +100,12 @@ fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
         b"missing" => &Zone::NoSuchName,
         _ => zone,
     };
+    let has_edns = query.get(11).is_some_and(|additional| *additional > 0);
     let (code, records, ttl) = match zone {
+        Zone::Only(records, _) if records.iter().all(|Record(kind, _)| *kind != asked) => return None,
+        Zone::Only(records, ttl) => (0, records.clone(), *ttl),
+        Zone::WithoutEdns(_) if has_edns => (1, Vec::new(), 0),
+        Zone::WithoutEdns(addresses) => (0, addresses.iter().copied().map(Record::a).collect(), 1),
         Zone::Silence => return None,
         Zone::NoSuchName => (3, Vec::new(), 0),
         Zone::Addresses(addresses, ttl) => (0, addresses.iter().copied().map(Record::a).collect(), *ttl),

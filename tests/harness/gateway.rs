@@ -101,6 +101,18 @@ impl Gateway {
         Self::spawn(command, Stdio::null(), folder, text).await
     }
 
+    /// Starts with a whole configuration, in this environment.
+    pub async fn start_with(
+        folder: PathBuf,
+        text: &str,
+        environment: &[(&str, &std::ffi::OsStr)],
+        stdout: Stdio,
+    ) -> Self {
+        let mut command = Command::new(BINARY);
+        command.envs(environment.iter().copied());
+        Self::spawn(command, stdout, folder, text).await
+    }
+
     /// Starts with a whole configuration.
     pub async fn start_in(folder: PathBuf, text: &str) -> Self {
         Self::start_writing_to(Stdio::null(), folder, text).await

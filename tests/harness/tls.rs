@@ -57,6 +57,19 @@ impl Authority {
         ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap()
     }
 
+    /// A server's side whose certificate signs itself and is marked as an authority, as `openssl req -x509` makes it; and
+    /// the certificate as a file holds it.
+    pub fn self_signed(name: &str) -> (ServerConfig, String) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let (chain, pem) = (vec![certificate.der().clone()], certificate.pem());
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let builder = ServerConfig::builder().with_no_client_auth();
+        (builder.with_single_cert(chain, key).unwrap(), pem)
+    }
+
     /// A certificate for this identity and its key, as files hold them.
     pub fn pem_of(&self, identity: Identity) -> (String, String) {
         let (certificate, key) = self.signed(identity);

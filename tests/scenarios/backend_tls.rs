@@ -143,3 +143,46 @@ async fn a_backend_that_asks_who_we_are_is_shown_a_certificate() {
     eventually("it is told why", told).await;
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_signed_certificate_that_tls_ca_names_is_accepted_for_its_name_alone() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let folder = crate::harness::gateway::folder();
+    let (server, pem) = Authority::self_signed("app.test");
+    let ca = folder.join("app.pem");
+    std::fs::write(&ca, pem).unwrap();
+    let front = in_front_of(backend.address, server).await;
+    // Another certificate for the same name.
+    let impostor = in_front_of(backend.address, Authority::self_signed("app.test").0).await;
+    let upstream = |name: &str, address, sni: &str| {
+        format!(
+            "  {name}: {{ backends: ['{address}'], tls: {{ ca: {}, sni: {sni} }}, max_fails: 0, health_check: {{ http: {{ path: / }}, interval: 50ms, fall: 1 }} }}\n",
+            ca.display()
+        )
+    };
+    let config = format!(
+        "upstreams:\n{}{}{}routes:\n  - {{ match: {{ path: /other }}, upstream: other }}\n  - {{ match: {{ path: /impostor }}, upstream: impostor }}\n  - {{ upstream: good }}\n",
+        upstream("good", front, "app.test"),
+        upstream("other", front, "other.test"),
+        upstream("impostor", impostor, "app.test"),
+    );
+    let gateway = Gateway::start(&config).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    for path in ["/other", "/impostor"] {
+        let refused = gateway.get(path).await;
+        assert_eq!(refused.status, 502, "{path}");
+        assert!(refused.header("proxy-status").unwrap().contains("tls_certificate_error"), "{refused:?}");
+    }
+    let checks = |result: &str| {
+        let selector = format!("goodgate_health_checks_total{{result=\"{result}\"}}");
+        let gateway = &gateway;
+        async move { gateway.metric(&selector).await }
+    };
+    eventually("checks hold to the same", || async {
+        checks("ok").await >= 2.0 && checks("tls_certificate_error").await >= 4.0
+    })
+    .await;
+    let _ = std::fs::remove_dir_all(folder);
+}

@@ -347,3 +347,24 @@ async fn the_last_64_checks_of_a_backend_are_shown_with_their_causes() {
         assert!(answer.text().contains(why), "{}", answer.text());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_is_answered_with_interim_responses_without_end_fails() {
+    let [good, bad] = backends([Act::Answer(200), Act::Answer(200)]).await;
+    good.set_on(
+        "/health",
+        Act::BytesThenClose(
+            [
+                b"HTTP/1.1 102 Processing\r\n\r\n".repeat(32),
+                b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            ]
+            .concat(),
+        ),
+    );
+    bad.set_on("/health", Act::Storm(b"HTTP/1.1 102 Processing\r\n\r\n".to_vec()));
+    let gateway = Gateway::start(&site(&[&good, &bad], &check("http: { path: /health }"), "")).await;
+    becomes(&gateway, &bad, "down").await;
+    assert!(gateway.metric("goodgate_health_checks_total{result=\"http_protocol_error\"}").await >= 1.0);
+    assert_eq!(gateway.metric("goodgate_health_checks_total{result=\"http_response_timeout\"}").await, 0.0);
+    assert_eq!(gateway.state(good.address).await, "up");
+}

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 use crate::harness::backend::Gate;
 use crate::harness::gateway::folder;
 use crate::harness::tls::{Authority, valid};
 use crate::harness::{Act, Backend, Connection, Gateway, eventually};
+use crate::{site, upstream};
 
 /// A gateway before one backend; `listener` is more of its listener, `more` are other sections.
 async fn start(listener: &str, backend: &Backend, more: &str) -> Gateway {
@@ -185,4 +186,62 @@ async fn behind_a_proxy_header_the_handshake_is_the_clients() {
     assert_eq!(answer.status, 200);
     assert_eq!(gateway.record(&answer).await["client"], "192.0.2.8");
     std::fs::remove_dir_all(certificates).unwrap();
+}
+
+/// The bytes that come on a connection up to its end, after these were sent and no more will be.
+async fn half_closed(gateway: &Gateway, bytes: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_closed_its_side_behind_a_request_gets_the_whole_response() {
+    let pause = Duration::from_millis(2500);
+    let slow = Backend::start(Act::Slow(pause, Box::new(Act::Answer(200)))).await;
+    let body = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned();
+    let drip = Backend::start(Act::Drip(body.into_bytes(), Duration::from_millis(60))).await;
+    for backend in [&slow, &drip] {
+        for route in ["", "    cache: standard\n"] {
+            let gateway = Gateway::start(&site(&[backend], "", route)).await;
+            let answer = half_closed(&gateway, "GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{route}: {answer}");
+            assert!(backend.address != drip.address || answer.ends_with("hello"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_404_and_a_403_of_ours_keep_the_connection_unless_a_body_is_unread() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let routes = "  - { match: { path: /closed }, upstream: web, deny: [0.0.0.0/0, '::/0'] }\n  - { match: { path: /open }, upstream: web }\n";
+    let gateway = Gateway::start(&format!("{}routes:\n{routes}", upstream(&[&backend], ""))).await;
+    let mut client = Connection::open(gateway.address).await.unwrap();
+    for (path, status) in [("/none", 404), ("/closed", 403), ("/none", 404), ("/open", 200), ("/closed", 403)]
+    {
+        let answer = client.get(path).await.unwrap();
+        assert_eq!(answer.status, status, "{path}");
+        assert_ne!(answer.header("connection"), Some("close"), "{path}");
+    }
+    client.send("POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
+    let answer = client.answer(false).await.unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (404, Some("close")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http_1_0_gets_no_interim_response() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n";
+    let text = format!("{hints}HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let backend = Backend::start(Act::Bytes(text.into_bytes())).await;
+    for route in ["", "    cache: standard\n", "    cache: fallback\n"] {
+        let gateway = Gateway::start(&site(&[&backend], "", route)).await;
+        for expect in ["", "Expect: 100-continue\r\n"] {
+            let answer = half_closed(&gateway, &format!("GET /a HTTP/1.0\r\nHost: a\r\n{expect}\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{route}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.").count(), 1, "{route}: {answer}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use crate::harness::gateway::folder;
 use crate::harness::tls::{Authority, shake_hands, valid};
 use nix::sys::signal::Signal;
 
-use crate::harness::backend::page;
+use crate::harness::backend::{Gate, page};
 use crate::harness::{Act, Backend, Gateway, eventually};
 
 /// A gateway that offers HTTP/2 before one backend, and an authority that clients trust.
@@ -300,4 +300,156 @@ async fn a_slow_first_reader_holds_up_nobody() {
         got += part.len();
     }
     assert_eq!((got, backend.requests()), (body.len(), 1), "the slow one gets it all");
+}
+
+/// A client that never lets a byte of a response's body through.
+async fn connect_without_window(gateway: &Gateway, authority: &Authority) -> SendRequest<Bytes> {
+    let mut config = authority.client(None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = shake_hands(gateway.address, &Arc::new(config), "site.test").await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(0).initial_max_send_streams(100);
+    let (client, connection) = builder.handshake(stream).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    client
+}
+
+/// Responses that have begun, and end with an error.
+async fn stall(client: &SendRequest<Bytes>, count: usize) -> tokio::task::JoinSet<Option<h2::Reason>> {
+    let mut stalled = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let (response, _) = client.clone().ready().await.unwrap().send_request(get("/"), true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        stalled
+            .spawn(async move { body.data().await.and_then(Result::err).and_then(|error| error.reason()) });
+    }
+    stalled
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_responses_of_all_connections_are_bounded_and_the_oldest_are_reset() {
+    let backend = Backend::start(page("Cache-Control: max-age=600\r\n", "a body that nobody takes")).await;
+    let (gateway, authority) = start(&backend, "routes: [{ upstream: app, cache: standard }]\n").await;
+    let mut clients = Vec::new();
+    let mut resets = tokio::task::JoinSet::new();
+    for _ in 0..7 {
+        let client = connect_without_window(&gateway, &authority).await;
+        let mut stalled = stall(&client, 100).await;
+        resets.spawn(async move {
+            let mut count = 0;
+            // The rest stays open.
+            let patience = Duration::from_secs(6);
+            while let Ok(Some(reason)) = tokio::time::timeout(patience, stalled.join_next()).await {
+                assert_eq!(reason.unwrap(), Some(h2::Reason::CANCEL));
+                count += 1;
+            }
+            count
+        });
+        clients.push(client);
+    }
+    let counts = resets.join_all().await;
+    let sum: usize = counts.iter().sum();
+    assert!((188..=400).contains(&sum), "512 of 700 may stay: {counts:?}");
+    let left = || async { gateway.metric("goodgate_client_connections{state=\"active\"}").await };
+    eventually("no more than 512 are served", || async { left().await <= 512.0 }).await;
+    let other = connect(&gateway, &authority).await;
+    assert_eq!(ask(&other, get("/"), b"").await.unwrap().status(), StatusCode::OK);
+    // A connection whose streams were reset goes on.
+    let (response, _) = clients[0].clone().ready().await.unwrap().send_request(get("/"), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_opens_its_window_is_cut_after_the_write_timeout() {
+    let backend = Backend::start(page("", "a body that nobody takes")).await;
+    let routes = "limits: { write_timeout: 1s }\nroutes: [{ upstream: app }]\n";
+    let (gateway, authority) = start(&backend, routes).await;
+    let client = connect_without_window(&gateway, &authority).await;
+    let begun = Instant::now();
+    let mut stalled = stall(&client, 10).await;
+    while let Some(reason) = stalled.join_next().await {
+        assert!(reason.unwrap().is_some());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    eventually("each has its record", || async { gateway.records().len() == 10 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_over_http2_gives_way_to_another_client() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let limits = "limits: { max_connections: 2, keepalive_timeout: 60s }\nroutes: [{ upstream: app }]\n";
+    let (gateway, authority) = start(&backend, limits).await;
+    let (first, second) = (connect(&gateway, &authority).await, connect(&gateway, &authority).await);
+    for client in [&first, &second] {
+        assert_eq!(ask(client, get("/"), b"").await.unwrap().status(), StatusCode::OK);
+    }
+    let mut config = authority.client(None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let config = Arc::new(config);
+    eventually("there is a place for a third client", || async {
+        shake_hands(gateway.address, &config, "site.test").await.is_ok()
+    })
+    .await;
+    eventually("the one that was idle for longest is told to go", || async {
+        first.clone().ready().await.is_err()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cookies_in_several_fields_reach_backends_in_one_of_the_usual_name() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let (gateway, authority) = start(&backend, "routes: [{ upstream: app }]\n").await;
+    let client = connect(&gateway, &authority).await;
+    let request = Request::get("https://site.test/").header("cookie", "a=1").header("x-other", "b");
+    let request = request.header("cookie", "b=2; c=3").body(()).unwrap();
+    assert_eq!(ask(&client, request, b"").await.unwrap().status(), StatusCode::OK);
+    let one = Request::get("https://site.test/").header("cookie", "a=1").body(()).unwrap();
+    assert_eq!(ask(&client, one, b"").await.unwrap().status(), StatusCode::OK);
+    let heads = backend.heads();
+    assert!(heads[0].contains("\r\nCookie: a=1; b=2; c=3\r\n"), "{}", heads[0]);
+    assert_eq!(heads[0].to_ascii_lowercase().matches("cookie").count(), 1);
+    assert!(heads[0].contains("\r\nHost: site.test\r\n") && heads[0].contains("x-other: b"), "{}", heads[0]);
+    assert!(heads[1].contains("\r\nCookie: a=1\r\n"), "{}", heads[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interim_responses_reach_clients_before_the_final_one() {
+    let links = "Link: </style.css>; rel=preload; as=style\r\nLink: </a.js>; rel=preload\r\n";
+    let first = format!(
+        "HTTP/1.1 103 Early Hints\r\n{links}Connection: link-other\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+    );
+    let backend = Backend::start(Act::Hang).await;
+    for cache in ["off", "standard", "fallback"] {
+        let (gateway, authority) =
+            start(&backend, &format!("routes: [{{ upstream: app, cache: {cache} }}]\n")).await;
+        let client = connect(&gateway, &authority).await;
+        let (first, gate) = (first.clone().into_bytes(), Gate::shut());
+        backend.set(Act::Gated { first, gate: gate.clone(), rest: Box::new(Act::Answer(200)) });
+        let mut sent = Vec::new();
+        for at in 0..3 {
+            let request = Request::get(format!("https://site.test/{cache}/{at}"));
+            // It is not for a client to say on which stream it is.
+            let request = request.header("goodgate-stream", "1").body(()).unwrap();
+            sent.push(client.clone().ready().await.unwrap().send_request(request, true).unwrap());
+        }
+        for (response, _) in &mut sent {
+            for status in [103, 102] {
+                let interim = std::future::poll_fn(|context| response.poll_informational(context));
+                let interim =
+                    tokio::time::timeout(Duration::from_secs(10), interim).await.expect("it comes before");
+                let interim = interim.unwrap().unwrap();
+                assert_eq!(interim.status(), status, "{cache}");
+                assert_eq!(
+                    interim.headers().get_all("link").iter().count(),
+                    if status == 103 { 2 } else { 0 }
+                );
+            }
+        }
+        gate.open();
+        for (response, _) in sent {
+            assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+        }
+        assert!(backend.heads().iter().all(|head| !head.contains("goodgate-stream")));
+    }
 }

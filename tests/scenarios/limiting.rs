@@ -168,3 +168,20 @@ async fn a_refusal_keeps_the_connection_unless_there_is_a_body_that_nobody_reads
     assert!(connection.closes(crate::harness::PATIENCE).await, "what follows is not read as a request");
     assert_eq!(backend.requests(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_refused_by_one_limit_does_not_use_up_the_others() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let gateway = gateway(
+        &backend,
+        "  - { upstream: web, rate_limit: [{ per: route, rate: 3/h, burst: 3 }, { rate: 1/h, burst: 1 }] }\n",
+    )
+    .await;
+    assert_eq!(status(&gateway, "192.0.2.1", "/").await, 200);
+    for _ in 0..5 {
+        assert_eq!(status(&gateway, "192.0.2.1", "/").await, 429);
+    }
+    assert_eq!(status(&gateway, "192.0.2.2", "/").await, 200);
+    assert_eq!(status(&gateway, "192.0.2.3", "/").await, 200);
+    assert_eq!(status(&gateway, "192.0.2.4", "/").await, 429, "three requests were let through");
+}

@@ -42,6 +42,7 @@ mod fallback;
 mod faults;
 mod fillers;
 mod front;
+mod hanging_disk;
 mod health;
 mod http2;
 mod http2_frames;

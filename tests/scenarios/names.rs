@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::harness::backend::{Gate, backends_on_one_port};
-use crate::harness::dns::{Dns, Zone};
+use crate::harness::client::get_admin;
+use crate::harness::dns::{Dns, Record, Zone};
 use crate::harness::{Act, Backend, Gateway, Load, eventually, request};
 
 /// A site whose one backend is a name, looked up at this server.
@@ -366,4 +367,50 @@ async fn a_name_that_is_never_answered_holds_up_no_other() {
         assert!(moved.elapsed() < Duration::from_secs(3), "{:?} with a TTL of 1 s", moved.elapsed());
         assert_eq!(gateway.state(there.address).await, "up");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_about_ipv6_does_not_hold_back_addresses_of_ipv4_and_a_late_answer_is_added() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let only = Zone::Only(vec![Record::a(ip(&backend))], 60);
+    let dns = Dns::start(only).await;
+    let start = Instant::now();
+    let gateway = Gateway::start(&site(&dns, backend.address.port())).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    assert!(start.elapsed() < Duration::from_millis(1800), "{:?}", start.elapsed());
+    // The query that is repeated after a while is answered.
+    dns.set(Zone::Records(vec![Record::a(ip(&backend)), Record::aaaa("::1".parse().unwrap())], 60));
+    eventually("both families are known", || async {
+        get_admin(gateway.admin, "/api/v1/names").await.unwrap().text().contains("[::1]")
+    })
+    .await;
+    assert_eq!(gateway.state(backend.address).await, "up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_server_that_does_not_understand_edns_is_asked_without_it() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let dns = Dns::start(Zone::WithoutEdns(vec![ip(&backend)])).await;
+    let gateway = Gateway::start(&site(&dns, backend.address.port())).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_addresses_of_a_name_leave_in_time_although_a_lookup_hangs() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let dns = Dns::start(zone(&[&backend])).await;
+    let config = site(&dns, backend.address.port());
+    let config = config.replace(
+        &format!("['app.test:{}']", backend.address.port()),
+        &format!("{{ backends: ['app.test:{}'], dns: {{ keep: 1s, ttl_max: 1s }} }}", backend.address.port()),
+    );
+    let gateway = Gateway::start(&config).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    // The first failure is quick, the next lookup hangs.
+    dns.set(Zone::NoSuchName);
+    eventually("lookups fail", || async { gateway.errors().contains("name does not resolve") }).await;
+    let start = Instant::now();
+    dns.set(Zone::Silence);
+    eventually("the addresses leave", || async { gateway.get("/").await.status != 200 }).await;
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }

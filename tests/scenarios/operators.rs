@@ -1,7 +1,12 @@
 //! The operator's side: who may ask, and what a web page in the operator's browser cannot.
 
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::harness::gateway::folder;
-use crate::harness::{Act, Answer, Backend, Gateway, get_admin, request};
+use crate::harness::{Act, Answer, Backend, Gateway, eventually, get_admin, request};
 use crate::upstream;
 
 async fn gateway(admin: &str) -> (Backend, Gateway) {
@@ -140,4 +145,46 @@ async fn a_reload_revokes_a_token_and_changes_the_names() {
     gateway.reload("ok").await;
     let fields = format!("{own}Authorization: Bearer another\r\n");
     assert_eq!(ask(&gateway, "POST /api/v1/backends", &fields).await.status, 403);
+}
+
+/// Connections that have sent this and nothing more.
+async fn half_sent(gateway: &Gateway, count: usize, bytes: &str) -> Vec<TcpStream> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(gateway.admin).await.unwrap();
+        // One that had to give way may be closed already.
+        let _ = stream.write_all(bytes.as_bytes()).await;
+        all.push(stream);
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_sent_requests_do_not_make_the_admin_listener_deaf_and_have_a_deadline() {
+    let (_backend, gateway) = gateway("").await;
+    let start = Instant::now();
+    let mut half = half_sent(&gateway, 300, "GET /livez HTTP/1.1\r\nHost: a\r\n").await;
+    half.extend(half_sent(&gateway, 300, "").await);
+    for path in ["/livez", "/readyz", "/metrics", "/api/v1/backends"] {
+        let answer = tokio::time::timeout(Duration::from_secs(3), get_admin(gateway.admin, path)).await;
+        assert_eq!(answer.expect("an answer at once").unwrap().status, 200, "{path}");
+    }
+    let mut last = half.pop().unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(15), last.read(&mut [0; 64])).await;
+    assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
+    assert!(start.elapsed() >= Duration::from_secs(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_pages_have_places_when_all_others_are_taken_by_requests() {
+    let (_backend, gateway) = gateway(", token_file: token").await;
+    let head = "POST /api/v1/backends HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer s3cret\r\nContent-Length: 9\r\n\r\n";
+    let _slow = half_sent(&gateway, 256, head).await;
+    eventually("the others are refused", || async {
+        get_admin(gateway.admin, "/metrics").await.is_ok_and(|answer| answer.status == 503)
+    })
+    .await;
+    for path in ["/livez", "/readyz", "/livez"] {
+        assert_eq!(get_admin(gateway.admin, path).await.unwrap().status, 200, "{path}");
+    }
 }

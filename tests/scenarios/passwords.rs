@@ -1,9 +1,11 @@
 //! Routes for those who have a password.
 
 use std::fmt::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::backend::page;
 use crate::harness::gateway::folder;
@@ -158,4 +160,73 @@ async fn passwords_are_checked_beside_the_workers_and_good_ones_are_remembered()
     for one in wrong {
         assert_eq!(one.await.unwrap(), 401);
     }
+}
+
+/// Sends wrong passwords on connections of their own, and does not wait for the answers.
+async fn guess(gateway: &Gateway, count: usize, fields: &str) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    for at in 0..count {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        let wrong = basic(&format!("ann:guess {at}"));
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{wrong}{fields}\r\n");
+        stream.write_all(text.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    streams
+}
+
+async fn check_time(gateway: &Gateway) -> Duration {
+    let start = Instant::now();
+    assert_eq!(ask(gateway, "/", &basic("ann:wrong")).await.status, 401);
+    start.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_whose_senders_have_left_do_not_delay_a_login() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let gateway = gateway(&backend, &format!("ann:{DEAR}\n"), GUARDED).await;
+    let one_check = check_time(&gateway).await;
+    let guesses = guess(&gateway, 30, "").await;
+    eventually("they wait", || async {
+        gateway.metric("goodgate_client_connections{state=\"active\"}").await >= 25.0
+    })
+    .await;
+    for guess in guesses {
+        guess.set_zero_linger().unwrap();
+    }
+    let start = Instant::now();
+    assert_eq!(ask(&gateway, "/", &basic("ann:open sesame")).await.status, 200);
+    assert!(start.elapsed() < one_check * 10, "{:?}, one check takes {one_check:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_many_guesses_has_a_share_of_the_queue_and_others_are_checked_between_them() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let folder = folder();
+    std::fs::write(folder.join("users"), format!("ann:{DEAR}\n")).unwrap();
+    let text = format!(
+        "listeners: [{{ address: '127.0.0.1:0' }}]\nadmin: {{ address: '127.0.0.1:0' }}\naccess_log: {{ path: access.log }}\ntrusted_proxies: [127.0.0.1]\n{}routes:\n{GUARDED}",
+        upstream(&[&backend], "")
+    );
+    let gateway = Gateway::start_in(folder, &text).await;
+    let one_check = check_time(&gateway).await;
+    let mut guesses = guess(&gateway, 60, "X-Forwarded-For: 2001:db8::1\r\n").await;
+    eventually("the others are refused", || async {
+        gateway.metric("goodgate_gateway_errors_total{status=\"429\"}").await >= 20.0
+    })
+    .await;
+    let login = format!("{}X-Forwarded-For: 192.0.2.2\r\n", basic("ann:open sesame"));
+    let start = Instant::now();
+    assert_eq!(ask(&gateway, "/", &login).await.status, 200);
+    assert!(start.elapsed() < one_check * 10, "{:?}, one check takes {one_check:?}", start.elapsed());
+    // The first ones are checked, the last ones were refused.
+    let mut refused = String::new();
+    let mut last = guesses.pop().unwrap();
+    let mut buffer = [0; 512];
+    while !refused.contains("\r\n\r\n") {
+        let count = last.read(&mut buffer).await.unwrap();
+        refused.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("http_request_denied"), "{refused}");
+    assert!(refused.to_ascii_lowercase().contains("retry-after: 1\r\n"), "{refused}");
 }

@@ -264,3 +264,62 @@ async fn a_client_that_leaves_is_nobodys_failure() {
     assert_eq!(gateway.metric("goodgate_gateway_errors_total").await, 0.0);
     assert_eq!(gateway.state(backend.address).await, "up");
 }
+
+/// A site of so many addresses that all refuse connections.
+async fn refusing_site(count: u32, settings: &str, route: &str) -> (Backend, String) {
+    let dead = Backend::refusing().await;
+    let address = |at: u32| std::net::Ipv4Addr::from_bits(0x7f01_0000 + at);
+    let list: Vec<_> = (1..=count).map(|at| format!("'{}:{}'", address(at), dead.address.port())).collect();
+    let text = format!(
+        "upstreams:\n  web:\n{settings}    backends: [{}]\nroutes:\n  - upstream: web\n{route}",
+        list.join(", ")
+    );
+    (dead, text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_to_hundreds_of_backends_that_all_refuse_ends_after_a_bounded_number_of_attempts() {
+    let (_dead, text) = refusing_site(600, "    max_fails: 0\n", "").await;
+    let gateway = Gateway::start(&text).await;
+    let start = std::time::Instant::now();
+    for _ in 0..20 {
+        let answer = gateway.get("/").await;
+        assert_eq!(answer.status, 502);
+        let record = gateway.record(&answer).await;
+        let attempts = record["attempts"].as_array().unwrap();
+        assert_eq!(attempts.len(), 16);
+        let tried: HashSet<_> = attempts.iter().map(|attempt| attempt["backend"].as_str().unwrap()).collect();
+        assert_eq!(tried.len(), 16, "no backend twice");
+        assert_eq!(attempts[15]["no_retry"], "connect_failures");
+        assert!(record.to_string().len() < 8 << 10, "{}", record.to_string().len());
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_connect_failures_is_a_setting_and_few_ejected_backends_are_tried() {
+    let route = "    retry: { max_connect_failures: 4 }\n";
+    let (_dead, text) = refusing_site(12, "    max_fails: 1\n    fail_timeout: 60s\n", route).await;
+    let gateway = Gateway::start(&text).await;
+    for (attempts, reason) in [(4, "connect_failures"); 3].into_iter().chain([(3, "fail_open"); 3]) {
+        let answer = gateway.get("/").await;
+        let record = gateway.record(&answer).await;
+        let all = record["attempts"].as_array().unwrap();
+        assert_eq!((all.len(), &all[all.len() - 1]["no_retry"]), (attempts, &reason.into()), "{record}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_balance_finds_the_one_backend_of_a_hundred_that_accepts() {
+    for balance in ["round_robin", "least_conn", "random_two", "least_time", "consistent_hash"] {
+        let good = Backend::start(Act::Answer(200)).await;
+        let route = "    retry: { max_connect_failures: 100 }\n";
+        let settings = format!("    balance: {balance}\n    max_fails: 0\n");
+        let (_dead, text) = refusing_site(99, &settings, route).await;
+        let text = text.replacen("backends: [", &format!("backends: ['{}', ", good.address), 1);
+        let gateway = Gateway::start(&text).await;
+        for at in 0..3 {
+            assert_eq!(gateway.get(&format!("/{at}")).await.status, 200, "{balance}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod failures;
 mod listener;
 mod names;
 mod pages;
+mod places;
 mod probes;
 mod purge;
 mod query;

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use goodgate_failure::Words;
+use goodgate_failure::{Networks, Words};
 use http::header::HeaderName;
-use ipnet::IpNet;
 
 use crate::cookies::same_folded;
 use crate::{Forbids, KeyPolicy};
@@ -71,7 +70,7 @@ pub struct CachePolicy {
     /// What of a response's words against stale copies does not count in place of a failure.
     pub overrides: Forbids,
     /// From where `PURGE` is taken; empty: from nowhere, and the method is one like any other.
-    pub purge_allow: Vec<IpNet>,
+    pub purge_allow: Networks,
     /// Whether responses carry `Cache-Status` (RFC 9211).
     pub status_header: bool,
 }
@@ -93,7 +92,7 @@ impl CachePolicy {
             drops_set_cookie: false,
             bypass_headers: Vec::new(),
             overrides: Forbids::NOTHING,
-            purge_allow: Vec::new(),
+            purge_allow: Networks::default(),
             status_header: false,
         }
     }

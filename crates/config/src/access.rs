@@ -2,15 +2,15 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use goodgate_failure::Networks;
 
 /// Networks that are let in or kept out. Without any, everyone is let in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// Who is let in; empty: everyone.
-    pub allow: Vec<IpNet>,
+    pub allow: Networks,
     /// Who is kept out, even if let in by `allow`.
-    pub deny: Vec<IpNet>,
+    pub deny: Networks,
 }
 
 impl Access {
@@ -20,8 +20,7 @@ impl Access {
         let Some(client) = client else {
             return self.allow.is_empty() && self.deny.is_empty();
         };
-        let is_in = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&client));
-        !is_in(&self.deny) && (self.allow.is_empty() || is_in(&self.allow))
+        !self.deny.contains(client) && (self.allow.is_empty() || self.allow.contains(client))
     }
 }
 
@@ -31,7 +30,9 @@ mod tests {
 
     #[test]
     fn deny_wins_and_no_allow_is_everyone() {
-        let networks = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let networks = |list: &[&str]| {
+            list.iter().map(|text| text.parse::<ipnet::IpNet>().unwrap()).collect::<Networks>()
+        };
         for (allow, deny, client, admitted) in [
             (&[][..], &[][..], "1.2.3.4", true),
             (&["10.0.0.0/8"], &[], "10.1.2.3", true),

@@ -190,6 +190,8 @@ pub const MAINTENANCE_USE_STALE: bool = false;
 pub const ROUTE_TIMEOUT: Duration = Duration::from_mins(2);
 /// `routes[].retry.tries`.
 pub const TRIES: u32 = 3;
+/// `routes[].retry.max_connect_failures`.
+pub const CONNECT_FAILURES_MAX: u32 = 16;
 /// `routes[].retry.on`.
 pub const RETRY_ON: &[Word] =
     &[Word::Error, Word::Timeout, Word::InvalidHeader, Word::Http502, Word::Http503];

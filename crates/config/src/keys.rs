@@ -192,8 +192,10 @@ pub(crate) const HEADERS: Keys = Keys { built: &["set", "remove"], later: &[] };
 
 pub(crate) const MATCH: Keys = Keys { built: &["host", "path", "methods"], later: &["headers"] };
 
-pub(crate) const RETRY: Keys =
-    Keys { built: &["tries", "on", "replay", "budget", "max_body_bytes"], later: &[] };
+pub(crate) const RETRY: Keys = Keys {
+    built: &["tries", "max_connect_failures", "on", "replay", "budget", "max_body_bytes"],
+    later: &[],
+};
 
 pub(crate) const ERRORS: Keys = Keys { built: &["html", "contact", "replace", "next_hop"], later: &[] };
 
@@ -443,6 +445,7 @@ mod tests {
             ("routes[].errors.next_hop", "false".to_owned()),
             ("routes[].errors.replace", words(&[])),
             ("routes[].retry.tries", TRIES.to_string()),
+            ("routes[].retry.max_connect_failures", CONNECT_FAILURES_MAX.to_string()),
             ("routes[].retry.on", words(RETRY_ON)),
             ("routes[].retry.budget", format!("{BUDGET_PERCENT}%")),
             ("routes[].retry.max_body_bytes", size(RETRY_BODY_BYTES_MAX)),

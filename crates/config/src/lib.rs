@@ -17,6 +17,7 @@ mod mirror;
 mod nearest;
 mod page;
 mod pem;
+mod pins;
 mod problem;
 mod quantity;
 mod rate;
@@ -38,6 +39,7 @@ pub use access::Access;
 pub use certificate::{BadCertificate, Certificate, FileState};
 pub use mirror::Mirror;
 pub use page::{ErrorPage, Place};
+pub use pins::Pins;
 pub use problem::{Problem, Problems};
 pub use rate::{Per, Period, Rate, RateLimit};
 pub use settings::{

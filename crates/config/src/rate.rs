@@ -1,10 +1,10 @@
 //! How many requests a route takes, and from whom they are counted.
 
+use goodgate_failure::Networks;
 use std::fmt;
 use std::num::NonZeroU32;
 
 use http::HeaderName;
-use ipnet::IpNet;
 
 /// The highest rate and burst: beyond it nothing is limited in effect.
 const COUNT_MAX: u32 = 1_000_000;
@@ -19,7 +19,7 @@ pub struct RateLimit {
     /// How many at once, after a pause.
     pub burst: NonZeroU32,
     /// Clients that are not counted.
-    pub exempt: Vec<IpNet>,
+    pub exempt: Networks,
 }
 
 /// Whose requests are counted together.

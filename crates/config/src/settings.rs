@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goodgate_cache::{CachePolicy, StoreSpec};
-use goodgate_failure::{RetryPolicy, Words};
+use goodgate_failure::{Networks, RetryPolicy, Words};
 use goodgate_upstream::UpstreamSpec;
 use http::{HeaderName, HeaderValue, StatusCode};
-use ipnet::IpNet;
 
 use crate::{Access, Certificate, ErrorPage, FieldValue, Mirror, RateLimit, Split, Token, Users, defaults};
 
@@ -27,7 +26,7 @@ pub struct Config {
     /// `limits`: what one client connection or request may take.
     pub limits: Limits,
     /// `trusted_proxies`: whose word about the client's address is believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Networks,
     /// `upstreams`, in the order of the file; names are unique.
     pub upstreams: Vec<UpstreamSpec>,
     /// `caches`, in the order of the file; names are unique; `main` if a route caches and none is given.
@@ -305,7 +304,7 @@ pub struct Maintenance {
     /// When it may be over.
     pub retry_after: Duration,
     /// Who is let through.
-    pub allow: Vec<IpNet>,
+    pub allow: Networks,
     /// Whether a copy is served where there is one.
     pub use_stale: bool,
 }

@@ -2,7 +2,8 @@
 //!
 //! Two different fears are kept apart. Repeating a request that may have been acted on is forbidden by
 //! `replay`, whatever the rest says. Amplifying an outage is bounded by `tries` and the budget, and only
-//! attempts that sent something count there: a connect that failed cost the backend nothing.
+//! attempts that sent something count there: a connect that failed cost the backend nothing. Failed connects
+//! have a limit of their own, since an upstream may have thousands of backends that all refuse.
 
 use std::num::NonZeroU32;
 use std::time::Instant;
@@ -83,6 +84,8 @@ const IDEMPOTENT: [&str; 25] = [
 pub struct RetryPolicy {
     /// Attempts that sent something, the first included.
     pub tries: NonZeroU32,
+    /// Attempts that could not connect, the first included.
+    pub connect_failures_max: NonZeroU32,
     /// Which failures are worth another attempt.
     pub on: Words,
     /// What may be sent again.
@@ -98,6 +101,10 @@ pub struct RetryPolicy {
 pub enum Refusal {
     /// `retry.tries` is used up.
     Tries,
+    /// `retry.max_connect_failures` is used up.
+    ConnectFailures,
+    /// None is in rotation, and as many of the others as allowed were tried (fail open).
+    FailOpen,
     /// The retry budget is used up.
     Budget,
     /// The request may have been acted on and must not be repeated.
@@ -116,8 +123,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every member, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Tries,
+        Self::ConnectFailures,
+        Self::FailOpen,
         Self::Budget,
         Self::NotReplayable,
         Self::BodyTooLarge,
@@ -131,6 +140,8 @@ impl Refusal {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tries => "tries",
+            Self::ConnectFailures => "connect_failures",
+            Self::FailOpen => "fail_open",
             Self::Budget => "budget",
             Self::NotReplayable => "not_replayable",
             Self::BodyTooLarge => "body_too_large",
@@ -145,6 +156,10 @@ impl Refusal {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Tries => "As many attempts as allowed have sent something.",
+            Self::ConnectFailures => "As many attempts as allowed could not connect.",
+            Self::FailOpen => {
+                "No backend is in rotation, and as many of those out of rotation as allowed were tried."
+            }
             Self::Budget => {
                 "Retries are at their share of the upstream's requests: more of them would add to the outage."
             }
@@ -161,6 +176,8 @@ impl Refusal {
     pub const fn setting(self) -> Option<&'static str> {
         match self {
             Self::Tries => Some("routes[].retry.tries"),
+            Self::ConnectFailures => Some("routes[].retry.max_connect_failures"),
+            Self::FailOpen => Some("upstreams.*.fail_open"),
             Self::Budget => Some("routes[].retry.budget"),
             Self::NotReplayable => Some("routes[].retry.replay"),
             Self::Deadline => Some("routes[].timeout"),
@@ -218,6 +235,8 @@ pub struct Situation<'a> {
     pub method: &'a Method,
     /// Attempts of this request so far that sent something, this one included if it did.
     pub sent_attempts: u32,
+    /// Attempts of this request so far that could not connect, this one included if it could not.
+    pub connect_failures: u32,
     /// Whether a byte of the request went out in this attempt.
     pub request_bytes_sent: bool,
     /// Whether the whole request body so far can be sent again.
@@ -260,6 +279,9 @@ impl RetryPolicy {
         if !at.body_kept {
             return Decision::Stop(Refusal::BodyTooLarge);
         }
+        if at.connect_failures >= self.connect_failures_max.get() {
+            return Decision::Stop(Refusal::ConnectFailures);
+        }
         if !at.request_bytes_sent {
             return Decision::RetryFree;
         }
@@ -279,6 +301,7 @@ mod tests {
     fn policy() -> RetryPolicy {
         RetryPolicy {
             tries: NonZeroU32::new(3).unwrap(),
+            connect_failures_max: NonZeroU32::new(16).unwrap(),
             on: Words::of(&[Word::Error, Word::Timeout, Word::InvalidHeader, Word::Http503]),
             replay: Replay::Idempotent,
             budget: BudgetPolicy::percent(20),
@@ -292,6 +315,7 @@ mod tests {
             cause,
             method,
             sent_attempts: u32::from(sent),
+            connect_failures: u32::from(!sent),
             request_bytes_sent: sent,
             body_kept: true,
             response_bytes_out: false,
@@ -306,6 +330,14 @@ mod tests {
         assert_eq!(policy().decide(&at), Decision::RetryFree);
         let many = Situation { sent_attempts: 99, ..at };
         assert_eq!(policy().decide(&many), Decision::RetryFree);
+    }
+
+    #[test]
+    fn failed_connects_are_bounded() {
+        let at = situation(Cause::ConnectionRefused, &Method::GET, false);
+        let after = |connect_failures| policy().decide(&Situation { connect_failures, ..at });
+        assert_eq!(after(15), Decision::RetryFree);
+        assert_eq!(after(16), Decision::Stop(Refusal::ConnectFailures));
     }
 
     #[test]

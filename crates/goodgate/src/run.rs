@@ -114,13 +114,16 @@ pub(crate) fn start(config: &Config, file: Option<&Path>, ready: &dyn Fn(&Config
     let now = Instant::now();
     let live = Arc::new(Live::new(config, Arc::clone(&metrics), access_log, traces, now));
     let main = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    main.block_on(async {
+    let result = main.block_on(async {
         let watcher = Watcher::new(Arc::clone(&metrics));
         let memory =
             config.server.state_dir.as_deref().map(|folder| Memory::new(folder, Arc::clone(&metrics)));
         let running = Arc::new(Running { live, watcher, memory, ready: AtomicBool::new(false) });
         serve(config, file, running, listeners, admin, ready).await
-    })
+    });
+    // A thread that a disk blocks is not waited for.
+    main.shutdown_background();
+    result
 }
 
 async fn serve(

@@ -33,6 +33,7 @@ pub(crate) fn begin(
 ) -> Result<()> {
     let snapshot = live.snapshot();
     let malformed = if session.is_http2() {
+        context.http2_stream = http2::take_stream(session.req_header_mut());
         let malformed = http2::to_http1(session.req_header_mut(), &snapshot.limits)?.err();
         if session.as_downstream_mut().is_body_done() {
             // Pingora makes subrequests of the head as it would be written, and cannot read one of HTTP/2.
@@ -280,6 +281,11 @@ const fn denied(client: ClientAddress) -> ErrorAnswer {
             ..denied
         },
     }
+}
+
+/// Whether the client's connection is kept behind this error: the request was understood, and nothing of it is unread.
+pub(crate) fn keeps_connection(session: &Session, context: &Context, error: ErrorAnswer) -> bool {
+    matches!(error.status, 403 | 404) && !context.has_body && session.get_keepalive().is_some()
 }
 
 /// Why the request is answered with an error before anybody is asked.

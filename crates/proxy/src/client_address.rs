@@ -7,8 +7,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use goodgate_failure::Networks;
 use http::header::{FORWARDED, HeaderMap, HeaderName};
-use ipnet::IpNet;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -24,7 +24,7 @@ pub(crate) enum ClientAddress {
 
 impl ClientAddress {
     /// Reads the address of the client that `peer` forwards for, if `peer` is a trusted proxy.
-    pub(crate) fn behind(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+    pub(crate) fn behind(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> Self {
         let mut client = peer;
         let found = if headers.contains_key(FORWARDED_FOR) {
             let values = headers.get_all(FORWARDED_FOR).iter().rev();
@@ -47,20 +47,20 @@ impl ClientAddress {
     }
 
     /// Whether the address is known and in one of the networks.
-    pub(crate) fn is_in(self, networks: &[IpNet]) -> bool {
+    pub(crate) fn is_in(self, networks: &Networks) -> bool {
         self.known().is_some_and(|ip| is_among(ip, networks))
     }
 }
 
 /// Whether a canonical address is in one of the networks.
-pub(crate) fn is_among(address: IpAddr, networks: &[IpNet]) -> bool {
-    networks.iter().any(|network| network.contains(&address))
+pub(crate) fn is_among(address: IpAddr, networks: &Networks) -> bool {
+    networks.contains(address)
 }
 
 /// Follows the hops, last one first, to the first one that is not trusted. None: a hop cannot be read.
 fn last_untrusted(
     hops: impl Iterator<Item = Option<IpAddr>>,
-    trusted: &[IpNet],
+    trusted: &Networks,
     client: &mut IpAddr,
 ) -> Option<()> {
     for hop in hops {
@@ -172,12 +172,16 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn networks(list: &[&str]) -> Networks {
+        list.iter().map(|text| text.parse::<ipnet::IpNet>().unwrap()).collect()
+    }
+
     /// The client that a trusted peer forwards for; `unknown` if that cannot be read.
     fn client(fields: &[(&'static str, &[u8])]) -> String {
         let fields = fields
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap()));
-        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let trusted = networks(&["10.0.0.0/8"]);
         let address = ClientAddress::behind(ip("10.0.0.1"), &fields.collect(), &trusted);
         address.known().map_or("unknown".to_owned(), |ip| ip.to_string())
     }
@@ -286,7 +290,7 @@ mod tests {
     #[test]
     fn an_unknown_client_is_in_no_network() {
         let unknown = ClientAddress::Unknown { peer: ip("10.0.0.1") };
-        let all = ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
+        let all = networks(&["0.0.0.0/0", "::/0"]);
         assert!(!unknown.is_in(&all));
         assert!(ClientAddress::Known(ip("10.0.0.1")).is_in(&all));
     }

@@ -41,7 +41,7 @@ use crate::watchdog::Alarm;
 /// How long a kept connection may still bring a request after the stop has begun.
 const STOP_GRACE: Duration = Duration::from_millis(250);
 /// How long a connection waits for its next request before it gives up its buffers.
-const DOZE_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const DOZE_AFTER: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -140,7 +140,7 @@ impl Door {
             return;
         };
         if stream.speaks_http2() {
-            return self.serve_http2(stream, &client).await;
+            return self.serve_http2(stream, &client, &place).await;
         }
         let (mut alarm, mut idle_alarm) = (Alarm::default(), Alarm::default());
         let (mut requests, mut luck): (u32, _) = (0, Luck::default());

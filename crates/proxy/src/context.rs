@@ -67,6 +67,8 @@ pub(crate) struct Context {
     pub(crate) is_https: bool,
     /// Whether the request came over HTTP/2: to Pingora it may look like one of HTTP/1.1 by now.
     pub(crate) is_http2: bool,
+    /// The stream that it came on.
+    pub(crate) http2_stream: Option<u32>,
     /// Which backend connections it may use.
     pub(crate) connections: BackendConnections,
     /// Nobody looks at the request once more and begins anew.
@@ -181,6 +183,7 @@ impl Context {
             is_trusted: false,
             is_https: false,
             is_http2: false,
+            http2_stream: None,
             connections: BackendConnections::Shared,
             is_for_good: false,
             started: now,

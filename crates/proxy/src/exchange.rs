@@ -1,13 +1,13 @@
 //! The exchange with the backends: from the choice of one to its answer, or to its failure.
 
-use std::sync::Arc;
+mod next;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use goodgate_failure::{Cause, Phase, ReceivedStatus, Refusal};
+use goodgate_failure::{Cause, Phase, ReceivedStatus};
 use http::{HeaderName, StatusCode, header};
 use log::debug;
-use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -17,12 +17,13 @@ use crate::attempt::{Connection, has_answered};
 use crate::classify::{self, BODY_TOO_LARGE, SETTLED};
 use crate::context::Context;
 use crate::kept::{self, KeptConnections};
-use crate::peer::{Terms, peer};
 use crate::queue::{self, Entry};
 use crate::replay::{BODY_LOST, KEPT_BY_PINGORA};
 use crate::route::Route;
 use crate::stream::ClientStream;
-use crate::{connection_auth, copies, forward, interim, mirror, split, ties};
+use crate::{connection_auth, copies, forward, interim, split};
+
+pub(crate) use next::{await_lookups, next_peer};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -35,7 +36,7 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
     };
     let error = if route.upstream.is_full() && !route.upstream.has_breaker() {
         ErrorAnswer::of(Cause::ConnectionLimitReached)
-    } else if route.upstream.has_untried(|_| false, Instant::now()) {
+    } else if route.upstream.has_untried(|_| false, true, Instant::now()) {
         if copies::answer_late(session, context).await? || copies::answer_waited(session, context).await? {
             return Ok(false);
         }
@@ -58,74 +59,6 @@ pub(crate) async fn may_proceed(session: &mut Session, context: &mut Context) ->
         Box::pin(answer::write(session, context, error)).await?;
     }
     Ok(false)
-}
-
-/// Where the last attempt has set off lookups, and no other address is left, waits for those.
-pub(crate) async fn await_lookups(context: &mut Context) {
-    if context.attempting.awaits_lookups()
-        && let Some(route) = context.route.clone()
-    {
-        Box::pin(context.attempting.await_lookups(&route)).await;
-    }
-}
-
-/// The peer of the next attempt. An error ends the attempts; what the client gets is decided after it.
-pub(crate) fn next_peer(
-    kept: &Arc<KeptConnections>,
-    session: &mut Session,
-    context: &mut Context,
-) -> Result<Box<HttpPeer>> {
-    let now = Instant::now();
-    context.body_bytes = 0;
-    mirror::restart(context);
-    let Some(route) = context.route.clone() else {
-        return Err(settled(false));
-    };
-    connection_auth::bind(context);
-    take_backend(session, context, &route, now)?;
-    context.queueing.chosen();
-    let route = context.route.clone().unwrap_or(route);
-    let fresh = context.attempting.begin(&route, now);
-    let Some(backend) = context.attempting.lease().map(|lease| Arc::clone(lease.backend())) else {
-        return Err(settled(false));
-    };
-    let timeouts = &route.upstream.spec().timeouts;
-    let terms = Terms {
-        backend: &backend,
-        timeouts,
-        is_upgrade: session.as_ref().is_upgrade_req(),
-        fresh,
-        connections: connection_auth::choose(context, &backend, fresh || session.as_ref().is_upgrade_req()),
-        deadline: context.attempting.deadline(),
-        now,
-        tls: &route.backend_tls,
-        upload_pause: if context.has_body { route.body_timeout } else { Duration::ZERO },
-    };
-    peer(&terms, context.attempting.expect(kept, &backend, timeouts.idle))
-}
-
-/// A backend in rotation, else a copy, else (fail open) the one that failed the longest ago, else one that
-/// refused and may have come back. A share of a route hands its request back before it takes one that has failed.
-fn take_backend(session: &Session, context: &mut Context, route: &Route, now: Instant) -> Result<()> {
-    let method = session.req_header().method.clone();
-    let ties = ties::of(session.req_header(), context, route);
-    if context.attempting.take(route, &method, ties, false, now) {
-        return Ok(());
-    }
-    if let Some(rest) = &route.rest {
-        split::leave(context, rest);
-        context.queueing.move_to(&rest.upstream);
-        return take_backend(session, context, rest, now);
-    }
-    let cause = context.attempting.decisive_cause().unwrap_or_else(|| route.upstream.why_none());
-    let found = copies::choose(session, context, cause)
-        || context.attempting.take(route, &method, ties, true, now)
-        || context.attempting.take_again(route, now);
-    if found {
-        return if context.attempting.lease().is_some() { Ok(()) } else { Err(settled(false)) };
-    }
-    context.attempting.refuse(route, Refusal::NoBackendLeft);
-    Err(settled(false))
 }
 
 /// The attempt failed for this cause. Whether another follows.
@@ -152,7 +85,7 @@ pub(crate) fn connected(
     kept: &KeptConnections,
     session: &mut Session,
     context: &mut Context,
-    connection: &Connection,
+    connection: &Connection<'_>,
 ) -> Result<()> {
     let Some(route) = context.route.clone() else {
         return Ok(());
@@ -166,6 +99,13 @@ pub(crate) fn connected(
     let is_kept = context.replaying.is_on();
     if !context.attempting.connected(&route, kept, connection, || is_repeatable(session, &route, is_kept)) {
         return Err(settled(true));
+    }
+    let tls_name = context.attempting.lease().and_then(|lease| lease.backend().tls_name.clone());
+    if let Some(name) = tls_name.filter(|_| !connection.reused)
+        && !route.backend_tls.admits(&name, connection.shown)
+    {
+        context.attempting.note_detail(Some("the certificate is none of those in tls.ca".into()));
+        return Err(settled(failed(session, context, Cause::TlsCertificateError)));
     }
     let is_plain = context.attempting.lease().is_some_and(|lease| lease.backend().tls_name.is_none());
     if is_plain

@@ -75,7 +75,9 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, context: &mut Box<Context>) -> Result<bool> {
         if let Some(error) = begin::refusal(session, context) {
-            session.set_keepalive(None);
+            if !begin::keeps_connection(session, context, error) {
+                session.set_keepalive(None);
+            }
             // Boxed, here and where this calls: what is rare must not make the future of every request larger.
             Box::pin(answer::write(session, context, error)).await?;
             return Ok(true);
@@ -164,7 +166,7 @@ impl ProxyHttp for Gateway {
         context: &mut Box<Context>,
     ) -> Result<Box<HttpPeer>> {
         exchange::await_lookups(context).await;
-        exchange::next_peer(&self.live.kept, session, context)
+        exchange::next_peer(&self.live.kept, session, context).await
     }
 
     fn fail_to_connect(
@@ -190,7 +192,10 @@ impl ProxyHttp for Gateway {
         digest: Option<&Digest>,
         context: &mut Box<Context>,
     ) -> Result<()> {
-        let connection = Connection { reused, socket, tls: digest.and_then(peer::tls_time) };
+        let tls = digest.and_then(peer::tls_time);
+        let shown =
+            digest.and_then(|digest| digest.ssl_digest.as_ref()).map(|tls| tls.cert_digest.as_slice());
+        let connection = Connection { reused, socket, tls, shown };
         exchange::connected(&self.live.kept, session, context, &connection)
     }
 

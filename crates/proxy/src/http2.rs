@@ -3,6 +3,9 @@
 
 mod fields;
 mod frames;
+mod interim;
+mod stalled;
+mod windows;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,25 +13,30 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use goodgate_config::Limits;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora_core::apps::HttpServerApp;
-use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{
     H2Accept, H2Options, HttpSession, default_h2_options, handshake,
 };
+use pingora_core::protocols::{Digest, Stream};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 use pingora_timeout::fast_timeout::fast_timeout;
+use stalled::LOOK_EVERY;
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use crate::connection::{Door, UnderWay};
+use crate::connection::{DOZE_AFTER, Door, UnderWay};
 use crate::context::Client;
 use crate::head::{self, Malformed};
+use crate::places::{Idle, Place};
 use crate::stream::ClientStream;
 use crate::watchdog::Alarm;
 pub(crate) use frames::{Frames, Http2Facts};
+pub(crate) use stalled::StalledResponses;
 
 /// Requests of one connection at the same time.
 const STREAMS_MAX: u32 = 100;
@@ -37,6 +45,8 @@ const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// What of one answer waits for a client that reads slowly.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// What the field that names the stream adds to the header (RFC 9113 section 6.5.2).
+const TAG_BYTES: usize = 64;
 /// Malformed requests before a connection is given up.
 const MALFORMED_MAX: u32 = 32;
 
@@ -83,54 +93,66 @@ impl<'a> RefusedRequests<'a> {
 }
 
 tokio::task_local! {
-    /// Whose request the task serves: Pingora hands on nothing of a connection to its streams.
-    static CLIENT: Arc<Client>;
+    /// Whose request the task serves, and on which connection: Pingora hands on nothing of a connection to its streams.
+    static CLIENT: (Arc<Client>, Arc<Http2Facts>);
 }
 
 /// The client of the HTTP/2 request that this task serves.
 pub(crate) fn client() -> Option<Arc<Client>> {
-    CLIENT.try_with(Arc::clone).ok()
+    CLIENT.try_with(|(client, _)| Arc::clone(client)).ok()
+}
+
+/// Sends an interim response to the request of this task, on its stream.
+pub(crate) fn send_interim(stream: u32, status: StatusCode, fields: &HeaderMap) {
+    // Without a connection it is a request of ours, for which there is no client.
+    let _ = CLIENT.try_with(|(_, facts)| facts.send_interim(stream, status, fields));
 }
 
 impl Door {
     /// Serves a connection whose handshake has chosen HTTP/2, to its end.
-    pub(crate) async fn serve_http2(self: &Arc<Self>, mut stream: Box<ClientStream>, client: &Client) {
+    pub(crate) async fn serve_http2(
+        self: &Arc<Self>,
+        mut stream: Box<ClientStream>,
+        client: &Client,
+        place: &Place,
+    ) {
         let limits = Arc::clone(&self.live.snapshot().limits);
         stream.keep_pace(&limits);
         let facts = Arc::new(Http2Facts::default());
         stream.grant_frames(Arc::clone(&facts), limits.header_bytes_max);
-        let Ok(Ok(mut connection)) =
-            fast_timeout(limits.header_timeout, handshake(stream, Some(options(&limits)))).await
-        else {
+        let mut rest = Rest::begin(place);
+        let Some(mut connection) = greet(stream, &limits, &mut rest).await else {
             return;
         };
         let digest = Arc::new(Digest::default());
         let mut streams = JoinSet::new();
         let (mut requests, mut malformed) = (0, 0);
         let mut refused = RefusedRequests::new(self, client, &facts);
+        let mut stalled = self.live.stalled.of_connection(place.number(), &facts);
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = self.shutdown.clone();
         loop {
             let is_idle = streams.is_empty();
-            let limit = idle_limit(&limits, refused.is_ending);
+            let limit = idle_limit(&limits, refused.is_ending).saturating_sub(rest.so_far());
             tokio::select! {
                 biased;
                 _ = shutdown.changed(), if !refused.is_ending => {
-                    connection.graceful_shutdown();
-                    refused.is_ending = true;
+                    end(&mut connection, &mut refused, &mut rest);
                 }
-                _ = streams.join_next(), if !is_idle => {}
+                _ = streams.join_next(), if !is_idle => rest.begin_again(),
                 accepted = refused.note(HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest))) => match accepted {
                     Ok(Some(H2Accept::Session(session))) => {
                         requests += 1;
                         refused.accepted();
+                        rest.begin_again();
                         let is_last = requests >= limits.requests_per_connection_max
                             || client.distrust().is_some();
                         if is_last && !refused.is_ending {
-                            connection.graceful_shutdown();
-                            refused.is_ending = true;
+                            end(&mut connection, &mut refused, &mut rest);
                         }
-                        let (door, client) = (Arc::clone(self), Arc::new(client.of_stream(Instant::now())));
-                        let serving = async move { door.serve_stream(session, client).await };
+                        let client = Arc::new(client.of_stream(Instant::now()));
+                        let serving = Arc::clone(self).serve_stream(session, client, Arc::clone(&facts));
                         streams.spawn_on(serving, &pingora_runtime::current_handle());
                     }
                     Ok(Some(H2Accept::Rejected)) => {
@@ -142,6 +164,12 @@ impl Door {
                     }
                     Ok(None) | Err(_) => break,
                 },
+                () = facts.has_news.notified() => {}
+                _ = looks.tick(), if !is_idle => stalled.look(Instant::now()),
+                // Its place is needed.
+                () = rest.ends(), if is_idle && !refused.is_ending => {
+                    end(&mut connection, &mut refused, &mut rest);
+                }
                 () = tokio::time::sleep(limit), if is_idle => break,
             }
         }
@@ -150,24 +178,74 @@ impl Door {
         streams.detach_all();
     }
 
-    async fn serve_stream(&self, stream: HttpSession, client: Arc<Client>) {
+    async fn serve_stream(self: Arc<Self>, stream: HttpSession, client: Arc<Client>, facts: Arc<Http2Facts>) {
         let limits = Arc::clone(&self.live.snapshot().limits);
         let _under_way = UnderWay::new(&self.live, &self.metrics.active);
         let mut session = ServerSession::new_http2(stream);
         session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(limits.body_timeout));
         let exchange = self.proxy.0.process_new_http(session, &self.shutdown);
-        let exchange = CLIENT.scope(Arc::clone(&client), exchange);
+        let exchange = CLIENT.scope((Arc::clone(&client), facts), exchange);
         // Streams are not reused.
         let _ = client.watchdog.watch(&mut Alarm::default(), exchange).await;
         self.record_if_missing(&client);
     }
 }
 
+type Http2Connection = h2::server::Connection<Stream, Bytes>;
+
+/// The first frames of a connection. None: they did not come, or its place was needed.
+async fn greet(stream: Box<ClientStream>, limits: &Limits, rest: &mut Rest<'_>) -> Option<Http2Connection> {
+    let greeting = fast_timeout(limits.header_timeout, handshake(stream, Some(options(limits))));
+    tokio::select! {
+        biased;
+        greeted = greeting => greeted.ok()?.ok(),
+        () = rest.ends() => None,
+    }
+}
+
+/// The connection takes no further requests.
+fn end(connection: &mut Http2Connection, refused: &mut RefusedRequests<'_>, rest: &mut Rest<'_>) {
+    connection.graceful_shutdown();
+    refused.is_ending = true;
+    rest.begin_again();
+}
+
+/// A connection that has no request.
+struct Rest<'a> {
+    place: &'a Place,
+    since: Instant,
+    /// Set once that has been so for a while: a busy connection never meets the others at their lock.
+    idle: Option<Idle<'a>>,
+}
+
+impl<'a> Rest<'a> {
+    fn begin(place: &'a Place) -> Self {
+        Self { place, since: Instant::now(), idle: None }
+    }
+
+    fn begin_again(&mut self) {
+        (self.since, self.idle) = (Instant::now(), None);
+    }
+
+    fn so_far(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Ready when another connection needs the place. May be dropped and asked again.
+    async fn ends(&mut self) {
+        if self.idle.is_none() {
+            sleep_until((self.since + DOZE_AFTER).into()).await;
+        }
+        let place = self.place;
+        self.idle.get_or_insert_with(|| place.places().idle(self.since)).must_leave().await;
+    }
+}
+
 fn options(limits: &Limits) -> H2Options {
     let mut options = default_h2_options();
     options
-        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(limits.header_bytes_max + TAG_BYTES).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS_MAX)
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -178,6 +256,14 @@ fn options(limits: &Limits) -> H2Options {
 /// How long a connection without a request is kept.
 fn idle_limit(limits: &Limits, is_ending: bool) -> Duration {
     if is_ending { Duration::from_millis(250) } else { limits.keepalive_timeout }
+}
+
+/// The stream of the request, which the frames have put into it. Fields of this name are not the client's.
+pub(crate) fn take_stream(request: &mut RequestHeader) -> Option<u32> {
+    let stream = request.headers.get_all(interim::STREAM).iter().next_back();
+    let stream = stream.and_then(|stream| stream.to_str().ok()?.parse().ok());
+    request.remove_header(&interim::STREAM);
+    stream
 }
 
 /// Makes of the request what an HTTP/1.1 client would have sent, and checks it by the same rules (RFC 9113
@@ -191,13 +277,26 @@ pub(crate) fn to_http1(
     }
     let path = request.raw_path().to_vec();
     request.set_raw_path(&path)?;
-    if request.headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+    if request.headers.contains_key(header::COOKIE) {
         let crumbs: Vec<&[u8]> =
             request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
         let cookie = pingora_http::header_value_from_slice(&crumbs.join(b"; ".as_slice()));
-        request.insert_header(header::COOKIE, cookie)?;
+        *request = spelt(request, cookie)?;
     }
     Ok(head::check(&written(request), limits).map(|_| ()))
+}
+
+/// The same request with this cookie, whose name is spelt as backends know it: some look for `Cookie` alone. Pingora
+/// keeps no spelling for requests over HTTP/2.
+fn spelt(request: &RequestHeader, cookie: HeaderValue) -> Result<RequestHeader> {
+    let fields = request.headers.len();
+    let mut spelt = RequestHeader::build(request.method.clone(), request.raw_path(), Some(fields))?;
+    spelt.set_version(request.version);
+    for (name, value) in request.headers.iter().filter(|(name, _)| **name != header::COOKIE) {
+        spelt.append_header(name.clone(), value.clone())?;
+    }
+    spelt.append_header("Cookie", cookie)?;
+    Ok(spelt)
 }
 
 /// The head as HTTP/1.1 has it on the wire.

@@ -2,8 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use goodgate_config::Pins;
 use goodgate_upstream::{Address, Backend, CaBundle, ClientIdentity, Timeouts, TlsPolicy};
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::tls::CaType;
@@ -38,6 +39,8 @@ pub(crate) struct Terms<'a> {
 #[derive(Debug)]
 pub(crate) struct BackendTls {
     ca: Option<Arc<CaType>>,
+    /// Instead of authorities: the certificates that backends may show.
+    pins: Option<Pins>,
     verify: bool,
     client: Option<Arc<CertKey>>,
     /// Connections that were verified otherwise are not reused: Pingora does not tell them apart by their
@@ -58,6 +61,7 @@ impl BackendTls {
         };
         Self {
             ca: policy.ca.as_ref().map(wrapped),
+            pins: policy.ca.as_deref().filter(|_| policy.verify).and_then(Pins::of),
             verify: policy.verify,
             client: policy.client.as_ref().map(identity),
             group: if is_plain { 0 } else { hasher.finish() },
@@ -69,9 +73,18 @@ impl BackendTls {
         peer.group_key = self.group;
         peer.client_cert_key.clone_from(&self.client);
         peer.options.ca.clone_from(&self.ca);
-        peer.options.verify_cert = self.verify;
-        peer.options.verify_hostname = self.verify;
+        // A pinned certificate is compared once the handshake has proven that the backend has its key.
+        let verify = self.verify && self.pins.is_none();
+        peer.options.verify_cert = verify;
+        peer.options.verify_hostname = verify;
         Ok(peer)
+    }
+
+    /// Whether the certificate that a backend of this name has shown is one that it may show, as far as the handshake has
+    /// not found out. `shown` is its SHA-256 digest.
+    pub(crate) fn admits(&self, name: &str, shown: Option<&[u8]>) -> bool {
+        let Some(pins) = &self.pins else { return true };
+        shown.is_some_and(|shown| pins.admits(shown, name, SystemTime::now()))
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) enum Full {
 pub(crate) struct Place {
     places: Arc<Places>,
     client: Option<IpAddr>,
+    /// No other connection has it.
+    number: u64,
 }
 
 /// A connection among the idle ones, as long as it is.
@@ -50,7 +52,8 @@ pub(crate) struct Idle<'a> {
 impl Places {
     /// Takes a place among all, and whether another connection had to give up its own.
     pub(crate) fn take(self: &Arc<Self>, limits: &Limits) -> Result<(Place, bool), Full> {
-        let place = Place { places: Arc::clone(self), client: None };
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let place = Place { places: Arc::clone(self), client: None, number };
         let is_full = self.taken.fetch_add(1, Ordering::Relaxed) >= limits.connections_max;
         if is_full && !self.free_one() { Err(Full::All) } else { Ok((place, is_full)) }
     }
@@ -87,6 +90,11 @@ impl Place {
         *count += 1;
         self.client = Some(client);
         Ok(())
+    }
+
+    /// A number that no other connection has.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
     }
 
     /// The places that this one belongs to.

@@ -1,8 +1,8 @@
 //! Waiting for a place at an upstream that has as many requests as it may.
 //!
 //! Who has how many, who waits and who is next is the business of `upstream`; here is the wait itself: until the turn
-//! comes, the time is over, or the client leaves. A request asks once, before its first attempt, and has its place
-//! until the backend has sent the whole answer. Behind a client's back nobody waits.
+//! comes, the time is over, or the client leaves. A request asks once for each upstream that it uses, before its first
+//! attempt there, and has its place until the backend has sent the whole answer. Behind a client's back nobody waits.
 
 use std::future::poll_fn;
 use std::io;
@@ -17,11 +17,12 @@ use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout_at};
 
 use crate::answer::ErrorAnswer;
 use crate::context::Context;
 use crate::copies;
+use crate::exchange::settled;
 use crate::route::Route;
 use crate::stream::{ClientStream, HALF_CLOSED};
 
@@ -31,6 +32,8 @@ pub(crate) struct Queueing {
     place: Option<Place>,
     /// How long it has waited for it.
     pub(crate) waited: Option<Duration>,
+    /// Why the upstream that the request moved to gave it none.
+    shed: Option<Shed>,
 }
 
 impl Queueing {
@@ -41,9 +44,9 @@ impl Queueing {
         }
     }
 
-    /// The request goes on at this upstream, without another wait.
-    pub(crate) fn move_to(&mut self, upstream: &Arc<Upstream>) {
-        self.place = upstream.take_over();
+    /// Why the request got no place after it moved to another upstream.
+    pub(crate) fn refusal(&self) -> Option<ErrorAnswer> {
+        self.shed.map(refusal)
     }
 
     /// No backend has anything to do with it any more.
@@ -75,34 +78,73 @@ pub(crate) async fn enter(session: &mut Session, context: &mut Context) -> Resul
 }
 
 async fn ask(session: &mut Session, context: &mut Context, route: &Arc<Route>) -> Result<Entry> {
-    let since = Instant::now();
-    match route.upstream.admit(&route.name, since) {
-        Admission::Admitted(place) => {
+    match place(session, context, route).await? {
+        Ok((place, waited)) => {
             context.queueing.place = place;
-            Ok(Entry::Admitted)
-        }
-        Admission::Waits(_) | Admission::Shed(_) if context.is_background() => Ok(Entry::Over),
-        Admission::Waits(turn) => {
-            context.attempting.counts_from(since);
-            let waited = wait(session, route, turn, since).await;
-            let time = since.elapsed();
-            context.queueing.waited = Some(time);
-            if let Some(metrics) = &route.queue_metrics {
-                metrics.waited(time);
-            }
-            match waited? {
-                Ok(place) => context.queueing.place = Some(place),
-                Err(shed) => return Ok(refused(route, shed)),
-            }
-            // Somebody else may have got what this one wants.
-            if copies::answer_late(session, context).await? {
+            // Another request may have got the same response meanwhile.
+            if waited && copies::answer_late(session, context).await? {
                 context.queueing.leave();
                 return Ok(Entry::Over);
             }
             Ok(Entry::Admitted)
         }
-        Admission::Shed(shed) => Ok(refused(route, shed)),
+        Err(_) if context.is_background() => Ok(Entry::Over),
+        Err(shed) => Ok(Entry::Refused(refusal(shed))),
     }
+}
+
+/// The request goes on at the upstream of this route: it gives back its place where it was, and gets one there, now or
+/// after a while. An error: it gets none.
+pub(crate) async fn change_upstream(
+    session: &mut Session,
+    context: &mut Context,
+    route: &Arc<Route>,
+) -> Result<()> {
+    context.queueing.leave();
+    match place(session, context, route).await? {
+        Ok((place, _)) => {
+            context.queueing.place = place;
+            Ok(())
+        }
+        Err(shed) => {
+            context.queueing.shed = Some(shed);
+            Err(settled(false))
+        }
+    }
+}
+
+/// A place at the upstream, and whether the request has waited for it. A background request does not wait.
+async fn place(
+    session: &mut Session,
+    context: &mut Context,
+    route: &Arc<Route>,
+) -> Result<Result<(Option<Place>, bool), Shed>> {
+    let since = Instant::now();
+    let turn = match route.upstream.admit(&route.name, since) {
+        Admission::Admitted(place) => return Ok(Ok((place, false))),
+        Admission::Shed(shed) => return Ok(Err(noted(route, shed, context))),
+        Admission::Waits(_) if context.is_background() => return Ok(Err(Shed::QueueFull)),
+        Admission::Waits(turn) => turn,
+    };
+    context.attempting.counts_from(since);
+    let end = context.attempting.end_of_time(since + route.timeout);
+    let waited = wait(session, route, turn, since, end).await;
+    let time = since.elapsed();
+    context.queueing.waited = Some(context.queueing.waited.unwrap_or_default() + time);
+    if let Some(metrics) = &route.queue_metrics {
+        metrics.waited(time);
+    }
+    Ok(waited?.map(|place| (Some(place), true)).map_err(|shed| noted(route, shed, context)))
+}
+
+/// Counts a refusal that a client sees.
+fn noted(route: &Route, shed: Shed, context: &Context) -> Shed {
+    if let Some(metrics) = &route.queue_metrics
+        && !context.is_background()
+    {
+        metrics.shed(shed);
+    }
+    shed
 }
 
 /// The wait; an error is that the client has left.
@@ -111,35 +153,56 @@ async fn wait(
     route: &Route,
     mut turn: Turn,
     since: Instant,
+    end: Instant,
 ) -> Result<Result<Place, Shed>> {
     keep_time(&route.upstream, since);
     let patience = route.upstream.spec().breaker.map_or(Duration::ZERO, |policy| policy.pending_timeout);
-    let deadline = since + patience.min(route.timeout);
-    tokio::select! {
-        biased;
-        place = poll_fn(|context| turn.poll_place(context)) => return Ok(Ok(place)),
-        () = sleep_until(deadline.into()) => {}
-        () = left(session.as_downstream_mut()) => {
-            return Err(Error::create(ErrorType::ConnectionClosed, ErrorSource::Downstream, None, None));
-        }
+    let deadline = end.min(since + patience);
+    let place = timeout_at(deadline.into(), poll_fn(|context| turn.poll_place(context)));
+    match unless_left(session.as_downstream_mut(), place).await {
+        Some(Ok(place)) => return Ok(Ok(place)),
+        Some(Err(_)) => {}
+        None => return Err(gone()),
     }
-    if patience > route.timeout {
+    if since + patience > end {
         return Ok(Err(Shed::Deadline));
     }
     turn.waited_in_vain();
     Ok(Err(Shed::PendingTimeout))
 }
 
-fn refused(route: &Route, shed: Shed) -> Entry {
-    if let Some(metrics) = &route.queue_metrics {
-        metrics.shed(shed);
-    }
+fn refusal(shed: Shed) -> ErrorAnswer {
     let details = match shed {
         Shed::QueueFull => "The service is at its limit, and as many requests wait as may.",
         Shed::PendingTimeout => "The service is at its limit, and no place became free in time.",
         Shed::Deadline => "The service is at its limit, and the time for the request is over.",
     };
-    Entry::Refused(ErrorAnswer { details, ..ErrorAnswer::of(Cause::ConnectionLimitReached) })
+    ErrorAnswer { details, ..ErrorAnswer::of(Cause::ConnectionLimitReached) }
+}
+
+/// What the future gives, for a client that waits in a queue; none if the client leaves before.
+pub(crate) async fn unless_left<T>(client: &mut ServerSession, future: impl Future<Output = T>) -> Option<T> {
+    queues(client, true);
+    let given = tokio::select! {
+        biased;
+        given = future => Some(given),
+        () = left(client) => None,
+    };
+    queues(client, false);
+    given
+}
+
+fn queues(client: &ServerSession, is_queued: bool) {
+    let stream = client.stream().and_then(|stream| (**stream).as_any().downcast_ref::<ClientStream>());
+    if let Some(stream) = stream {
+        stream.queues(is_queued);
+    }
+}
+
+/// The client has left: nothing is owed to it.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora passes its errors boxed")]
+pub(crate) fn gone() -> Box<Error> {
+    Error::create(ErrorType::ConnectionClosed, ErrorSource::Downstream, None, None)
 }
 
 /// Ends when the client has left. Nothing of its request is read.

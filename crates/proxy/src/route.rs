@@ -70,8 +70,10 @@ pub(crate) struct Route {
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     exact: HashMap<String, Vec<Entry>, RandomState>,
-    /// Suffixes such as `.example.net`, the longest first.
-    wildcard: Vec<(String, Vec<Entry>)>,
+    /// By suffixes such as `.example.net`.
+    wildcard: HashMap<String, Vec<Entry>, RandomState>,
+    /// The longest of these suffixes has so many bytes.
+    suffix_bytes_max: usize,
     any: Vec<Entry>,
 }
 
@@ -96,13 +98,15 @@ impl Router {
                     HostPattern::Exact(name) => {
                         router.exact.entry(name.clone()).or_default().push(entry.clone());
                     }
-                    HostPattern::Wildcard(suffix) => router.wildcard_of(suffix).push(entry.clone()),
+                    HostPattern::Wildcard(suffix) => {
+                        router.suffix_bytes_max = router.suffix_bytes_max.max(suffix.len());
+                        router.wildcard.entry(suffix.clone()).or_default().push(entry.clone());
+                    }
                 }
             }
         }
-        router.wildcard.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
-        let wildcards = router.wildcard.iter_mut().map(|(_, entries)| entries);
-        for entries in router.exact.values_mut().chain(wildcards).chain([&mut router.any]) {
+        let named = router.exact.values_mut().chain(router.wildcard.values_mut());
+        for entries in named.chain([&mut router.any]) {
             // Stable: the order of the file breaks ties.
             entries.sort_by_key(|entry| std::cmp::Reverse(entry.path.len()));
         }
@@ -118,8 +122,8 @@ impl Router {
     /// What there is for a [`bare`] host, the first to be asked first.
     fn candidates<'a, 'h>(&'a self, host: &'h str) -> impl Iterator<Item = &'a Entry> + use<'a, 'h> {
         let exact = self.exact.get(host);
-        let wildcards = self.wildcard.iter().filter(move |(suffix, _)| has_suffix(host, suffix));
-        exact.into_iter().chain(wildcards.map(|(_, entries)| entries)).chain([&self.any]).flatten()
+        let wildcards = suffixes(host, self.suffix_bytes_max).filter_map(|suffix| self.wildcard.get(suffix));
+        exact.into_iter().chain(wildcards).chain([&self.any]).flatten()
     }
 
     /// The routes that requests for an address can take, whatever their method.
@@ -137,18 +141,8 @@ impl Router {
 
     /// All routes by name.
     pub(crate) fn by_name(&self) -> HashMap<&str, &Route> {
-        let wildcards = self.wildcard.iter().map(|(_, entries)| entries);
-        let all = self.exact.values().chain(wildcards).chain([&self.any]).flatten();
+        let all = self.exact.values().chain(self.wildcard.values()).chain([&self.any]).flatten();
         all.map(|entry| (entry.route.name.as_str(), &*entry.route)).collect()
-    }
-
-    fn wildcard_of(&mut self, suffix: &str) -> &mut Vec<Entry> {
-        let at = self.wildcard.iter().position(|(known, _)| known == suffix).unwrap_or_else(|| {
-            self.wildcard.push((suffix.to_owned(), Vec::new()));
-            self.wildcard.len() - 1
-        });
-        #[expect(clippy::indexing_slicing, reason = "found or just pushed")]
-        &mut self.wildcard[at].1
     }
 }
 
@@ -178,9 +172,11 @@ pub(crate) fn bare(host: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether the host is a name below the suffix (which begins with a dot).
-fn has_suffix(host: &str, suffix: &str) -> bool {
-    host.len() > suffix.len() && host.ends_with(suffix)
+/// The suffixes of a host that begin with a dot, the longest first, of those that are no longer than `bytes_max`.
+fn suffixes(host: &str, bytes_max: usize) -> impl Iterator<Item = &str> {
+    let begin = host.len().saturating_sub(bytes_max).max(1);
+    let rest = host.as_bytes().get(begin..).unwrap_or_default();
+    memchr::memchr_iter(b'.', rest).filter_map(move |dot| host.get(begin + dot..))
 }
 
 #[cfg(test)]
@@ -197,9 +193,16 @@ mod tests {
 
     #[test]
     fn a_wildcard_needs_a_label_before_it() {
-        assert!(has_suffix("a.example.net", ".example.net"));
-        assert!(has_suffix("a.b.example.net", ".example.net"));
-        assert!(!has_suffix("example.net", ".example.net"));
-        assert!(!has_suffix(".example.net", ".example.net"));
+        let all = |host: &'static str| suffixes(host, 12).collect::<Vec<_>>();
+        assert_eq!(all("a.example.net"), [".example.net", ".net"]);
+        assert_eq!(all("a.b.example.net"), [".example.net", ".net"]);
+        assert_eq!(all("example.net"), [".net"]);
+        assert_eq!(all(".example.net"), [".net"]);
+        assert_eq!((all(""), all("a"), suffixes("a.b", 0).count()), (vec![], vec![], 0));
+    }
+
+    #[test]
+    fn a_host_of_many_labels_is_looked_up_a_bounded_number_of_times() {
+        assert!(suffixes(&".".repeat(8 << 10), 20).count() <= 20);
     }
 }

@@ -5,6 +5,7 @@
 
 mod build;
 
+use goodgate_failure::Networks;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,10 +18,10 @@ use goodgate_telemetry::{
     AccessLog, LogPolicy, Metrics, Ring, RouteMetrics, SpoolMetrics, StoreUsage, Traces,
 };
 use goodgate_upstream::{StickyKey, Upstream};
-use ipnet::IpNet;
 
 use crate::gate::Verifier;
 use crate::hops::Trail;
+use crate::http2::StalledResponses;
 use crate::kept::KeptConnections;
 use crate::listener::Entrance;
 use crate::places::Places;
@@ -38,7 +39,7 @@ const DISKS_LIMIT: Duration = Duration::from_secs(10);
 pub struct Snapshot {
     pub(crate) router: Router,
     pub(crate) limits: Arc<Limits>,
-    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) trusted_proxies: Networks,
     pub(crate) log: LogPolicy,
     /// The share of requests traced where the client does not decide.
     pub(crate) trace_share: f64,
@@ -65,6 +66,7 @@ pub struct Live {
     pub(crate) traces: Option<Traces>,
     pub(crate) trail: Trail,
     pub(crate) places: Arc<Places>,
+    pub(crate) stalled: StalledResponses,
     entrances: Vec<Arc<Entrance>>,
     draining: AtomicBool,
     requests: AtomicUsize,
@@ -100,6 +102,7 @@ impl Live {
             traces,
             trail: Trail::new(fastrand::u64(..)),
             places: Arc::default(),
+            stalled: StalledResponses::default(),
             entrances: Entrance::of_all(&config.listeners),
             draining: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
@@ -165,8 +168,8 @@ impl Live {
     }
 
     /// Writes out what waits for the disks of the caches. It blocks, for a few seconds at most.
-    pub fn flush_stores(&self) {
-        self.stores.flush(DISKS_LIMIT);
+    pub fn flush_stores(&self, limit: Duration) {
+        self.stores.flush(limit.min(DISKS_LIMIT));
     }
 
     /// Closes backend connections that have lain idle for as long as they may; to be called every `RETIRE_EVERY`.

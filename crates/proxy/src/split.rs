@@ -105,7 +105,7 @@ pub(crate) fn forget(context: &Context) {
 pub(crate) fn hand_back(context: &mut Context) {
     if let Some(route) = context.route.clone()
         && let Some(rest) = &route.rest
-        && (route.upstream.is_busy() || !route.upstream.has_untried(|_| false, Instant::now()))
+        && (route.upstream.is_busy() || !route.upstream.has_untried(|_| false, true, Instant::now()))
     {
         leave(context, rest);
     }

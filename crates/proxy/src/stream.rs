@@ -9,13 +9,14 @@
 
 mod facts;
 mod frames;
+mod half_closed;
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
@@ -23,7 +24,7 @@ use goodgate_config::Limits;
 use pingora_core::protocols::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::Sleep;
 
 use crate::grant::Grant;
 use crate::http2::Frames;
@@ -40,9 +41,7 @@ const WRITE_BYTES: usize = 4 << 10;
 /// Writes up to this size are gathered until a flush.
 const GATHER_BYTES_MAX: usize = 16 << 10;
 
-/// How long a client that sends nothing more may still wait for its answer or its tunnel. Most who close have left,
-/// but some only say that they are done (RFC 9112 section 9.6); until something is written they look the same.
-pub(crate) const HALF_CLOSED: Duration = Duration::from_secs(1);
+pub(crate) use half_closed::HALF_CLOSED;
 
 /// A client's connection with its buffers.
 #[derive(Debug)]
@@ -62,8 +61,11 @@ pub(crate) struct ClientStream {
     pace: Pace,
     /// It was too slow: nothing more is owed to it.
     given_up: bool,
-    /// Runs since the client has closed its side behind a complete request.
-    half_closed: Option<Pin<Box<Sleep>>>,
+    /// Since the client has closed its side behind a complete request, or got the last bytes after that; and what wakes
+    /// its task.
+    half_closed: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// The request waits in a queue of ours: no backend has it.
+    is_queued: AtomicBool,
     /// Watches the frames of an HTTP/2 connection.
     frames: Option<Box<Frames>>,
 }
@@ -83,6 +85,7 @@ impl ClientStream {
             pace: Pace::default(),
             given_up: false,
             half_closed: None,
+            is_queued: AtomicBool::new(false),
             frames: None,
         }
     }
@@ -157,6 +160,7 @@ impl ClientStream {
         self.lingers = lingers;
         self.pace.begin();
         self.half_closed = None;
+        *self.is_queued.get_mut() = false;
     }
 
     /// Hands on a request to switch to another protocol, of this length. What is behind it waits for the backend's word.
@@ -239,6 +243,9 @@ impl ClientStream {
         }
         if let Poll::Ready(Ok(count)) = &written {
             self.pace.took(*count);
+            if let Some((since, _)) = &mut self.half_closed {
+                *since = Instant::now();
+            }
         }
         written
     }
@@ -248,12 +255,6 @@ impl ClientStream {
         ready!(self.pace.poll_room(context));
         self.given_up = true;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    /// The client has said that it is done. For a while it is still told what the backend has to say.
-    fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let wait = self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED)));
-        wait.as_mut().poll(context).map(Ok)
     }
 
     /// Whether the request has been read to its end, and another may follow.
@@ -293,6 +294,9 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.frames.is_some() {
+            this.put_news();
+        }
         // Pingora reads here whenever it waits: what has been gathered has waited long enough. If there is
         // no room the write side wakes the task; reading goes on meanwhile.
         if let Poll::Ready(Err(error)) = this.poll_send(context) {
@@ -337,13 +341,9 @@ impl AsyncRead for ClientStream {
     }
 }
 
-impl AsyncWrite for ClientStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
+impl ClientStream {
+    fn poll_put(&mut self, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self;
         if this.out.len() + data.len() <= GATHER_BYTES_MAX {
             if this.out.capacity() == 0 {
                 this.out.reserve(WRITE_BYTES);
@@ -368,6 +368,23 @@ impl AsyncWrite for ClientStream {
                 Poll::Pending
             }
         }
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.frames.is_some() {
+            self.put_interim();
+        }
+        let put = self.poll_put(context, data);
+        if let Poll::Ready(Ok(count)) = &put {
+            self.note_sent(data.get(..*count).unwrap_or_default());
+        }
+        put
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -54,6 +54,9 @@ fn verdict(context: &Context, error: &Error) -> ErrorAnswer {
         // A copy on disk, of which part has gone out already.
         return ErrorAnswer::of(Cause::ProxyInternalError);
     }
+    if let Some(refusal) = context.queueing.refusal() {
+        return refusal;
+    }
     let empty =
         || context.route.as_ref().map_or(Cause::ProxyInternalError, |route| route.upstream.why_none());
     let cause = context.attempting.decisive_cause().unwrap_or_else(empty);

@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,8 +11,8 @@ use http::{Request, Response, StatusCode};
 use opentelemetry_http::{HttpClient, HttpError};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// Between two reads or writes. An answer is one line, so in all it is hardly more.
-const TIME_LIMIT: Duration = Duration::from_secs(3);
+/// For a request and its answer.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 const STATUS_LINE_BYTES_MAX: u64 = 1024;
 
 /// Whoever takes the spans.
@@ -30,9 +30,7 @@ impl HttpClient for Collector {
 
 fn post(request: &Request<Bytes>) -> io::Result<StatusCode> {
     let authority = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
-    let mut stream = connect(authority)?;
-    stream.set_read_timeout(Some(TIME_LIMIT))?;
-    stream.set_write_timeout(Some(TIME_LIMIT))?;
+    let mut stream = Timed { stream: connect(authority)?, deadline: Instant::now() + TIME_LIMIT };
     let mut head = format!("POST {} HTTP/1.1\r\nHost: {authority}\r\n", request.uri().path()).into_bytes();
     for (name, value) in request.headers() {
         head.extend_from_slice(name.as_str().as_bytes());
@@ -46,6 +44,37 @@ fn post(request: &Request<Bytes>) -> io::Result<StatusCode> {
     let mut line = Vec::new();
     BufReader::new(stream).take(STATUS_LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
     status(&line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
+}
+
+/// A connection with one deadline for all reads and writes.
+struct Timed {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Timed {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 fn connect(authority: &str) -> io::Result<TcpStream> {

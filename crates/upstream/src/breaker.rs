@@ -301,11 +301,6 @@ impl Breaker {
         asked
     }
 
-    /// A place beyond all limits, for a request that had one elsewhere.
-    fn enter(&self) {
-        self.0.lock().take();
-    }
-
     /// Whether the turn of this one has come: the place is taken then.
     fn poll_turn(&self, route: &str, ticket: Ticket, waker: &Waker) -> Poll<()> {
         let mut state = self.0.lock();

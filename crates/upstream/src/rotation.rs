@@ -220,6 +220,20 @@ impl Rotation {
         self.with_stands().filter(move |(_, stand)| is_usable(*stand)).map(|(seat, _)| &seat.backend)
     }
 
+    /// Whether a backend that `tried` does not rule out may be used: in rotation, for a trial that is due, or any other
+    /// one if all may be used.
+    pub(crate) fn has_untried(&self, tried: impl Fn(Address) -> bool, all: bool, now: Instant) -> bool {
+        let is_trial_due = self.trial_due.is_some_and(|due| due <= now);
+        let may_use = |(seat, stand): (&Seat, Stand)| match stand {
+            Stand::Up => true,
+            Stand::Out | Stand::Leaving => {
+                all || is_trial_due && seat.backend.trial_due().is_some_and(|due| due <= now)
+            }
+            Stand::SentAway | Stand::Barred => false,
+        };
+        self.with_stands().any(|at| may_use(at) && !tried(at.0.address))
+    }
+
     fn is_up(&self, seat: u32) -> bool {
         self.stand(seat) == Stand::Up
     }
@@ -231,11 +245,6 @@ impl Rotation {
 
     pub(crate) fn at(&self, address: Address) -> Option<&Arc<Backend>> {
         self.backend(*self.roster.by_address.get(&address)?)
-    }
-
-    /// Whether the backend at this address is in rotation.
-    pub(crate) fn is_in(&self, address: Address) -> bool {
-        self.roster.by_address.get(&address).is_some_and(|seat| self.is_up(*seat))
     }
 
     pub(crate) fn seat_of(&self, id: BackendId) -> Option<u32> {

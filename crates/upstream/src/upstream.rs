@@ -128,16 +128,10 @@ impl Upstream {
         &self.budget
     }
 
-    /// Whether a backend that `tried` does not rule out could be had: in rotation, for a trial, or, if that is
-    /// allowed, for want of others.
-    pub fn has_untried(&self, tried: impl Fn(Address) -> bool, now: Instant) -> bool {
-        let rotation = self.rotation();
-        let may_have = |backend: &&Arc<Backend>| {
-            self.spec.fail_open
-                || rotation.is_in(backend.address)
-                || backend.trial_due().is_some_and(|due| due <= now)
-        };
-        rotation.usable().filter(|backend| !tried(backend.address)).any(|backend| may_have(&backend))
+    /// Whether a backend that `tried` does not rule out could be had: in rotation, for a trial, or, if the caller and
+    /// the upstream allow that, although it is out of rotation.
+    pub fn has_untried(&self, tried: impl Fn(Address) -> bool, may_fail_open: bool, now: Instant) -> bool {
+        self.rotation().has_untried(tried, self.spec.fail_open && may_fail_open, now)
     }
 
     /// Whether every backend in rotation has as much under way as it may.

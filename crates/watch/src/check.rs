@@ -4,8 +4,9 @@
 //! that costs more than the probe, and kept per backend it costs memory.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use goodgate_config::Pins;
 use goodgate_failure::{Cause, ReceivedStatus};
 use goodgate_upstream::{Address, HttpProbe, ProbeKind, Probed, TlsPolicy};
 use http::{HeaderMap, HeaderName, Method};
@@ -82,6 +83,7 @@ impl Question {
         received: &mut Option<u16>,
     ) -> Result<Probed> {
         let (mut session, _) = connector.0.get_http_session(&self.peer(place)?).await?;
+        self.verify(&session, place)?;
         let ProbeKind::Http(probe) = &self.kind else { return Ok(Probed::Passed) };
         let host = probe.host.as_deref().or(place.host.as_deref()).unwrap_or_default();
         let status = send(&mut session, probe, host).await?;
@@ -99,6 +101,20 @@ impl Question {
         }
         read_body(&mut session, probe).await?;
         Ok(Probed::Passed)
+    }
+
+    /// The certificates that backends may show, where `tls.ca` names them themselves.
+    fn pins(&self) -> Option<Pins> {
+        self.tls.ca.as_deref().filter(|_| self.tls.verify).and_then(Pins::of)
+    }
+
+    fn verify(&self, session: &HttpSession, place: &Place) -> Result<()> {
+        let (Some(pins), Some(name)) = (self.pins(), &place.tls_name) else { return Ok(()) };
+        let shown = session.digest().ssl_digest.as_ref().map(|tls| tls.cert_digest.as_slice());
+        if shown.is_some_and(|shown| pins.admits(shown, name, SystemTime::now())) {
+            return Ok(());
+        }
+        Error::e_explain(ErrorType::InvalidCert, "the certificate is none of those in tls.ca")
     }
 
     fn peer(&self, place: &Place) -> Result<HttpPeer> {
@@ -120,8 +136,9 @@ impl Question {
         options.total_connection_timeout = Some(self.timeout);
         options.read_timeout = Some(self.timeout);
         options.write_timeout = Some(self.timeout);
-        options.verify_cert = self.tls.verify;
-        options.verify_hostname = self.tls.verify;
+        let verify = self.tls.verify && self.pins().is_none();
+        options.verify_cert = verify;
+        options.verify_hostname = verify;
         options.ca = self.tls.ca.as_ref().map(|bundle| {
             bundle.certificates().iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect()
         });
@@ -142,14 +159,19 @@ async fn send(session: &mut HttpSession, probe: &HttpProbe, host: &str) -> Resul
     }
     request.insert_header("Connection", "close")?;
     session.write_request_header(Box::new(request)).await?;
-    loop {
+    for _ in 0..=INTERIM_MAX {
         session.read_response().await?;
         let status = session.resp_header().map_or(0, |response| response.status.as_u16());
         if !(100..200).contains(&status) {
             return Ok(status);
         }
     }
+    Error::e_explain(ErrorType::Custom(NO_END), "interim responses without end")
 }
+
+/// As many interim responses as a request may get.
+const INTERIM_MAX: u32 = 32;
+const NO_END: &str = "InterimWithoutEnd";
 
 fn has_expected(probe: &HttpProbe, fields: &HeaderMap) -> bool {
     probe.expect_headers.iter().all(|(name, value)| fields.get_all(name).iter().any(|found| found == value))
@@ -204,7 +226,7 @@ fn cause(error: &Error) -> Cause {
         ErrorType::HTTPStatus(status) => {
             ReceivedStatus::from_code(*status).map_or(Cause::HttpProtocolError, Cause::Received)
         }
-        ErrorType::InvalidHTTPHeader | ErrorType::Custom(OTHER_SERVICE) => Cause::HttpProtocolError,
+        ErrorType::InvalidHTTPHeader | ErrorType::Custom(OTHER_SERVICE | NO_END) => Cause::HttpProtocolError,
         _ => Cause::ConnectionTerminated,
     }
 }

@@ -15,7 +15,7 @@ use pingora_load_balancing::Backend;
 use pingora_load_balancing::discovery::ServiceDiscovery;
 use tokio::task::JoinSet;
 
-use crate::resolver::{ADDRESSES_MAX, Answer, Failure, Resolver};
+use crate::resolver::{ADDRESSES_MAX, Answer, Failure, Resolver, Rest};
 use crate::service::{Offer, arrange};
 
 /// A lookup that failed is repeated after this long.
@@ -24,7 +24,6 @@ pub(crate) const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const AT_A_TIME: usize = 16;
 
 /// What is looked up, and what the last lookup gave.
-#[derive(Debug)]
 pub(crate) struct NameDiscovery {
     resolver: Resolver,
     policy: DnsPolicy,
@@ -32,6 +31,8 @@ pub(crate) struct NameDiscovery {
     last: Mutex<Last>,
     /// The addresses that the targets of a service had.
     targets: Mutex<BTreeMap<Name, Target>>,
+    /// Of the last lookup, what had not been answered yet.
+    rest: tokio::sync::Mutex<Option<(Answer<IpAddr>, Rest)>>,
 }
 
 /// What the trait has no room for.
@@ -46,11 +47,25 @@ pub(crate) struct Last {
     pub(crate) unresolved: Vec<String>,
 }
 
+/// The addresses of one family that came after those of the other.
+#[derive(Debug)]
+pub(crate) struct Late {
+    pub(crate) is_ipv6: bool,
+    /// None came if it is empty.
+    pub(crate) found: Vec<FoundAddress>,
+}
+
 #[derive(Clone, Debug)]
 struct Target {
     addresses: Vec<IpAddr>,
     /// Its lookups have failed since then.
     failing_since: Option<Instant>,
+}
+
+impl std::fmt::Debug for NameDiscovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NameDiscovery").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl NameDiscovery {
@@ -62,6 +77,7 @@ impl NameDiscovery {
             address: address.clone(),
             last: Mutex::new(last),
             targets: Mutex::default(),
+            rest: tokio::sync::Mutex::default(),
         }
     }
 
@@ -75,14 +91,26 @@ impl NameDiscovery {
         self.last.lock().clone()
     }
 
+    /// Whether a part of the last lookup has not been answered yet.
+    pub(crate) async fn has_rest(&self) -> bool {
+        self.rest.lock().await.is_some()
+    }
+
+    /// Waits for the rest of the last lookup. None: there is none.
+    pub(crate) async fn rest(&self) -> Option<Late> {
+        let (first, rest) = self.rest.lock().await.take()?;
+        let BackendAddress::Name { port, .. } = &self.address else { return None };
+        let is_ipv6 = first.found.first().is_some_and(IpAddr::is_ipv4);
+        Some(Late { is_ipv6, found: rest.await.map_or(Vec::new(), |answer| at_port(answer, *port).found) })
+    }
+
     async fn look_up(&self) -> std::result::Result<(Answer<FoundAddress>, Vec<String>), Failure> {
         let name = |text: &str| Name::from_ascii(text).map_err(|error| Failure::error(error.to_string()));
         match &self.address {
             BackendAddress::Name { host, port } => {
-                let Answer { found, ttl, left_out } = self.resolver.addresses(name(host)?).await?;
-                let at = |ip| FoundAddress::plain(Address::Ip(SocketAddr::new(ip, *port)));
-                let found = found.into_iter().map(at).collect();
-                Ok((Answer { found, ttl, left_out }, Vec::new()))
+                let (answer, rest) = self.resolver.addresses(name(host)?).await?;
+                *self.rest.lock().await = rest.map(|rest| (answer.clone(), rest));
+                Ok((at_port(answer, *port), Vec::new()))
             }
             BackendAddress::Service(service) => self.service(name(service)?).await,
             BackendAddress::Ip(_) | BackendAddress::Unix(_) => {
@@ -149,7 +177,7 @@ impl NameDiscovery {
             let resolver = self.resolver.clone();
             lookups.spawn(async move {
                 let answer = resolver.addresses(target.clone()).await;
-                (target, answer)
+                (target, answer.map(|(answer, _)| answer))
             });
         }
         while let Some(answer) = lookups.join_next().await {
@@ -186,6 +214,12 @@ impl ServiceDiscovery for NameDiscovery {
             }
         }
     }
+}
+
+fn at_port(answer: Answer<IpAddr>, port: u16) -> Answer<FoundAddress> {
+    let Answer { found, ttl, left_out } = answer;
+    let at = |ip| FoundAddress::plain(Address::Ip(SocketAddr::new(ip, port)));
+    Answer { found: found.into_iter().map(at).collect(), ttl, left_out }
 }
 
 /// Pingora's backend for an address, with what the lookup said of it. The weight is ours to apply.

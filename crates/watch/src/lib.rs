@@ -6,7 +6,9 @@
 
 mod certificates;
 mod check;
+mod client;
 mod discovery;
+mod hosts;
 mod line;
 mod memory;
 mod names;

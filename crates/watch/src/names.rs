@@ -14,7 +14,7 @@ use pingora_load_balancing::Backend;
 use pingora_load_balancing::discovery::ServiceDiscovery;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::discovery::{AGAIN_AFTER, Last, NameDiscovery};
+use crate::discovery::{AGAIN_AFTER, Last, Late, NameDiscovery};
 use crate::resolver::{RESOLV_CONF, Resolver};
 
 /// A round waits for lookups at most this long.
@@ -29,6 +29,8 @@ pub(crate) struct Names {
     metrics: Arc<UpstreamMetrics>,
     due: HashMap<BackendAddress, Name>,
     lookups: JoinSet<Lookup>,
+    /// Those of which one family is missing. What there is of them is in use.
+    late: JoinSet<(BackendAddress, Option<Late>)>,
     /// Whom the last round was for. A reload makes another one.
     of: Weak<Upstream>,
 }
@@ -43,8 +45,8 @@ struct Name {
     /// What the last good lookup gave.
     found: Vec<FoundAddress>,
     failing: bool,
-    /// The last addresses are used on although lookups fail.
-    kept: bool,
+    /// The last addresses are used on although lookups fail: since then, the last one for this cause.
+    kept: Option<(Instant, Cause)>,
     /// What the log has been told is wrong with the answers.
     complaint: (usize, Vec<String>),
 }
@@ -53,12 +55,21 @@ struct Name {
 struct Lookup {
     address: BackendAddress,
     found: Option<BTreeSet<Backend>>,
+    /// Addresses of the other family may follow.
+    is_half: bool,
     last: Last,
 }
 
 impl Names {
     pub(crate) fn new(metrics: Arc<UpstreamMetrics>) -> Self {
-        Self { resolver: None, metrics, due: HashMap::new(), lookups: JoinSet::new(), of: Weak::new() }
+        Self {
+            resolver: None,
+            metrics,
+            due: HashMap::new(),
+            lookups: JoinSet::new(),
+            late: JoinSet::new(),
+            of: Weak::new(),
+        }
     }
 
     /// Begins the lookups that are due, all at the same time, and takes in those that have ended; when to come again. One
@@ -70,11 +81,14 @@ impl Names {
         while let Ok(Some(lookup)) = tokio::time::timeout_at(over, self.lookups.join_next()).await {
             self.take_in(upstream, lookup);
         }
+        self.take_in_late(upstream);
+        self.run_out(upstream);
         self.metrics.names().stale(self.due.values().any(Name::is_stale));
         if self.is_waiting() {
             return Instant::now();
         }
         let next = self.due.values().map(|name| name.due).min();
+        let next = next.into_iter().chain(self.next_to_run_out(upstream)).min();
         next.unwrap_or_else(|| Instant::now() + AGAIN_AFTER)
     }
 
@@ -90,15 +104,47 @@ impl Names {
             let (address, discovery) = (address.clone(), Arc::clone(&name.discovery));
             self.lookups.spawn(async move {
                 let found = discovery.discover().await.ok().map(|(backends, _)| backends);
-                Lookup { address, found, last: discovery.last() }
+                let is_half = discovery.has_rest().await;
+                Lookup { address, found, is_half, last: discovery.last() }
             });
         }
+    }
+
+    fn take_in_late(&mut self, upstream: &Upstream) {
+        while let Some(lookup) = self.late.try_join_next() {
+            if let Ok((address, Some(late))) = lookup
+                && let Some(name) = self.due.get_mut(&address)
+            {
+                name.completed(&address, upstream, late, self.metrics.names());
+            }
+        }
+    }
+
+    /// Addresses leave when `dns.keep` is over, whatever lookups are in progress.
+    fn run_out(&mut self, upstream: &Upstream) {
+        let now = Instant::now();
+        for (address, name) in &mut self.due {
+            if let Some((since, cause)) = name.kept
+                && now.saturating_duration_since(since) >= upstream.spec().dns.keep
+            {
+                name.failed(address, upstream, (cause, "lookups still fail"), self.metrics.names(), now);
+            }
+        }
+    }
+
+    fn next_to_run_out(&self, upstream: &Upstream) -> Option<Instant> {
+        let end = |name: &Name| Some(name.kept?.0 + upstream.spec().dns.keep);
+        self.due.values().filter_map(end).min()
     }
 
     fn take_in(&mut self, upstream: &Upstream, lookup: Result<Lookup, JoinError>) {
         match lookup {
             Ok(lookup) => {
                 if let Some(name) = self.due.get_mut(&lookup.address) {
+                    if lookup.is_half {
+                        let (address, discovery) = (lookup.address.clone(), Arc::clone(&name.discovery));
+                        self.late.spawn(async move { (address, discovery.rest().await) });
+                    }
                     name.looked_up(upstream, lookup, self.metrics.names());
                 }
             }
@@ -121,7 +167,7 @@ impl Names {
         let is_new = current.is_none();
         let resolver = current.unwrap_or_else(|| Resolver::new(policy, conf));
         if is_new {
-            self.lookups = JoinSet::new();
+            (self.lookups, self.late) = (JoinSet::new(), JoinSet::new());
         }
         for (address, name) in self.due.iter_mut().filter(|_| is_another || is_new) {
             name.discovery = Arc::new(name.discovery.renewed(resolver.clone(), policy));
@@ -161,18 +207,18 @@ impl Name {
             looked_up: None,
             found: Vec::new(),
             failing: false,
-            kept: false,
+            kept: None,
             complaint: (0, Vec::new()),
         }
     }
 
     /// Whether addresses are used on that lookups do not give any more: all, or those of a target.
     fn is_stale(&self) -> bool {
-        self.kept || !self.complaint.1.is_empty()
+        self.kept.is_some() || !self.complaint.1.is_empty()
     }
 
     fn looked_up(&mut self, upstream: &Upstream, lookup: Lookup, metrics: &NameMetrics) {
-        let Lookup { address, found, last } = lookup;
+        let Lookup { address, found, is_half, last } = lookup;
         let now = Instant::now();
         (self.looked_up, self.is_asked) = (Some(now), false);
         let found: Option<Vec<FoundAddress>> =
@@ -184,6 +230,7 @@ impl Name {
         if let Some(found) = found.filter(is_of_use) {
             metrics.looked_up(None);
             self.complain(&address, upstream, &last);
+            let found = if is_half { self.with_other_family(&found) } else { found };
             self.found(&address, upstream, found, metrics, now);
         } else {
             let ruled_out = || "there are only addresses of a family that dns.family rules out".to_owned();
@@ -193,6 +240,28 @@ impl Name {
         }
         // A tenth earlier at random, so that many names are not asked for at one moment.
         self.due = now + last.holds.mul_f64(1.0 - fastrand::f64() * 0.1);
+    }
+
+    /// Of one family is known what it has now, and of the other one what it had.
+    fn with_other_family(&self, found: &[FoundAddress]) -> Vec<FoundAddress> {
+        let is_ipv6 = found.first().and_then(|found| found.address.is_ipv6());
+        let others = self.found.iter().filter(|known| known.address.is_ipv6() != is_ipv6);
+        found.iter().chain(others).copied().collect()
+    }
+
+    /// The lookup of the other family has ended, too.
+    fn completed(
+        &mut self,
+        address: &BackendAddress,
+        upstream: &Upstream,
+        late: Late,
+        metrics: &NameMetrics,
+    ) {
+        let others = self.found.iter().filter(|known| known.address.is_ipv6() != Some(late.is_ipv6));
+        let found: Vec<FoundAddress> = others.copied().chain(late.found).collect();
+        if !self.failing && found != self.found && !found.is_empty() {
+            self.found(address, upstream, found, metrics, Instant::now());
+        }
     }
 
     fn found(
@@ -212,10 +281,10 @@ impl Name {
         } else if self.failing {
             info!(upstream = upstream.spec().name.as_str(), name:% = address; "name resolves again");
         }
-        if self.kept {
+        if self.kept.is_some() {
             metrics.kept_ended();
         }
-        (self.found, self.failing, self.kept) = (found, false, false);
+        (self.found, self.failing, self.kept) = (found, false, None);
     }
 
     fn failed(
@@ -231,7 +300,7 @@ impl Name {
         match outcome {
             Unresolved::KeptFromNow => metrics.kept(),
             Unresolved::RanOut => {
-                if !self.kept {
+                if self.kept.is_none() {
                     metrics.kept();
                 }
                 metrics.kept_ran_out();
@@ -240,9 +309,13 @@ impl Name {
             }
             Unresolved::Kept | Unresolved::Still => {}
         }
-        self.kept = matches!(outcome, Unresolved::KeptFromNow | Unresolved::Kept);
+        self.kept = match outcome {
+            Unresolved::KeptFromNow => Some((now, cause)),
+            Unresolved::Kept => Some((self.kept.map_or(now, |(since, _)| since), cause)),
+            Unresolved::RanOut | Unresolved::Still => None,
+        };
         if !std::mem::replace(&mut self.failing, true) {
-            warn!(upstream = name, name:% = address, cause = cause.name(), why = why, kept = self.kept; "name does not resolve");
+            warn!(upstream = name, name:% = address, cause = cause.name(), why = why, kept = self.kept.is_some(); "name does not resolve");
         }
     }
 

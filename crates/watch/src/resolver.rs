@@ -1,26 +1,29 @@
 //! Looking up names, asynchronously, with the time for which the answer holds.
 //!
-//! A resolver keeps no answers: what is believed is kept in the upstreams. It is made for the settings of one upstream
-//! and the text of `/etc/resolv.conf`, and made anew when one of them is another.
+//! A resolver keeps no answers: what is believed is kept in the upstreams. It is made for the settings of one upstream,
+//! the text of `/etc/resolv.conf` and the state of `/etc/hosts`, and replaced when one of them changes.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goodgate_failure::Cause;
-use goodgate_upstream::{DnsPolicy, Family};
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
-};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use goodgate_upstream::{Address, DnsPolicy, Family};
+use hickory_resolver::Hosts;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use log::warn;
+use tokio::time::timeout;
+
+use crate::client::DnsClient;
+use crate::hosts::{self, FileStamp, HOSTS};
 
 /// Where the machine says who is asked.
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -29,6 +32,10 @@ const CONF_BYTES_MAX: u64 = 64 << 10;
 /// One try of a lookup may take this long, and there are two.
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 const TRIES: usize = 2;
+/// How long an address of the hosts file holds: its changes are noticed before.
+const HOSTS_TTL: Duration = Duration::from_hours(1);
+/// How long the addresses of one family wait for those of the other (the resolution delay of RFC 8305 section 3).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(200);
 /// Of one name so many addresses are taken, and of one service so many records: the first in order.
 pub(crate) const ADDRESSES_MAX: usize = 1000;
 pub(crate) const RECORDS_MAX: usize = 100;
@@ -37,7 +44,11 @@ pub(crate) const RECORDS_MAX: usize = 100;
 #[derive(Clone, Debug)]
 pub(crate) struct Resolver {
     /// None, if nobody can be asked.
-    client: Option<TokioResolver>,
+    client: Option<DnsClient>,
+    hosts: Arc<Hosts>,
+    /// What a short name is short for.
+    search: Vec<Name>,
+    ndots: usize,
     made_for: MadeFor,
 }
 
@@ -48,7 +59,11 @@ struct MadeFor {
     family: Family,
     /// The text of `/etc/resolv.conf`, where its servers are asked; none: it cannot be read.
     conf: Option<Vec<u8>>,
+    hosts: Option<FileStamp>,
 }
+
+/// The rest of a lookup, which has not ended with the first family.
+pub(crate) type Rest = Pin<Box<dyn Future<Output = Result<Answer<IpAddr>, Failure>> + Send>>;
 
 /// What a lookup gave.
 #[derive(Clone, Debug)]
@@ -76,15 +91,21 @@ impl Resolver {
     /// A resolver for these settings; `conf` is [`RESOLV_CONF`] but for tests.
     pub(crate) fn new(policy: &DnsPolicy, conf: &Path) -> Self {
         let made_for = MadeFor::of(policy, conf);
+        Self::with(made_for, hosts::read(Path::new(HOSTS)))
+    }
+
+    fn with(made_for: MadeFor, hosts: Arc<Hosts>) -> Self {
         let client = parts(&made_for).and_then(|(config, options)| {
-            let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-            *builder.options_mut() = options;
-            builder.build().map_err(|error| error.to_string())
+            let search = config.domain.iter().chain(&config.search).cloned().collect();
+            Ok((DnsClient::new(&config, &options)?, search, options.ndots))
         });
-        let client = client.map_err(
+        let parts = client.map_err(
             |error| warn!(error = error.as_str(); "nobody can be asked for names: they do not resolve"),
         );
-        Self { client: client.ok(), made_for }
+        match parts {
+            Ok((client, search, ndots)) => Self { client: Some(client), hosts, search, ndots, made_for },
+            Err(()) => Self { client: None, hosts, search: Vec::new(), ndots: 1, made_for },
+        }
     }
 
     /// Whether a new one would be the same.
@@ -92,22 +113,55 @@ impl Resolver {
         self.made_for == MadeFor::of(policy, conf)
     }
 
-    /// The addresses of a name.
-    pub(crate) async fn addresses(&self, name: Name) -> Result<Answer<IpAddr>, Failure> {
-        let answer = self.client()?.lookup_ip(name).await.map_err(|error| failure(&error))?;
-        let all: Vec<IpAddr> = answer.iter().collect();
-        let good: BTreeSet<IpAddr> = all.iter().map(IpAddr::to_canonical).filter(is_usable).collect();
-        if good.is_empty() {
-            return Err(Failure::error(format!("none of {} addresses can be connected to", all.len())));
+    /// The addresses of a name: those of the hosts file, or of the first name in the search list that has any. If one
+    /// family is known and the other one takes long, the answer is what is known, and the rest of the lookup comes with it.
+    pub(crate) async fn addresses(&self, name: Name) -> Result<(Answer<IpAddr>, Option<Rest>), Failure> {
+        let own = hosts::addresses(&self.hosts, &name);
+        if own.iter().any(|ip| self.made_for.family.takes(Address::Ip(SocketAddr::new(*ip, 0)))) {
+            return Ok((answer(&own, HOSTS_TTL)?, None));
         }
-        let found: Vec<IpAddr> = good.into_iter().take(ADDRESSES_MAX).collect();
-        Ok(Answer { left_out: all.len().saturating_sub(found.len()), ttl: ttl(answer.valid_until()), found })
+        let mut failed = None;
+        for candidate in self.candidates(&name) {
+            match self.addresses_of(&candidate).await {
+                Ok(found) => return Ok(found),
+                Err(failure) => failed = Some(failed.unwrap_or(failure)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Failure::error("it is no name")))
+    }
+
+    /// The addresses of a complete name, of both families if both are wanted.
+    async fn addresses_of(&self, name: &Name) -> Result<(Answer<IpAddr>, Option<Rest>), Failure> {
+        let client = self.client()?;
+        let of = |kind| addresses_of(client.clone(), name.clone(), kind);
+        match self.made_for.family {
+            Family::Ipv4Only => Ok((of(RecordType::A).await?, None)),
+            Family::Ipv6Only => Ok((of(RecordType::AAAA).await?, None)),
+            Family::Any | Family::Ipv4First | Family::Ipv6First => {
+                either(of(RecordType::A), of(RecordType::AAAA)).await
+            }
+        }
+    }
+
+    /// The complete names that a name may be short for, in order (resolv.conf(5)).
+    fn candidates(&self, name: &Name) -> Vec<Name> {
+        let mut complete = name.clone();
+        complete.set_fqdn(true);
+        if name.is_fqdn() {
+            return vec![complete];
+        }
+        let mut names: Vec<Name> =
+            self.search.iter().filter_map(|domain| name.clone().append_domain(domain).ok()).collect();
+        let has_dots = usize::from(name.num_labels()) > self.ndots || name.is_localhost();
+        let at = if has_dots { 0 } else { names.len() };
+        names.insert(at, complete);
+        names
     }
 
     /// The records of a service, in order.
     pub(crate) async fn records(&self, service: Name) -> Result<Answer<SRV>, Failure> {
         let answer =
-            self.client()?.lookup(service, RecordType::SRV).await.map_err(|error| failure(&error))?;
+            self.client()?.records(service, RecordType::SRV).await.map_err(|error| failure(&error))?;
         let record = |data: &RData| if let RData::SRV(record) = data { Some(record.clone()) } else { None };
         let all: Vec<SRV> = answer.answers().iter().filter_map(|one| record(&one.data)).collect();
         if all.iter().any(|record| record.target.is_root()) {
@@ -122,8 +176,56 @@ impl Resolver {
         Ok(Answer { left_out: all.len() - found.len(), ttl: ttl(answer.valid_until()), found })
     }
 
-    fn client(&self) -> Result<&TokioResolver, Failure> {
+    fn client(&self) -> Result<&DnsClient, Failure> {
         self.client.as_ref().ok_or_else(|| Failure::error("nobody can be asked: see `dns.resolver`"))
+    }
+}
+
+/// The addresses of one family.
+fn addresses_of(client: DnsClient, name: Name, kind: RecordType) -> Rest {
+    Box::pin(async move {
+        let records = client.records(name, kind).await.map_err(|error| failure(&error))?;
+        let all: Vec<IpAddr> = records.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
+        answer(&all, ttl(records.valid_until()))
+    })
+}
+
+/// What of these addresses one can connect to.
+fn answer(all: &[IpAddr], ttl: Duration) -> Result<Answer<IpAddr>, Failure> {
+    let good: BTreeSet<IpAddr> = all.iter().map(IpAddr::to_canonical).filter(is_usable).collect();
+    if good.is_empty() {
+        return Err(Failure::error(format!("none of {} addresses can be connected to", all.len())));
+    }
+    let found: Vec<IpAddr> = good.into_iter().take(ADDRESSES_MAX).collect();
+    Ok(Answer { left_out: all.len().saturating_sub(found.len()), ttl, found })
+}
+
+/// The answers of both lookups; of one alone if the other one fails or takes long.
+async fn either(mut one: Rest, mut other: Rest) -> Result<(Answer<IpAddr>, Option<Rest>), Failure> {
+    let (first, mut second) = tokio::select! {
+        first = &mut one => (first, other),
+        first = &mut other => (first, one),
+    };
+    let first = match first {
+        Ok(first) => first,
+        // The failure that came first says more: the other one may be that of a family that the name does not have.
+        Err(failure) => return second.await.map(|answer| (answer, None)).map_err(|_| failure),
+    };
+    match timeout(RESOLUTION_DELAY, &mut second).await {
+        Ok(Ok(second)) => Ok((first.and(second), None)),
+        Ok(Err(_)) => Ok((first, None)),
+        Err(_) => Ok((first, Some(second))),
+    }
+}
+
+impl Answer<IpAddr> {
+    /// Together with the addresses of the other family.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let all: BTreeSet<IpAddr> = self.found.into_iter().chain(other.found).collect();
+        let count = all.len();
+        let found: Vec<IpAddr> = all.into_iter().take(ADDRESSES_MAX).collect();
+        let left_out = self.left_out + other.left_out + count - found.len();
+        Self { ttl: self.ttl.min(other.ttl), left_out, found }
     }
 }
 
@@ -135,6 +237,7 @@ impl MadeFor {
             search: policy.search.clone(),
             family: policy.family,
             conf: if is_own { None } else { read(conf) },
+            hosts: FileStamp::of(Path::new(HOSTS)),
         }
     }
 }
@@ -160,11 +263,6 @@ fn parts(made_for: &MadeFor) -> Result<(ResolverConfig, ResolverOpts), String> {
     options.cache_size = 0;
     options.timeout = TRY_TIMEOUT;
     options.attempts = TRIES;
-    options.ip_strategy = match made_for.family {
-        Family::Any | Family::Ipv4First | Family::Ipv6First => LookupIpStrategy::Ipv4AndIpv6,
-        Family::Ipv4Only => LookupIpStrategy::Ipv4Only,
-        Family::Ipv6Only => LookupIpStrategy::Ipv6Only,
-    };
     Ok((config, options))
 }
 
@@ -352,19 +450,42 @@ mod tests {
         // The file has no place for a port.
         let connections = config.name_servers.iter_mut().flat_map(|server| &mut server.connections);
         connections.for_each(|connection| connection.port = port);
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = options;
-        let resolver = Resolver { client: builder.build().ok(), made_for };
-        let answer = resolver.addresses(Name::from_ascii("app").unwrap()).await.unwrap();
+        let client = DnsClient::new(&config, &options);
+        let resolver = Resolver { client: client.ok(), ..Resolver::with(made_for, Arc::default()) };
+        let (answer, _) = resolver.addresses(Name::from_ascii("app").unwrap()).await.unwrap();
         assert_eq!(answer.found, [IpAddr::from([127, 0, 0, 7])]);
         assert!((8..=9).contains(&answer.ttl.as_secs()), "{:?}", answer.ttl);
         let mut names = std::mem::take(&mut *asked.lock());
         names.dedup();
         assert_eq!(names, ["app.a.test", "app.b.test"]);
-        let failure = resolver.addresses(Name::from_ascii("app.").unwrap()).await.unwrap_err();
+        let failure = resolver.addresses(Name::from_ascii("app.").unwrap()).await.map(|_| ()).unwrap_err();
         assert_eq!((failure.cause, asked.lock().iter().all(|name| name == "app")), (Cause::DnsError, true));
         let dotted = Name::from_ascii("app.b").unwrap();
         assert!(resolver.addresses(dotted).await.is_err());
         assert!(asked.lock().contains(&"app.b.a.test".to_owned()), "ndots:2 has one dot searched first");
+    }
+
+    #[tokio::test]
+    async fn a_name_of_the_hosts_file_is_not_asked_for_and_its_changes_are_noticed() {
+        let folder = std::env::temp_dir().join(format!("goodgate-hosts-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("hosts");
+        std::fs::write(&file, "127.0.0.8 app\n127.0.0.9 app other.test # a comment\n").unwrap();
+        let before = FileStamp::of(&file);
+        let made_for = MadeFor::of(&policy(), Path::new("/nonexistent"));
+        let resolver = Resolver::with(made_for, hosts::read(&file));
+        let (answer, rest) = resolver.addresses(Name::from_ascii("app").unwrap()).await.unwrap();
+        assert_eq!(answer.found, [IpAddr::from([127, 0, 0, 8]), IpAddr::from([127, 0, 0, 9])]);
+        assert!(rest.is_none());
+        assert!(resolver.addresses(Name::from_ascii("third").unwrap()).await.is_err());
+        std::fs::write(&file, "127.0.0.8 app third\n").unwrap();
+        assert_ne!(FileStamp::of(&file), before);
+        let again = folder.join("again");
+        std::fs::write(&again, "127.0.0.8 app third\n").unwrap();
+        let before = FileStamp::of(&file);
+        std::fs::rename(again, &file).unwrap();
+        assert_ne!(FileStamp::of(&file), before, "another file of the same length");
+        std::fs::remove_dir_all(folder).unwrap();
+        assert_eq!(FileStamp::of(&file), None);
     }
 }

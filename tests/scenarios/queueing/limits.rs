@@ -271,3 +271,42 @@ async fn a_reload_keeps_who_waits_and_what_is_counted() {
     assert_eq!(statuses(vec![running, before, after]).await[&200], 3);
     assert_eq!((turnstile.paths(), turnstile.peak()), (["/0", "/1", "/2"].map(String::from).to_vec(), 2));
 }
+
+/// A share whose only backend refuses, and the rest with this breaker.
+fn failing_share(turnstile: &Turnstile, dead: &Backend, breaker: &str) -> String {
+    format!(
+        "upstreams:\n  old: {{ breaker: {{ {breaker} }}, backends: ['{}'] }}\n  new: {{ max_fails: 0, backends: ['{}'] }}\nroutes:\n  - {{ upstream: old, split: {{ shares: {{ new: 100% }} }} }}\n",
+        turnstile.backend.address, dead.address
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_fail_over_to_another_upstream_wait_for_a_place_there() {
+    let (turnstile, dead) = (Turnstile::start(Duration::ZERO).await, Backend::refusing().await);
+    let gateway = Gateway::start(&failing_share(&turnstile, &dead, "max_requests: 4")).await;
+    let sent: Vec<_> = (0..60).map(|_| ask(&gateway, "/")).collect();
+    queue_is(&gateway, 56).await;
+    turnstile.let_go(60);
+    assert_eq!(statuses(sent).await[&200], 60);
+    assert_eq!(turnstile.peak(), 4);
+    eventually("all places are free", || async {
+        gateway.metric("goodgate_upstream_breaker_requests").await == 0.0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_fail_over_to_a_full_upstream_are_shed() {
+    let (turnstile, dead) = (Turnstile::start(Duration::ZERO).await, Backend::refusing().await);
+    let text = failing_share(&turnstile, &dead, "max_requests: 1, max_pending: 0");
+    let gateway = Gateway::start(&text).await;
+    let running = ask(&gateway, "/");
+    turnstile.has_had(1).await;
+    let refused = gateway.get("/").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("proxy-status").unwrap().contains("connection_limit_reached"), "{refused:?}");
+    assert_eq!(shed(&gateway, "queue_full").await, 1.0);
+    turnstile.let_go(1);
+    assert_eq!(running.await.unwrap().status, 200);
+    assert_eq!(turnstile.paths().len(), 1);
+}

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use goodgate_failure::Networks;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::kind::text_as;
@@ -17,8 +18,9 @@ const MAPPED_PREFIX: u8 = 96;
 const MAPPED_ONES: u128 = 0xffff << 32;
 
 /// Addresses and networks under a key; none if it is absent.
-pub(super) fn networks(map: &Map<'_>, key: &str) -> Vec<IpNet> {
-    map.get(key).and_then(|view| view.list_of(text_as(parse_network))).unwrap_or_default()
+pub(super) fn networks(map: &Map<'_>, key: &str) -> Networks {
+    let networks = map.get(key).and_then(|view| view.list_of(text_as(parse_network)));
+    networks.unwrap_or_default().into_iter().collect()
 }
 
 fn parse_network(text: &str) -> Result<IpNet, String> {

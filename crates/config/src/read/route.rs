@@ -21,6 +21,8 @@ use crate::{
 
 /// The engine tries no more often than this.
 const TRIES_MAX: u32 = 16;
+/// The largest `retry.max_connect_failures`.
+const CONNECT_FAILURES_LIMIT: u32 = 100;
 
 const REPLAY: [(&str, Replay); 4] = [
     ("none", Replay::None),
@@ -167,9 +169,12 @@ fn rewrite(map: &Map<'_>) -> Rewrite {
 
 fn retry(map: &Map<'_>) -> RetryPolicy {
     let tries = map.read("tries", integer(1..=TRIES_MAX)).unwrap_or(defaults::TRIES);
+    let connect_failures = map.read("max_connect_failures", integer(1..=CONNECT_FAILURES_LIMIT));
+    let connect_failures = connect_failures.unwrap_or(defaults::CONNECT_FAILURES_MAX);
     let on = map.get("on").and_then(|view| view.list_of(failure_word));
     RetryPolicy {
         tries: NonZeroU32::new(tries).unwrap_or(NonZeroU32::MIN),
+        connect_failures_max: NonZeroU32::new(connect_failures).unwrap_or(NonZeroU32::MIN),
         on: on.map_or(Words::of(defaults::RETRY_ON), Words::from_iter),
         replay: map.read("replay", one_of(&REPLAY)).unwrap_or(defaults::REPLAY),
         budget: BudgetPolicy::percent(map.read("budget", percent).unwrap_or(defaults::BUDGET_PERCENT)),

@@ -1,11 +1,10 @@
 //! `server`, `admin`, `limits` and `trusted_proxies`.
 
+use goodgate_failure::Networks;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use ipnet::IpNet;
 
 use super::TIMEOUT;
 use super::networks::networks;
@@ -148,7 +147,7 @@ fn bytes(map: &Map<'_>, key: &str, least: u64, default: usize) -> usize {
     read.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default)
 }
 
-pub(super) fn trusted_proxies(top: &Map<'_>) -> Vec<IpNet> {
+pub(super) fn trusted_proxies(top: &Map<'_>) -> Networks {
     networks(top, "trusted_proxies")
 }
 

@@ -26,7 +26,9 @@ impl Attempting {
             let change = lease.failed(cause, now);
             backend_changed(&route.upstream.spec().name, &route.upstream_metrics, change);
         }
-        if phase != Phase::Connect {
+        if phase == Phase::Connect {
+            self.connect_failures += 1;
+        } else {
             self.sent += 1;
         }
         match self.decide(route, session, cause, phase, now) {
@@ -60,9 +62,7 @@ impl Attempting {
         let Some(attempt) = self.log.last_mut() else {
             return (Phase::Connect, false);
         };
-        if cause == Cause::ConnectionRefused {
-            self.refusals.push((attempt.backend, now));
-        }
+        self.tried.add(attempt.backend, cause == Cause::ConnectionRefused, now);
         attempt.cause = Some(cause);
         attempt.total = Some(now.saturating_duration_since(started));
         (attempt.phase, attempt.reused)
@@ -114,6 +114,7 @@ impl Attempting {
             cause,
             method: &session.req_header().method,
             sent_attempts: self.sent,
+            connect_failures: self.connect_failures,
             request_bytes_sent: phase != Phase::Connect,
             body_kept: !session.as_ref().retry_buffer_truncated(),
             response_bytes_out: has_answered(session),
@@ -125,16 +126,12 @@ impl Attempting {
             Decision::RetryFromBudget => Allowance::Replayable,
             Decision::Stop(refusal) => return Err(refusal),
         };
-        let is_tried = |address| self.log.iter().any(|attempt| attempt.backend == address);
-        let is_left = |address| !is_tried(address) || self.may_ask_again(address, now);
-        let has_left = |route: &Route| route.upstream.has_untried(|address| !is_left(address), now);
-        let is_left_over = has_left(route) || route.rest.as_deref().is_some_and(has_left);
-        if !is_left_over {
-            if phase != Phase::Connect
-                || self.lookup != Lookup::NotAwaited
-                || !route.upstream.awaits_lookups()
-            {
-                return Err(Refusal::NoBackendLeft);
+        let is_over = |address| self.tried.has(address) && !self.tried.may_try_again(address, now);
+        let has_left = |route: &Route| route.upstream.has_untried(is_over, self.may_fail_open(), now);
+        if !has_left(route) && !route.rest.as_deref().is_some_and(has_left) {
+            let may_wait = phase == Phase::Connect && self.lookup == Lookup::NotAwaited;
+            if !may_wait || !route.upstream.awaits_lookups() {
+                return Err(self.why_none_left());
             }
             self.lookup = Lookup::Awaited;
         }

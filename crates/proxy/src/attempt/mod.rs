@@ -1,25 +1,25 @@
 //! One request's attempts: which backend is next, what a failure means, whether another try is allowed.
 
+mod choosing;
 mod failing;
+mod tried;
 
 use std::future::poll_fn;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use goodgate_failure::{Address, Attempt, Attempts, Cause, ConnectionAge, Phase, decisive_cause};
-use goodgate_telemetry::{backend_changed, fails_open};
-use goodgate_upstream::{Backend, How, Lease, Ties, Upstream, Wish};
-use http::{Method, StatusCode};
+use goodgate_failure::{Attempt, Attempts, Cause, ConnectionAge, Phase, decisive_cause};
+use goodgate_telemetry::backend_changed;
+use goodgate_upstream::{Backend, How, Lease, Upstream};
+use http::StatusCode;
 use pingora_proxy::Session;
 
 use crate::connection_auth::{Backends, Binding};
 use crate::kept::{Kept, KeptConnections};
 use crate::route::Route;
+use tried::Tried;
 
-/// How long ago a backend must have refused the connection to be asked once more when no other is left. In
-/// a plain outage all refuse at once, and a second round would only double the work.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How many kept connections one request gives up before it takes a new one, whatever the pool
 /// still has: after a burst that may be thousands.
 const AGED_MAX: u32 = 8;
@@ -42,6 +42,9 @@ pub(crate) struct Attempting {
     counts_from: Option<Instant>,
     sent: u32,
     upload: Upload,
+    /// Attempts that could not connect, and those on backends out of rotation.
+    connect_failures: u32,
+    failed_open: u32,
     interim: u32,
     /// Kept connections that were given up because they were too old or had unexpected bytes.
     aged: u32,
@@ -52,8 +55,8 @@ pub(crate) struct Attempting {
     lookup: Lookup,
     /// The connection of the attempt under way.
     kept: Option<Arc<Kept>>,
-    /// Who refused the connection, and when: the only ones that may be asked twice.
-    refusals: Vec<(Address, Instant)>,
+    /// The backends whose attempts failed.
+    tried: Tried,
 }
 
 /// A kept connection that was of no use is replaced by another one to the same backend. That is no retry.
@@ -96,11 +99,13 @@ const AWAITED_AFTER: Duration = Duration::from_secs(1);
 
 /// A connection as Pingora hands it over.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection<'a> {
     pub(crate) reused: bool,
     pub(crate) socket: RawFd,
     /// What of making it the TLS handshake took.
     pub(crate) tls: Option<Duration>,
+    /// The SHA-256 digest of the certificate that the backend has shown.
+    pub(crate) shown: Option<&'a [u8]>,
 }
 
 impl Attempting {
@@ -117,6 +122,8 @@ impl Attempting {
             counts_from: None,
             sent: 0,
             upload: Upload::default(),
+            connect_failures: 0,
+            failed_open: 0,
             interim: 0,
             aged: 0,
             replacement: Replacement::None,
@@ -124,7 +131,7 @@ impl Attempting {
             begun: false,
             lookup: Lookup::NotAwaited,
             kept: None,
-            refusals: Vec::new(),
+            tried: Tried::default(),
         }
     }
 
@@ -212,6 +219,11 @@ impl Attempting {
         self.deadline
     }
 
+    /// When all attempts must be over, or, before the first one, this.
+    pub(crate) fn end_of_time(&self, planned: Instant) -> Instant {
+        if self.begun { self.deadline } else { planned }
+    }
+
     /// From here on the time for all attempts counts.
     pub(crate) fn counts_from(&mut self, now: Instant) {
         self.counts_from = Some(now);
@@ -228,71 +240,6 @@ impl Attempting {
         let ended = poll_fn(|context| route.upstream.poll_lookups(context));
         // Without an answer in time the request goes on with what is known.
         let _ = tokio::time::timeout(LOOKUP_WAIT, ended).await;
-    }
-
-    /// Takes the next backend; `fail_open` allows one that is out of rotation. False if there is none.
-    pub(crate) fn take(
-        &mut self,
-        route: &Route,
-        method: &Method,
-        ties: Ties,
-        fail_open: bool,
-        now: Instant,
-    ) -> bool {
-        if matches!(self.replacement, Replacement::Aged | Replacement::RaceLost) {
-            return self.lease.is_some();
-        }
-        let log = &self.log;
-        let tried = |address| log.iter().any(|attempt: &Attempt| attempt.backend == address);
-        let wish = Wish { is_retry: !log.is_empty(), may_be_trial: route.retry.replay.allows(method) };
-        let shunned = self.shunned_family().filter(|_| route.upstream.has_both_families());
-        let other_family = || {
-            let is_ipv6 = shunned?;
-            let is_ruled_out = |address: Address| tried(address) || address.is_ipv6() == Some(is_ipv6);
-            route.upstream.select_tied(is_ruled_out, wish, ties, now)
-        };
-        let own = self.binding.backends().iter().rev().filter(|own| !tried(**own));
-        let bound = own
-            .copied()
-            .find_map(|own| route.upstream.select_tied(|address| address != own, wish, ties, now));
-        let lease = self.handed.take().or(bound).or_else(other_family);
-        let lease = lease.or_else(|| route.upstream.select_tied(tried, wish, ties, now));
-        let lease = lease.or_else(|| fail_open.then(|| route.upstream.select_fail_open(tried)).flatten());
-        self.hold(lease, route, now)
-    }
-
-    fn hold(&mut self, lease: Option<Lease>, route: &Route, now: Instant) -> bool {
-        if lease.as_ref().is_some_and(|lease| lease.how() == How::FailOpen) {
-            route.upstream_metrics.failed_open();
-            if route.upstream.fails_open(now) {
-                fails_open(&route.upstream.spec().name);
-            }
-        }
-        self.lease = lease;
-        self.lease.is_some()
-    }
-
-    /// The network may not lead to addresses of the family of the last attempt: whether that is IPv6.
-    fn shunned_family(&self) -> Option<bool> {
-        let last = self.log.last()?;
-        let is_unreached = matches!(last.cause?, Cause::ConnectionTimeout | Cause::DestinationIpUnroutable);
-        if is_unreached { last.backend.is_ipv6() } else { None }
-    }
-
-    /// When every backend has been tried: takes one again that refused the connection a while ago. It may have
-    /// come back while the others were asked, and nothing was sent to it. False if there is none.
-    pub(crate) fn take_again(&mut self, route: &Route, now: Instant) -> bool {
-        let is_ruled_out = |address| !self.may_ask_again(address, now);
-        let wish = Wish { is_retry: true, may_be_trial: true };
-        let lease = route.upstream.select(is_ruled_out, wish, now);
-        let lease = lease.or_else(|| route.upstream.select_fail_open(is_ruled_out));
-        self.hold(lease, route, now)
-    }
-
-    fn may_ask_again(&self, address: Address, now: Instant) -> bool {
-        let mut refusals = self.refusals.iter().filter(|(refused, _)| *refused == address);
-        let first = refusals.next().map(|(_, at)| now.saturating_duration_since(*at));
-        refusals.next().is_none() && first.is_some_and(|ago| ago >= ASK_AGAIN_AFTER)
     }
 
     /// Begins the attempt on the backend taken. Whether it must not take a kept connection.
@@ -335,7 +282,7 @@ impl Attempting {
         &mut self,
         route: &Route,
         all: &KeptConnections,
-        connection: &Connection,
+        connection: &Connection<'_>,
         is_repeatable: impl FnOnce() -> bool,
     ) -> bool {
         let age = if connection.reused { self.take_kept(all, connection.socket) } else { None };

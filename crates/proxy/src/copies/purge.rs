@@ -100,8 +100,8 @@ pub(crate) fn purged_route(
     let mut routes = snapshot.routes_of(host, path);
     routes.retain(|route| takes_purge(route));
     let allows = |route: &&Arc<Route>| {
-        let networks = route.cache.as_ref().map_or(&[][..], |(policy, _)| &policy.purge_allow);
-        client.is_some_and(|client| client.is_in(networks))
+        let policy = route.cache.as_ref().map(|(policy, _)| policy);
+        client.zip(policy).is_some_and(|(client, policy)| client.is_in(&policy.purge_allow))
     };
     routes.iter().find(allows).or_else(|| routes.first()).cloned()
 }

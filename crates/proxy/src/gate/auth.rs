@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -15,12 +14,11 @@ use http::{HeaderMap, HeaderValue, header};
 use parking_lot::RwLock;
 use ring::hmac;
 use ring::rand::SystemRandom;
-use tokio::sync::Semaphore;
+
+use super::checks::{Busy, Checks};
 
 /// Credentials of more bytes are wrong without a look.
 const CREDENTIALS_BYTES_MAX: usize = 1024;
-/// Requests that may wait for their password to be checked.
-const WAITING_MAX: usize = 128;
 /// Passwords remembered in each of two generations, and for how long one of them lasts.
 const KNOWN_MAX: usize = 2048;
 const GENERATION: Duration = Duration::from_mins(5);
@@ -39,7 +37,17 @@ pub(super) enum Verdict {
     Good,
     Wrong,
     /// Too many wait to be checked.
-    Busy,
+    Busy(Busy),
+}
+
+/// Credentials that must be checked.
+pub(super) struct Unchecked<'a> {
+    verifier: &'a Verifier,
+    hash: Arc<PasswordHash>,
+    /// Whether the user exists. For others a hash is checked that takes as long.
+    is_there: bool,
+    password: Vec<u8>,
+    name: Option<Name>,
 }
 
 /// Checks passwords, for all routes together.
@@ -48,8 +56,7 @@ pub(crate) struct Verifier {
     /// None if there is no randomness to make it of: then nothing is remembered.
     key: Option<hmac::Key>,
     known: RwLock<Known>,
-    places: Semaphore,
-    waiting: AtomicUsize,
+    checks: Checks,
 }
 
 /// The names of good passwords, the new ones and those of the generation before.
@@ -70,17 +77,42 @@ impl Auth {
         Self { users: Arc::clone(&spec.users), challenge, verifier: Arc::clone(verifier) }
     }
 
-    /// Looks at the credentials of a request.
-    pub(super) async fn check(&self, headers: &HeaderMap) -> Verdict {
-        let Some(credentials) = credentials(headers) else {
-            return Verdict::Wrong;
-        };
+    /// Looks at the credentials of a request: a verdict at once, or what must be checked for it.
+    pub(super) fn look(&self, headers: &HeaderMap) -> Result<Unchecked<'_>, Verdict> {
+        let credentials = credentials(headers).ok_or(Verdict::Wrong)?;
         let (name, password) = split(&credentials);
-        let Some((hash, is_there)) = self.users.find(name) else {
-            return Verdict::Wrong;
+        let (hash, is_there) = self.users.find(name).ok_or(Verdict::Wrong)?;
+        let name = self.verifier.name(hash, password);
+        if self.verifier.knows(name.as_ref(), Instant::now()) {
+            return Err(if is_there { Verdict::Good } else { Verdict::Wrong });
+        }
+        let (hash, password) = (Arc::clone(hash), password.to_owned());
+        Ok(Unchecked { verifier: &self.verifier, hash, is_there, password, name })
+    }
+}
+
+impl Unchecked<'_> {
+    /// Checks the password for this client, once it is its turn. Dropped before, it leaves the queue; a check that
+    /// runs keeps its place until its end.
+    pub(super) async fn check(self, client: u64) -> Verdict {
+        let waiter = match self.verifier.checks.enter(client, Instant::now()) {
+            Ok(waiter) => waiter,
+            Err(busy) => return Verdict::Busy(busy),
         };
-        let verdict = self.verifier.check(hash, password).await;
-        if verdict == Verdict::Good && !is_there { Verdict::Wrong } else { verdict }
+        let place = match waiter.place().await {
+            Ok(place) => place,
+            Err(busy) => return Verdict::Busy(busy),
+        };
+        // A browser asks for many things at once with the same password: the first has found out meanwhile.
+        let is_good = self.verifier.knows(self.name.as_ref(), Instant::now()) || {
+            let check = move || (self.hash.is_of(&self.password), place).0;
+            let is_good = tokio::task::spawn_blocking(check).await.unwrap_or(false);
+            if is_good && let Some(name) = self.name {
+                self.verifier.known.write().add(name, Instant::now());
+            }
+            is_good
+        };
+        if is_good && self.is_there { Verdict::Good } else { Verdict::Wrong }
     }
 }
 
@@ -91,36 +123,8 @@ impl Verifier {
         Self {
             key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok(),
             known: RwLock::new(Known { young: HashSet::new(), old: HashSet::new(), since: now }),
-            places: Semaphore::new((cores / 2).max(1)),
-            waiting: AtomicUsize::new(0),
+            checks: Checks::new((cores / 2).max(1)),
         }
-    }
-
-    async fn check(&self, hash: &Arc<PasswordHash>, password: &[u8]) -> Verdict {
-        let name = self.name(hash, password);
-        if self.knows(name.as_ref(), Instant::now()) {
-            return Verdict::Good;
-        }
-        let Some(_waiting) = Waiting::begin(&self.waiting) else {
-            return Verdict::Busy;
-        };
-        let Ok(place) = self.places.acquire().await else {
-            return Verdict::Busy;
-        };
-        // A browser asks for many things at once with the same password: the first has found out meanwhile.
-        if self.knows(name.as_ref(), Instant::now()) {
-            return Verdict::Good;
-        }
-        let (hash, password) = (Arc::clone(hash), password.to_owned());
-        let is_good = tokio::task::spawn_blocking(move || hash.is_of(&password)).await.unwrap_or(false);
-        drop(place);
-        if !is_good {
-            return Verdict::Wrong;
-        }
-        if let Some(name) = name {
-            self.known.write().add(name, Instant::now());
-        }
-        Verdict::Good
     }
 
     /// What a good password is remembered by.
@@ -154,23 +158,6 @@ impl Known {
             self.since = now;
         }
         self.young.insert(name);
-    }
-}
-
-/// One that waits, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Option<Self> {
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        let one = Self(count);
-        (before < WAITING_MAX).then_some(one)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

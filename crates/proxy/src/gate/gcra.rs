@@ -21,16 +21,25 @@ impl Gcra {
         Self { interval, ahead_max: interval.saturating_mul(u64::from(limit.burst.get() - 1)) }
     }
 
+    /// Whether a request would be admitted; nothing is counted. The error is how long it is until the next one is.
+    pub(super) fn ask(self, time: u64, now: u64) -> Result<(), u64> {
+        match time.saturating_sub(now).checked_sub(self.ahead_max) {
+            Some(wait) if wait > 0 => Err(wait),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Counts one request. The error is how long it is until the next one is admitted; a request that is not
     /// admitted is not counted.
     pub(super) fn admit(self, time: &mut u64, now: u64) -> Result<(), u64> {
-        let from = (*time).max(now);
-        let ahead = from - now;
-        if ahead > self.ahead_max {
-            return Err(ahead - self.ahead_max);
-        }
-        *time = from.saturating_add(self.interval);
+        self.ask(*time, now)?;
+        *time = (*time).max(now).saturating_add(self.interval);
         Ok(())
+    }
+
+    /// Takes back what [`Gcra::admit`] counted.
+    pub(super) fn take_back(self, time: &mut u64) {
+        *time = time.saturating_sub(self.interval);
     }
 }
 
@@ -43,7 +52,12 @@ mod tests {
 
     fn gcra(count: u32, period: Period, burst: u32) -> Gcra {
         let rate = Rate { count: count.try_into().unwrap(), period };
-        Gcra::new(&RateLimit { per: Per::Route, rate, burst: burst.try_into().unwrap(), exempt: Vec::new() })
+        Gcra::new(&RateLimit {
+            per: Per::Route,
+            rate,
+            burst: burst.try_into().unwrap(),
+            exempt: std::iter::empty().collect(),
+        })
     }
 
     #[test]

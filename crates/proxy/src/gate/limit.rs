@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use goodgate_config::{Per, RateLimit};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use super::gcra::Gcra;
 use super::table::Table;
@@ -58,22 +59,43 @@ impl Limiter {
         Self { limit: limit.clone(), gcra: Gcra::new(limit), policy: policy(limit), counts }
     }
 
-    /// Counts a request. The flag tells whether somebody else was forgotten for it.
-    pub(super) fn admit(
-        &self,
+    /// Asks all limits of a route, and counts the request at each if all admit it: one that is refused uses up none of
+    /// them. The refusal is that of the longest wait. `forgets`: a limit has forgotten another client.
+    pub(super) fn admit_all(
+        limits: &[Self],
         client: ClientAddress,
         headers: &HeaderMap,
         now: Instant,
-    ) -> (Result<(), TooMany>, bool) {
-        if client.is_in(&self.limit.exempt) {
-            return (Ok(()), false);
+        mut forgets: impl FnMut(),
+    ) -> Result<(), TooMany> {
+        let counted: SmallVec<[Counted<'_>; 4]> = limits
+            .iter()
+            .filter(|limiter| !client.is_in(&limiter.limit.exempt))
+            .map(|limiter| Counted {
+                limiter,
+                key: limiter.key(client, headers),
+                now: limiter.counts.nanos(now),
+            })
+            .collect();
+        // A single limit asks and counts in one step.
+        if counted.len() > 1
+            && let Some(refused) =
+                counted.iter().filter_map(Counted::ask).max_by_key(|refused| refused.retry_after)
+        {
+            return Err(refused);
         }
-        let key = self.key(client, headers);
-        let now = self.counts.nanos(now);
-        let (admitted, forgets) = self.counts.table.update(key, now, |time| self.gcra.admit(time, now));
-        let refusal =
-            |wait: u64| TooMany { retry_after: wait.div_ceil(NANOS).max(1), policy: self.policy.clone() };
-        (admitted.map_err(refusal), forgets)
+        for (at, one) in counted.iter().enumerate() {
+            if let Err(refused) = one.admit(&mut forgets) {
+                // Another request has taken the last place since it was asked for.
+                counted.iter().take(at).for_each(Counted::take_back);
+                return Err(refused);
+            }
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, wait: u64) -> TooMany {
+        TooMany { retry_after: wait.div_ceil(NANOS).max(1), policy: self.policy.clone() }
     }
 
     fn key(&self, client: ClientAddress, headers: &HeaderMap) -> u64 {
@@ -85,6 +107,35 @@ impl Limiter {
                 counts.of_field(headers, name).unwrap_or_else(|| counts.of_client(client))
             }
         }
+    }
+}
+
+/// One limit, asked for one request.
+struct Counted<'a> {
+    limiter: &'a Limiter,
+    key: u64,
+    now: u64,
+}
+
+impl Counted<'_> {
+    fn ask(&self) -> Option<TooMany> {
+        let Limiter { gcra, counts, .. } = self.limiter;
+        gcra.ask(counts.table.time(self.key), self.now).err().map(|wait| self.limiter.refusal(wait))
+    }
+
+    fn admit(&self, forgets: &mut impl FnMut()) -> Result<(), TooMany> {
+        let Limiter { gcra, counts, .. } = self.limiter;
+        let (admitted, has_forgotten) =
+            counts.table.update(self.key, self.now, |time| gcra.admit(time, self.now));
+        if has_forgotten {
+            forgets();
+        }
+        admitted.map_err(|wait| self.limiter.refusal(wait))
+    }
+
+    fn take_back(&self) {
+        let Limiter { gcra, counts, .. } = self.limiter;
+        counts.table.amend(self.key, |time| gcra.take_back(time));
     }
 }
 
@@ -117,6 +168,15 @@ impl Counts {
             "several lines".hash(&mut hasher);
         }
         Some(hasher.finish())
+    }
+}
+
+/// A number for what counts as one client. Unknown clients behind one proxy share one.
+pub(super) fn client_number(client: ClientAddress) -> u64 {
+    match client {
+        ClientAddress::Known(ip) => network(ip),
+        // No address has this bit without the highest.
+        ClientAddress::Unknown { peer } => network(peer) ^ 1 << 62,
     }
 }
 
@@ -160,16 +220,19 @@ mod tests {
         Limiter::all(&[limit(per, exempt)], &[]).remove(0)
     }
 
+    fn admit(
+        limiter: &Limiter,
+        client: ClientAddress,
+        headers: &HeaderMap,
+        now: Instant,
+    ) -> Result<(), TooMany> {
+        Limiter::admit_all(std::slice::from_ref(limiter), client, headers, now, || {})
+    }
+
     fn admits(limiter: &Limiter, client: &str, key: Option<&'static str>) -> bool {
         let headers = key.map(|key| (HeaderName::from_static("x-key"), HeaderValue::from_static(key)));
-        limiter
-            .admit(
-                ClientAddress::Known(client.parse().unwrap()),
-                &headers.into_iter().collect(),
-                Instant::now(),
-            )
-            .0
-            .is_ok()
+        let client = ClientAddress::Known(client.parse().unwrap());
+        admit(limiter, client, &headers.into_iter().collect(), Instant::now()).is_ok()
     }
 
     #[test]
@@ -211,7 +274,7 @@ mod tests {
         let limiter = one(Per::ClientIp, &["10.0.0.0/8"]);
         let admits = |peer: [u8; 4]| {
             let client = ClientAddress::Unknown { peer: peer.into() };
-            limiter.admit(client, &HeaderMap::new(), Instant::now()).0.is_ok()
+            admit(&limiter, client, &HeaderMap::new(), Instant::now()).is_ok()
         };
         assert!(admits([10, 0, 0, 1]));
         assert!(!admits([10, 0, 0, 1]));
@@ -224,7 +287,7 @@ mod tests {
         let now = Instant::now();
         let admit = |after: u64| {
             let client = ClientAddress::Known(IpAddr::from([192, 0, 2, 1]));
-            limiter.admit(client, &HeaderMap::new(), now + Duration::from_secs(after)).0
+            admit(&limiter, client, &HeaderMap::new(), now + Duration::from_secs(after))
         };
         assert!(admit(1).is_ok());
         let refused = admit(2).unwrap_err();
@@ -232,6 +295,45 @@ mod tests {
         assert_eq!(refused.policy, "\"route 2/m\";q=2;w=60");
         assert_eq!(refused.state().unwrap(), "\"route 2/m\";r=0;t=29");
         assert!(admit(31).is_ok());
+    }
+
+    #[test]
+    fn a_request_that_one_limit_refuses_uses_up_none_of_the_others() {
+        let mut generous = limit(Per::Route, &[]);
+        generous.burst = 3.try_into().unwrap();
+        let limits = Limiter::all(&[generous, limit(Per::ClientIp, &[])], &[]);
+        let now = Instant::now();
+        let admits = |last: u8| {
+            let client = ClientAddress::Known(IpAddr::from([192, 0, 2, last]));
+            Limiter::admit_all(&limits, client, &HeaderMap::new(), now, || {}).is_ok()
+        };
+        assert!(admits(1));
+        for _ in 0..10 {
+            assert!(!admits(1));
+        }
+        assert!(admits(2) && admits(3));
+        assert!(!admits(4), "three requests were admitted");
+    }
+
+    #[test]
+    fn concurrent_requests_never_exceed_the_tighter_limit_and_leave_the_rest_of_the_other() {
+        let mut generous = limit(Per::Route, &[]);
+        generous.burst = 100.try_into().unwrap();
+        let mut tight = limit(Per::ClientIp, &[]);
+        tight.burst = 10.try_into().unwrap();
+        let limits = Limiter::all(&[generous, tight], &[]);
+        let now = Instant::now();
+        let admitted = |last: u8| {
+            let client = ClientAddress::Known(IpAddr::from([192, 0, 2, last]));
+            let admits = || Limiter::admit_all(&limits, client, &HeaderMap::new(), now, || {}).is_ok();
+            (0..200).filter(|_| admits()).count()
+        };
+        let first: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| admitted(1))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(first, 10);
+        assert_eq!((2..=20).map(admitted).sum::<usize>(), 90);
     }
 
     #[test]

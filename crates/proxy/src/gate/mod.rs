@@ -2,6 +2,7 @@
 //! must be, and whether it is open at all. Who is refused here reaches no backend, and a route without any of it pays for one look.
 
 mod auth;
+mod checks;
 mod gcra;
 mod limit;
 mod maintenance;
@@ -19,8 +20,10 @@ use pingora_proxy::Session;
 
 use crate::answer::{self, ErrorAnswer};
 use crate::context::Context;
+use crate::queue;
 use crate::route::Route;
 use auth::{Auth, Verdict};
+use checks::Busy;
 use limit::{Limiter, TooMany};
 
 pub(crate) use auth::Verifier;
@@ -80,18 +83,33 @@ async fn pass(gate: &Gate, route: &Route, session: &mut Session, context: &mut C
         return Ok(true);
     }
     if let Some(auth) = &gate.auth {
-        let (error, more) = match auth.check(&session.req_header().headers).await {
+        let (error, more) = match identify(auth, session, context).await? {
             Verdict::Good => return maintenance(gate, session, context).await,
             Verdict::Wrong => {
                 let fields = vec![("WWW-Authenticate", auth.challenge.clone())];
                 (UNKNOWN, answer::More { retry_after: None, fields })
             }
-            Verdict::Busy => (BUSY, answer::More { retry_after: Some(1), fields: Vec::new() }),
+            Verdict::Busy(busy) => {
+                let error = if busy == Busy::Client { CLIENT_BUSY } else { BUSY };
+                (error, answer::More { retry_after: Some(1), fields: Vec::new() })
+            }
         };
         answer::write_with(session, context, error, more).await?;
         return Ok(true);
     }
     maintenance(gate, session, context).await
+}
+
+/// Whether the client has a password. An error: it left while that was checked.
+async fn identify(auth: &Auth, session: &mut Session, context: &Context) -> Result<Verdict> {
+    let unchecked = match auth.look(&session.req_header().headers) {
+        Ok(unchecked) => unchecked,
+        Err(verdict) => return Ok(verdict),
+    };
+    let client = context.client_address.map_or(0, limit::client_number);
+    // The credentials are copied: the session is free to watch for a client that leaves.
+    let verdict = queue::unless_left(session.as_downstream_mut(), unchecked.check(client)).await;
+    verdict.ok_or_else(queue::gone)
 }
 
 async fn maintenance(gate: &Gate, session: &mut Session, context: &mut Context) -> Result<bool> {
@@ -101,17 +119,13 @@ async fn maintenance(gate: &Gate, session: &mut Session, context: &mut Context) 
     }
 }
 
-/// The first of the route's limits that does not admit the request; those before it have counted it.
+/// The limit of the route that the client must wait for the longest, if one does not admit the request. It is counted by
+/// all of them or by none.
 fn too_many(gate: &Gate, route: &Route, session: &Session, context: &Context) -> Option<TooMany> {
     let client = context.client_address?;
-    let now = Instant::now();
-    gate.limits.iter().find_map(|limit| {
-        let (admitted, forgets) = limit.admit(client, &session.req_header().headers, now);
-        if forgets {
-            route.metrics.client_forgotten();
-        }
-        admitted.err()
-    })
+    let headers = &session.req_header().headers;
+    let forgets = || route.metrics.client_forgotten();
+    Limiter::admit_all(&gate.limits, client, headers, Instant::now(), forgets).err()
 }
 
 const TOO_MANY: ErrorAnswer = ErrorAnswer {
@@ -126,8 +140,14 @@ const UNKNOWN: ErrorAnswer = ErrorAnswer {
     details: "A user name and its password are needed here.",
 };
 
-const BUSY: ErrorAnswer = ErrorAnswer {
+const CLIENT_BUSY: ErrorAnswer = ErrorAnswer {
     status: 429,
+    cause: Cause::HttpRequestDenied,
+    details: "Too many passwords of this client are being checked at the moment.",
+};
+
+const BUSY: ErrorAnswer = ErrorAnswer {
+    status: 503,
     cause: Cause::HttpRequestDenied,
     details: "Too many passwords are being checked at the moment.",
 };

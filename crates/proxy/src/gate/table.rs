@@ -51,6 +51,32 @@ impl Table {
     }
 }
 
+impl Table {
+    /// The time of a key, zero if there is none.
+    pub(super) fn time(&self, key: u64) -> u64 {
+        let (shard, bucket) = place(key);
+        let Some(shard) = self.shards.get(shard) else {
+            return 0;
+        };
+        let buckets = shard.lock();
+        let mut slots = buckets.get(bucket).into_iter().flatten();
+        slots.find(|slot| slot.key == key).map_or(0, |slot| slot.time)
+    }
+
+    /// Changes the time of a key that there is.
+    pub(super) fn amend(&self, key: u64, change: impl FnOnce(&mut u64)) {
+        let (shard, bucket) = place(key);
+        let Some(shard) = self.shards.get(shard) else {
+            return;
+        };
+        let mut buckets = shard.lock();
+        let mut slots = buckets.get_mut(bucket).into_iter().flatten();
+        if let Some(slot) = slots.find(|slot| slot.key == key) {
+            change(&mut slot.time);
+        }
+    }
+}
+
 /// The highest bits choose the shard, those below the bucket.
 fn place(key: u64) -> (usize, usize) {
     let high = usize::try_from(key >> 51).unwrap_or_default();

@@ -2,7 +2,8 @@
 //!
 //! The file has no name, so that nothing is left behind however the process ends. Reading and writing is done on
 //! threads where waiting is allowed, one operation at a time for each body, and none is lost if who waits for it is
-//! not polled to its end. What cannot be kept is given up, and the request goes on without.
+//! not polled to its end. What cannot be kept is given up, and the request goes on without. A disk that hangs holds a few
+//! threads with a piece each: pieces that wait for a thread are bounded, and dropped with their body.
 
 use std::fs::File;
 use std::io;
@@ -28,8 +29,12 @@ const MEMORY_BYTES_IN_ALL: u64 = 64 << 20;
 const PIECE_BYTES: usize = 64 << 10;
 /// Threads at work for all bodies, whose memory is not that of bodies.
 const THREADS_MAX: usize = 8;
+/// Pieces that are being written, or wait for it, of all bodies together.
+const PENDING_BYTES_MAX: u64 = 16 << 20;
 /// How long a request waits for a piece of its body to be written, before it goes on without.
 const WRITE_LIMIT: Duration = Duration::from_secs(1);
+/// How long it waits for a piece to be read, before it fails.
+const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How often it is said in the log that the file of a body failed.
 const SAID_EVERY: Duration = Duration::from_mins(1);
 
@@ -40,8 +45,9 @@ pub(crate) struct Spool {
     bytes_max: u64,
     bytes: AtomicU64,
     memory_bytes: AtomicU64,
+    pending_bytes: AtomicU64,
     metrics: SpoolMetrics,
-    threads: Semaphore,
+    threads: Arc<Semaphore>,
     said: Mutex<Option<Instant>>,
 }
 
@@ -54,22 +60,28 @@ impl Spool {
             bytes_max,
             bytes: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
+            pending_bytes: AtomicU64::new(0),
             metrics,
-            threads: Semaphore::new(THREADS_MAX),
+            threads: Arc::new(Semaphore::new(THREADS_MAX)),
             said: Mutex::default(),
         })
     }
 
-    /// Has a thread do this.
+    /// Has a thread do this. Dropped before a thread has begun, it is not done; the thread counts as busy until it ends.
     fn run<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> JoinHandle<io::Result<T>> {
-        let spool = Arc::clone(self);
-        tokio::spawn(async move {
-            let _one_of_few = spool.threads.acquire().await;
+    ) -> Running<io::Result<T>> {
+        let threads = Arc::clone(&self.threads);
+        Running(tokio::spawn(async move {
+            let one_of_few = threads.acquire_owned().await;
+            let work = move || {
+                let done = work();
+                drop(one_of_few);
+                done
+            };
             ended(spawn_blocking(work).await)
-        })
+        }))
     }
 
     fn reserve_memory(&self, count: u64) -> bool {
@@ -82,6 +94,16 @@ impl Spool {
             self.metrics.holds(count);
         }
         reserved
+    }
+
+    /// Room for a piece that is to be written: in the file, and among those that wait.
+    fn reserve_piece(self: &Arc<Self>, count: u64) -> Option<Pending> {
+        if !reserve(&self.pending_bytes, count, PENDING_BYTES_MAX) {
+            return None;
+        }
+        let mut pending = Pending { spool: Arc::clone(self), count, in_file: 0 };
+        pending.in_file = if self.reserve(count) { count } else { return None };
+        Some(pending)
     }
 
     fn release(&self, count: u64) {
@@ -134,9 +156,44 @@ enum Keeping {
 #[derive(Debug)]
 enum Job {
     /// Until then.
-    Write(tokio::time::Instant, JoinHandle<io::Result<Arc<File>>>),
-    /// From this place of the body.
-    Read(u64, JoinHandle<io::Result<Bytes>>),
+    Write(tokio::time::Instant, Running<io::Result<(Arc<File>, Pending)>>),
+    /// From this place of the body, until then.
+    Read(u64, tokio::time::Instant, Running<io::Result<Bytes>>),
+}
+
+/// The work of a thread; dropped before it has begun, it is not done.
+#[derive(Debug)]
+struct Running<T>(JoinHandle<T>);
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A piece that is being written. Its bytes count until that has ended, whatever has become of its body.
+#[derive(Debug)]
+struct Pending {
+    spool: Arc<Spool>,
+    count: u64,
+    /// What it takes of the room for files.
+    in_file: u64,
+}
+
+impl Pending {
+    /// It is written: the bytes in the file belong to the body now.
+    fn written(mut self) -> u64 {
+        std::mem::take(&mut self.in_file)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.spool.pending_bytes.fetch_sub(self.count, Ordering::Relaxed);
+        if self.in_file > 0 {
+            self.spool.release(self.in_file);
+        }
+    }
 }
 
 impl Body {
@@ -203,7 +260,7 @@ impl Body {
                 file.read_exact_at(&mut piece, offset)?;
                 Ok(Bytes::from(piece))
             });
-            self.job = Some(Job::Read(self.sent, read));
+            self.job = Some(Job::Read(self.sent, tokio::time::Instant::now() + READ_LIMIT, read));
         }
     }
 
@@ -222,16 +279,15 @@ impl Body {
             self.memory.extend_from_slice(piece);
             return;
         }
-        if !self.spool.reserve(piece.len() as u64) {
+        let Some(pending) = self.spool.reserve_piece(piece.len() as u64) else {
             return self.lose(SpoolResult::Full);
-        }
+        };
         let (spool, file, offset) = (Arc::clone(&self.spool), self.file.clone(), self.file_bytes);
-        self.file_bytes += piece.len() as u64;
         let piece = piece.clone();
         let write = self.spool.run(move || {
             let file = file.map_or_else(|| spool.file().map(Arc::new), Ok)?;
             file.write_all_at(&piece, offset)?;
-            Ok(file)
+            Ok((file, pending))
         });
         self.job = Some(Job::Write(tokio::time::Instant::now() + WRITE_LIMIT, write));
     }
@@ -251,13 +307,21 @@ impl Body {
         let (done, at) = match &mut self.job {
             None => return Ok(None),
             Some(Job::Write(limit, write)) => match in_time(*limit, write).await {
-                Ok(file) => {
-                    self.file = (self.file_bytes > 0).then_some(file);
+                Ok((file, pending)) => {
+                    let is_wanted = match self.state {
+                        Keeping::All => true,
+                        Keeping::NoMore => self.sent < self.taken,
+                        Keeping::Lost(_) => false,
+                    };
+                    if is_wanted {
+                        self.file_bytes += pending.written();
+                        self.file = Some(file);
+                    }
                     (Ok(None), self.sent)
                 }
                 Err(error) => (Err(error), self.sent),
             },
-            Some(Job::Read(at, read)) => (ended(read.await).map(Some), *at),
+            Some(Job::Read(at, limit, read)) => (in_time(*limit, read).await.map(Some), *at),
         };
         self.job = None;
         match done {
@@ -300,8 +364,8 @@ fn reserve(bytes: &AtomicU64, count: u64, bytes_max: u64) -> bool {
 }
 
 /// A disk that hangs must not hold up the request.
-async fn in_time<T>(limit: tokio::time::Instant, job: &mut JoinHandle<io::Result<T>>) -> io::Result<T> {
-    timeout_at(limit, job).await.map_or_else(|_| Err(io::ErrorKind::TimedOut.into()), ended)
+async fn in_time<T>(limit: tokio::time::Instant, job: &mut Running<io::Result<T>>) -> io::Result<T> {
+    timeout_at(limit, &mut job.0).await.map_or_else(|_| Err(io::ErrorKind::TimedOut.into()), ended)
 }
 
 fn ended<T>(job: Result<io::Result<T>, tokio::task::JoinError>) -> io::Result<T> {

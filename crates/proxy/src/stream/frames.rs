@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Buf;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::ClientStream;
+use super::{ClientStream, GATHER_BYTES_MAX};
 use crate::grant::Grant;
 use crate::http2::{Frames, Http2Facts};
 
@@ -47,6 +47,35 @@ impl ClientStream {
         buffer.put_slice(self.ahead.get(..count).unwrap_or_default());
         self.ahead.advance(count);
         Poll::Ready(Ok(()))
+    }
+
+    /// Puts interim responses before what goes out next.
+    pub(super) fn put_interim(&mut self) {
+        if self.out.len() < GATHER_BYTES_MAX
+            && let Some(interim) = self.frames.as_ref().and_then(|frames| frames.facts().take_interim())
+        {
+            self.out.extend_from_slice(&interim);
+        }
+    }
+
+    /// Puts interim responses, and the frames that reset streams into both directions. The library takes the latter for
+    /// the client's.
+    pub(super) fn put_news(&mut self) {
+        self.put_interim();
+        let Some(frames) = self.frames.as_ref().filter(|frames| frames.is_between_frames()) else {
+            return;
+        };
+        if let Some(resets) = frames.facts().take_resets() {
+            self.ahead.extend_from_slice(&resets);
+            self.out.extend_from_slice(&resets);
+        }
+    }
+
+    /// Follows the frames that go out.
+    pub(super) fn note_sent(&self, data: &[u8]) {
+        if let Some(frames) = &self.frames {
+            frames.facts().sent(data);
+        }
     }
 
     /// Tells the loop of the connection whether the client takes no bytes.

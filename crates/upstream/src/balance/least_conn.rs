@@ -15,8 +15,9 @@ use super::{Ask, Choice, Seats, Weighted};
 const STRIDE: u64 = 1 << 20;
 /// What is under way is told in this part of one request, so that it can be divided by a weight.
 const PARTS: u64 = 1 << 20;
-/// So many seats that cannot be had for this request are passed over. They were tried, or are starting slowly.
-const PASSED_OVER_MAX: usize = 32;
+/// So many seats that cannot be had for this request are passed over. They were tried, or are starting slowly. More
+/// than the attempts that a request may have.
+const PASSED_OVER_MAX: usize = 128;
 
 /// Least connections.
 #[derive(Debug)]

@@ -61,12 +61,6 @@ impl Place {
         Self { upstream: Arc::clone(upstream), breaker: Arc::clone(breaker), is_choosing: true }
     }
 
-    /// One beyond all limits, for a request that was let in elsewhere and goes on here.
-    pub(crate) fn beyond(upstream: &Arc<Upstream>, breaker: &Arc<Breaker>) -> Self {
-        breaker.enter();
-        Self::new(upstream, breaker)
-    }
-
     /// The request has got its backend.
     pub fn chosen(&mut self) {
         if std::mem::take(&mut self.is_choosing) {

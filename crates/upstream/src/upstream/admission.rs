@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Upstream;
 use crate::breaker::Breaker;
-use crate::{Admission, BreakerView, Place};
+use crate::{Admission, BreakerView};
 
 impl Upstream {
     /// Whether requests need a place before they begin.
@@ -19,11 +19,6 @@ impl Upstream {
             None => Admission::Admitted(None),
             Some(breaker) => Admission::ask(self, breaker, route, now),
         }
-    }
-
-    /// A place beyond all limits, for a request that had one at another upstream.
-    pub fn take_over(self: &Arc<Self>) -> Option<Place> {
-        self.breaker.as_ref().map(|breaker| Place::beyond(self, breaker))
     }
 
     /// Whether who comes now would be refused, or have to wait.

@@ -23,6 +23,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBE_EVERY_DOWN: Duration = Duration::from_secs(1);
 const FALL: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
 const TRIES: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
+const CONNECT_FAILURES_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(15);
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 
 /// What is done about trouble.
@@ -101,6 +102,7 @@ impl<'a> Run<'a> {
         let start = Instant::now();
         let retry = RetryPolicy {
             tries: if mechanisms.contains(&Mechanism::Retries) { TRIES } else { NonZeroU32::MIN },
+            connect_failures_max: CONNECT_FAILURES_MAX,
             on: Words::of(if mechanisms.contains(&Mechanism::Retries) {
                 &[Word::Error, Word::Timeout, Word::InvalidHeader, Word::Http502, Word::Http503]
             } else {
@@ -233,6 +235,7 @@ impl<'a> Run<'a> {
             cause,
             method: &request.method,
             sent_attempts: request.sent,
+            connect_failures: u32::try_from(request.tried.len()).unwrap_or(u32::MAX) - request.sent,
             request_bytes_sent: was_sent,
             body_kept: true,
             response_bytes_out: false,
@@ -241,7 +244,7 @@ impl<'a> Run<'a> {
         };
         let decision = self.retry.decide(&situation);
         if matches!(decision, Decision::Stop(_))
-            || !self.upstream.has_untried(|address| request.tried.contains(&address), now)
+            || !self.upstream.has_untried(|address| request.tried.contains(&address), true, now)
         {
             return false;
         }

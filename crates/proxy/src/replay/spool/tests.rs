@@ -53,9 +53,9 @@ async fn when_all_bodies_together_have_their_memory_the_next_one_is_in_a_file_fr
     assert!(spool.reserve_memory(MEMORY_BYTES_IN_ALL - 60_000));
     let mut body = Body::new(&spool, 5_000_000);
     let all = fill(&mut body, 200_000).await;
-    assert_eq!((body.memory.len(), body.file_bytes), (50_000, 150_000));
     body.rewind();
     assert!(rest(&mut body).await.unwrap() == all);
+    assert_eq!((body.memory.len(), body.file_bytes), (50_000, 150_000));
 }
 
 #[tokio::test]
@@ -142,4 +142,77 @@ async fn a_disk_that_hangs_costs_the_copy_and_a_moment() {
     assert_eq!(body.state, Keeping::Lost(SpoolResult::Failed));
     assert!((WRITE_LIMIT..WRITE_LIMIT * 5).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     drop(hang);
+}
+
+/// A disk that hangs, until it is dropped.
+fn hang(spool: &Arc<Spool>) -> (std::sync::mpsc::Sender<()>, Vec<Running<io::Result<()>>>) {
+    let (disk, hanging) = std::sync::mpsc::channel();
+    let hanging = Arc::new(Mutex::new(hanging));
+    let work = |_| {
+        let hanging = Arc::clone(&hanging);
+        spool.run(move || {
+            let _ = hanging.lock().recv();
+            Ok(())
+        })
+    };
+    (disk, (0..THREADS_MAX).map(work).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_leaks_nothing_and_what_waits_for_it_is_counted_and_bounded() {
+    let spool = spool(&std::env::temp_dir(), 1 << 30);
+    assert!(spool.reserve_memory(MEMORY_BYTES_IN_ALL));
+    let (disk, held) = hang(&spool);
+    while spool.threads.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..1000 {
+        let mut body = Body::new(&spool, 5_000_000);
+        body.take(&Bytes::from(vec![0; 65_536]));
+        assert_eq!(spool.bytes.load(Ordering::Relaxed), 65_536, "it is counted");
+        assert!(body.next().await.unwrap().is_none(), "the request goes on");
+        assert!(!body.is_kept());
+        drop(body);
+        while spool.pending_bytes.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(spool.bytes.load(Ordering::Relaxed), 0);
+    }
+    let many: Vec<_> = (0..300)
+        .map(|_| {
+            let mut body = Body::new(&spool, 5_000_000);
+            body.take(&Bytes::from(vec![0; 65_536]));
+            body
+        })
+        .collect();
+    assert_eq!(spool.pending_bytes.load(Ordering::Relaxed), PENDING_BYTES_MAX);
+    assert_eq!(many.iter().filter(|body| body.is_kept()).count(), 256);
+    drop((many, disk, held));
+}
+
+#[tokio::test]
+async fn a_piece_that_a_thread_writes_counts_until_the_thread_has_ended() {
+    let spool = spool(&std::env::temp_dir(), 1 << 30);
+    let pending = spool.reserve_piece(1000).unwrap();
+    let (disk, hanging) = std::sync::mpsc::channel::<()>();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let job = spool.run(move || {
+        begun.send(()).unwrap();
+        let _ = hanging.recv();
+        Ok(pending)
+    });
+    has_begun.await.unwrap();
+    drop(job);
+    assert_eq!(
+        (spool.bytes.load(Ordering::Relaxed), spool.threads.available_permits()),
+        (1000, THREADS_MAX - 1)
+    );
+    drop(disk);
+    while spool.bytes.load(Ordering::Relaxed) > 0 {
+        tokio::task::yield_now().await;
+    }
+    while spool.threads.available_permits() < THREADS_MAX {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(spool.pending_bytes.load(Ordering::Relaxed), 0);
 }

@@ -29,7 +29,7 @@ fn who_is_drained_or_disabled_gets_nothing_until_it_is_enabled() {
         order(&upstream, 2, Order::Mode(mode)).unwrap();
         assert!(upstream.is_out());
         assert!(upstream.select_fail_open(|_| false).is_none(), "not even for want of others");
-        assert!(!upstream.has_untried(|_| false, Instant::now()));
+        assert!(!upstream.has_untried(|_| false, true, Instant::now()));
         assert_eq!(upstream.why_none(), Cause::DestinationUnavailable);
         order(&upstream, 1, Order::Mode(Mode::Serve)).unwrap();
         assert_eq!(shares(&upstream), HashMap::from([(1, 120)]));
