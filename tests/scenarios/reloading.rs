@@ -187,7 +187,7 @@ async fn the_reload_command_waits_until_the_file_is_in_force() {
     let (code, said) = gateway.command(&["reload", "--config"]).await;
     assert_eq!(code, 1);
     assert!(said.contains("upstreams.web: found an empty list; allowed: at least one backend"), "{said}");
-    assert_eq!(gateway.get("/").await.status, 200, "the running one was not told");
+    assert_eq!(gateway.get("/").await.status, 200, "the running configuration stays");
     gateway.rewrite(&site(&[&b], "", ""));
     assert_eq!(gateway.command(&["health", "--config"]).await, (0, String::new()));
     gateway.signal(Signal::SIGTERM);

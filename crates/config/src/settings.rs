@@ -252,12 +252,39 @@ pub struct HeaderRules {
     pub set: Vec<(HeaderName, FieldValue)>,
     /// Fields that are removed.
     pub remove: Vec<HeaderName>,
+    /// How the names of further fields begin that are removed, in lower case.
+    pub remove_prefixes: Vec<String>,
 }
 
 impl HeaderRules {
     /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.remove.is_empty()
+        self.set.is_empty() && self.remove.is_empty() && self.remove_prefixes.is_empty()
+    }
+
+    /// Whether a field is removed for how its name begins.
+    pub fn has_prefix_of(&self, name: &HeaderName) -> bool {
+        let begins = |prefix: &String| name.as_str().starts_with(prefix.as_str());
+        self.remove_prefixes.iter().any(begins) && *name != http::header::HOST && !Self::is_untouchable(name)
+    }
+
+    /// Whether no route may change it: it frames a message, belongs to one connection, or tells of loops.
+    pub fn is_untouchable(name: &HeaderName) -> bool {
+        matches!(
+            name.as_str(),
+            "connection"
+                | "content-length"
+                | "transfer-encoding"
+                | "te"
+                | "trailer"
+                | "upgrade"
+                | "keep-alive"
+                | "proxy-connection"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "expect"
+                | "cdn-loop"
+        )
     }
 }
 

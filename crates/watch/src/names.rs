@@ -31,6 +31,8 @@ pub(crate) struct Names {
     lookups: JoinSet<Lookup>,
     /// Whom the last round was for. A reload makes another one.
     of: Weak<Upstream>,
+    /// Whether the gauge says that last addresses are used.
+    shows_stale: bool,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,14 @@ struct Lookup {
 
 impl Names {
     pub(crate) fn new(metrics: Arc<UpstreamMetrics>) -> Self {
-        Self { resolver: None, metrics, due: HashMap::new(), lookups: JoinSet::new(), of: Weak::new() }
+        Self {
+            resolver: None,
+            metrics,
+            due: HashMap::new(),
+            lookups: JoinSet::new(),
+            of: Weak::new(),
+            shows_stale: false,
+        }
     }
 
     /// Begins the lookups that are due, all at the same time, and takes in those that have ended; when to come again. One
@@ -70,7 +79,10 @@ impl Names {
         while let Ok(Some(lookup)) = tokio::time::timeout_at(over, self.lookups.join_next()).await {
             self.take_in(upstream, lookup);
         }
-        self.metrics.names().stale(self.due.values().any(Name::is_stale));
+        if !self.due.is_empty() || self.shows_stale {
+            self.shows_stale = self.due.values().any(Name::is_stale);
+            self.metrics.names().stale(self.shows_stale);
+        }
         if self.is_waiting() {
             return Instant::now();
         }
