@@ -175,7 +175,7 @@ mod tests {
             ("{http.request.uri.path}", "{path}"),
             ("/new/$1", "captured"),
             ("/{1}", "captured"),
-            ("%{REMOTE_ADDR}s", "no variable"),
+            ("%{REMOTE_ADDR}s", "{client_ip}"),
             ("%[src]", "{client_ip}"),
             ("%DOWNSTREAM_REMOTE_ADDRESS%", "{client_ip}"),
             ("%REQ(:authority)%", "no variable"),

@@ -144,7 +144,8 @@ impl Scan<'_> {
         }
         let from = from(text, at);
         let word = from.split([' ', ',', ']', '}', '\n']).next().unwrap_or_default();
-        if word.starts_with('*') {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if word.strip_prefix('*').is_some_and(|name| name.is_empty() || !name.bytes().all(is_name)) {
             let word = shown(word);
             return Some(format!("quote what begins with `*`: `\"{word}\"`"));
         }

@@ -144,7 +144,7 @@ fn refusal(key: &str, keys: &Keys) -> Option<String> {
         return Some("not supported by this build yet".to_owned());
     }
     if let Some(hint) = crate::foreign::key(key) {
-        return Some(format!("unknown key: {hint}"));
+        return Some(format!("unknown key: {hint}; allowed: {}", keys.built.join(", ")));
     }
     if let Some(near) = nearest(key, keys.built.iter().copied()) {
         return Some(format!("unknown key, did you mean `{near}`?"));

@@ -109,7 +109,6 @@ pub(crate) fn run(file: &Path) -> Result<ExitCode> {
 pub(crate) fn start(loaded: &Loaded, file: Option<&Path>, ready: &dyn Fn(&Config)) -> Result<ExitCode> {
     let config = &loaded.config;
     raise_file_limit();
-    warnings::log(loaded);
     check_trusted_certificates()?;
     let listeners = bind_all(config)?;
     let admin = bind::bind(config.admin.address, "admin.address")?;
@@ -147,6 +146,7 @@ async fn serve(
     ready: &dyn Fn(&Config),
 ) -> Result<ExitCode> {
     let config = &loaded.config;
+    warnings::log(loaded);
     let (stopping, shutdown) = watch::channel(false);
     let pages = Arc::new(Admin::new(Arc::clone(&running) as _, &config.admin));
     let admin = tokio::net::TcpListener::from_std(admin).context("admin.address: cannot be used")?;

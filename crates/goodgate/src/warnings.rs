@@ -5,9 +5,6 @@ use goodgate_config::{Config, Loaded};
 use log::warn;
 use nix::sys::resource::{Resource, getrlimit};
 
-/// Files that the process has open beside connections: logs, caches, listeners, sockets of the system.
-const OTHER_FILES: u64 = 256;
-
 /// All warnings of a configuration, those that depend on this machine included.
 pub(crate) fn all(loaded: &Loaded) -> Vec<String> {
     let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard);
@@ -23,12 +20,12 @@ pub(crate) fn log(loaded: &Loaded) -> Vec<String> {
     warnings
 }
 
-/// A proxied request takes two files: the connection of the client and that of the backend.
+/// Each connection of a client takes a file, and those of backends come on top.
 fn too_few_files(config: &Config, files: u64) -> Option<String> {
     let connections = config.limits.connections_max as u64;
-    (connections.saturating_add(OTHER_FILES) > files).then(|| {
+    (connections > files).then(|| {
         format!(
-            "limits.max_connections: {connections} connections need more open files than this process may have \
+            "limits.max_connections: warning: {connections} connections need more open files than this process may have \
              ({files}): raise the limit (LimitNOFILE= of systemd, `ulimit -n`) or lower max_connections"
         )
     })
@@ -42,7 +39,7 @@ mod tests {
     fn connections_beyond_the_open_files_are_warned_of() {
         let text = "upstreams: { a: [\"127.0.0.1:1\"] }\nroutes: [{ upstream: a }]\nlimits: { max_connections: 1000 }\n";
         let config = goodgate_config::parse("c.yaml", text, &|_| None).unwrap();
-        assert!(too_few_files(&config, 1256).is_none());
-        assert!(too_few_files(&config, 1255).unwrap().starts_with("limits.max_connections: 1000 connections"));
+        assert!(too_few_files(&config, 1000).is_none());
+        assert!(too_few_files(&config, 999).unwrap().starts_with("limits.max_connections: warning: 1000 connections"));
     }
 }

@@ -4,7 +4,7 @@
 pub(super) const WORDS: &[(&str, &str, &str)] = &[
     ("server_name server_names domains virtual_hosts virtualhosts hosts hostname", "other proxies", "`match: { host: www.example.com }` of a route"),
     ("proxy_pass fastcgi_pass grpc_pass use_backend default_backend cluster service backend_name", "other proxies", "`upstream: NAME` of a route"),
-    ("location locations handle handle_path path_prefix pathprefix prefix rule rules", "other proxies", "`match: { path: /api }` of a route"),
+    ("location locations handle handle_path path_prefix pathprefix rule rules", "other proxies", "`match: { path: /api }` of a route"),
     ("listen bind port ports entrypoints entrypoint listener filter_chains socket_address", "other proxies", "`listeners: [{ address: \"0.0.0.0:80\" }]`"),
     ("gzip gunzip gzip_types brotli encode compress compression", "other proxies", "not there: backends compress, and variants are cached"),
     ("proxy_set_header header_up request_headers_to_add customrequestheaders http_request reqadd", "other proxies", "`request_headers: { set: { X-Name: value } }` of a route"),
