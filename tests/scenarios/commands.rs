@@ -126,7 +126,11 @@ async fn check_takes_several_files_a_flag_and_standard_input() {
 #[tokio::test(flavor = "multi_thread")]
 async fn warnings_are_printed_and_logged_and_fail_nothing() {
     let backend = Backend::start(Act::Answer(200)).await;
-    let config = format!("{}  unused: [\"127.0.0.1:1\"]\n{}", crate::upstream(&[&backend], ""), "routes:\n  - upstream: web\n");
+    let config = format!(
+        "{}  unused: [\"127.0.0.1:1\"]\n{}",
+        crate::upstream(&[&backend], ""),
+        "routes:\n  - upstream: web\n"
+    );
     let gateway = Gateway::start(&config).await;
     let warned = "upstreams.unused: warning: no route uses this upstream";
     eventually("it is logged at the start", || async { gateway.errors().contains(warned) }).await;
@@ -147,18 +151,23 @@ async fn backends_are_filtered_by_upstream_and_an_unknown_one_is_an_error() {
         a.address, b.address
     );
     let gateway = Gateway::start(&config).await;
-    let ask = async |query: &str| {
-        get_admin(gateway.admin, &format!("/api/v1/backends{query}")).await.unwrap()
-    };
+    let ask =
+        async |query: &str| get_admin(gateway.admin, &format!("/api/v1/backends{query}")).await.unwrap();
     let only = ask("?upstream=api").await.text();
     assert!(only.contains(&b.address.to_string()) && !only.contains(&a.address.to_string()), "{only}");
     let unknown = ask("?upstream=nope").await;
-    assert_eq!((unknown.status, unknown.text().as_str()), (400, "400: there is no upstream nope; there are: app, api\n"));
+    assert_eq!(
+        (unknown.status, unknown.text().as_str()),
+        (400, "400: there is no upstream nope; there are: app, api\n")
+    );
     assert_eq!(ask("?upstrm=api").await.status, 400);
     let (code, said) = gateway.command(&["backends", "-u", "nope", "--config"]).await;
     assert_eq!((code, said.as_str()), (1, "goodgate: there is no upstream nope; there are: app, api\n"));
     let (code, said) = gateway.command(&["backends", "-u", "api", "--config"]).await;
-    assert_eq!((code, said.contains(&b.address.to_string()), said.contains(&a.address.to_string())), (0, true, false));
+    assert_eq!(
+        (code, said.contains(&b.address.to_string()), said.contains(&a.address.to_string())),
+        (0, true, false)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,9 +216,61 @@ async fn metrics_of_a_large_configuration_are_few_and_compressed() {
     eprintln!("{series} series, {} bytes", text.len());
     assert!(series < 25_000, "{series} series");
     assert!(text.contains("goodgate_rescues_by_cause_total{by=\"retry\",cause=\"connection_refused\"} 0"));
-    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n";
+    let request =
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n";
     let answer = crate::harness::request(gateway.admin, request).await.unwrap();
     assert_eq!(answer.header("content-encoding"), Some("gzip"));
     eprintln!("{} bytes in gzip", answer.body.len());
-    assert!(answer.body.starts_with(&[0x1f, 0x8b]) && answer.body.len() * 8 < text.len(), "{}", answer.body.len());
+    assert!(
+        answer.body.starts_with(&[0x1f, 0x8b]) && answer.body.len() * 8 < text.len(),
+        "{}",
+        answer.body.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_names_the_limit_and_the_nearest_route() {
+    let backend = Backend::start(Act::Answer(200)).await;
+    let config = format!(
+        "{}routes:\n  - {{ name: api, upstream: web, match: {{ path: /api }}, max_body_bytes: 1KiB, rate_limit: {{ rate: 1/h, burst: 2 }} }}\n",
+        crate::upstream(&[&backend], "")
+    );
+    let gateway = Gateway::start(&config).await;
+    let told = async |request: &str| {
+        let answer = crate::harness::request(gateway.address, request).await.unwrap();
+        let id = answer.header("x-request-id").unwrap().to_owned();
+        let known = || async { gateway.command(&["explain", &id, "--config"]).await.0 == 0 };
+        eventually("it is known", known).await;
+        let (_, story) = gateway.command(&["explain", &id, "--config"]).await;
+        (answer.status, story.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    for (request, status, part) in [
+        (
+            "GET /apis HTTP/1.1\r\nHost: a\r\n\r\n",
+            404,
+            "The nearest route is `api`, which wants a path below `/api`.",
+        ),
+        (
+            "POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n",
+            413,
+            "`max_body_bytes` is 1024 bytes here.",
+        ),
+        (
+            "GET /api HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+            "The request was refused for this:",
+        ),
+    ] {
+        let (answered, story) = told(request).await;
+        assert!(answered == status && story.contains(part), "{answered}: {story}");
+    }
+    for _ in 0..2 {
+        gateway.get("/api").await;
+    }
+    let (status, story) = told("GET /api HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(status, 429);
+    assert!(
+        story.contains("`client_ip 1/h` with a burst of 2; the client is counted as 127.0.0.1"),
+        "{story}"
+    );
 }

@@ -68,9 +68,8 @@ async fn limits_that_differ_in_who_is_exempt_keep_their_own_counts() {
     let limit = |exempt: &str| format!("{{ rate: 1/h, burst: 4, exempt: [{exempt}] }}");
     let limits = format!("    rate_limit: [{}, {}]\n", limit("10.0.0.0/8"), limit("192.0.2.0/24"));
     let gateway = Gateway::start(&site(&[&backend], "", &limits)).await;
-    let status = || async {
-        request(gateway.address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap().status
-    };
+    let status =
+        || async { request(gateway.address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap().status };
     assert_eq!(status().await, 200);
     for _ in 0..3 {
         gateway.reload("ok").await;
@@ -112,11 +111,12 @@ async fn series_leave_with_their_route_and_upstream_and_no_counter_goes_back() {
     let after = gateway.metrics().await;
     let values = |text: &str| -> HashMap<String, f64> {
         let lines = text.lines().filter(|line| line.contains("_total{"));
-        lines.filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            Some((series.to_owned(), value.parse().ok()?))
-        })
-        .collect()
+        lines
+            .filter_map(|line| {
+                let (series, value) = line.rsplit_once(' ')?;
+                Some((series.to_owned(), value.parse().ok()?))
+            })
+            .collect()
     };
     let (before, after) = (values(&before), values(&after));
     for (series, value) in &before {

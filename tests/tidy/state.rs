@@ -68,7 +68,8 @@ fn state_that_a_reload_would_forget_is_taken_over() {
 /// The structs of the rooms that build snapshots: each with its fields and their types. Of several with one name all fields.
 fn types() -> BTreeMap<String, Vec<(String, String)>> {
     let mut types: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
-    for file in ["crates/proxy/src", "crates/upstream/src"].into_iter().flat_map(|folder| files(folder, "rs")) {
+    for file in ["crates/proxy/src", "crates/upstream/src"].into_iter().flat_map(|folder| files(folder, "rs"))
+    {
         if file.ends_with("tests.rs") || file.components().any(|part| part.as_os_str() == "tests") {
             continue;
         }

@@ -16,7 +16,8 @@ fn commands() -> Vec<String> {
     let help = help(&[]);
     let (_, list) = help.split_once("Commands:\n").unwrap();
     let lines = list.lines().take_while(|line| line.starts_with("  "));
-    let names = lines.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    let names =
+        lines.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
@@ -38,9 +39,9 @@ fn every_command_and_option_is_documented() {
             wrong.push(format!("`goodgate {command}` is missing"));
             continue;
         };
-        wrong.extend(options(&command).iter().filter(|option| !row.contains(option.as_str())).map(|option| {
-            format!("`goodgate {command}` has {option}, which its row in docs/operations.md lacks")
-        }));
+        wrong.extend(options(&command).iter().filter(|option| !row.contains(option.as_str())).map(
+            |option| format!("`goodgate {command}` has {option}, which its row in docs/operations.md lacks"),
+        ));
     }
     none(wrong, "commands and options that are not documented");
 }
@@ -64,7 +65,9 @@ fn every_command_and_option_in_the_docs_exists() {
             let named = line.split([' ', '[', ']']).filter(|word| word.starts_with("--"));
             wrong.extend(
                 named
-                    .filter(|option| !known.contains(*option) && *option != "--help" && *option != "--version")
+                    .filter(|option| {
+                        !known.contains(*option) && *option != "--help" && *option != "--version"
+                    })
                     .map(|option| format!("{}: goodgate {command} {option}", shown(&file))),
             );
         }
@@ -75,7 +78,8 @@ fn every_command_and_option_in_the_docs_exists() {
 /// Paths of pages in a text: `/api/v1/…`, `/livez` and the like.
 fn pages(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && !"/_".contains(letter));
-    let is_page = |word: &&str| word.starts_with("/api/v1/") || ["/livez", "/readyz", "/metrics"].contains(word);
+    let is_page =
+        |word: &&str| word.starts_with("/api/v1/") || ["/livez", "/readyz", "/metrics"].contains(word);
     words.filter(is_page).map(|word| word.trim_end_matches('/').to_owned()).collect()
 }
 

@@ -13,7 +13,9 @@ pub(crate) fn compressed(mut response: Response<Vec<u8>>, request: &HeaderMap) -
         return response;
     }
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let Ok(body) = encoder.write_all(response.body()).and_then(|()| encoder.finish()) else { return response };
+    let Ok(body) = encoder.write_all(response.body()).and_then(|()| encoder.finish()) else {
+        return response;
+    };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     headers.insert(header::CONTENT_LENGTH, body.len().into());

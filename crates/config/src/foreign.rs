@@ -7,19 +7,56 @@ use crate::foreign::words::WORDS;
 
 /// Variables of nginx and Apache by their names or by how these begin.
 const VARIABLES: [&str; 26] = [
-    "host", "hostname", "scheme", "https", "uri", "args", "query_string", "is_args", "document_uri", "document_root",
-    "content_type", "content_length", "binary_remote_addr", "realip_remote_addr", "time_local", "time_iso8601", "msec",
-    "status", "body_bytes_sent", "bytes_sent", "connection", "nginx_version", "pid", "limit_rate", "invalid_referer",
+    "host",
+    "hostname",
+    "scheme",
+    "https",
+    "uri",
+    "args",
+    "query_string",
+    "is_args",
+    "document_uri",
+    "document_root",
+    "content_type",
+    "content_length",
+    "binary_remote_addr",
+    "realip_remote_addr",
+    "time_local",
+    "time_iso8601",
+    "msec",
+    "status",
+    "body_bytes_sent",
+    "bytes_sent",
+    "connection",
+    "nginx_version",
+    "pid",
+    "limit_rate",
+    "invalid_referer",
     "uid_got",
 ];
 const VARIABLE_PREFIXES: [&str; 14] = [
-    "http_", "cookie_", "arg_", "sent_http_", "upstream_", "ssl_", "proxy_", "request", "server_", "remote_", "geoip",
-    "tcpinfo_", "jwt_", "realip_",
+    "http_",
+    "cookie_",
+    "arg_",
+    "sent_http_",
+    "upstream_",
+    "ssl_",
+    "proxy_",
+    "request",
+    "server_",
+    "remote_",
+    "geoip",
+    "tcpinfo_",
+    "jwt_",
+    "realip_",
 ];
 
 /// Our form of the variables that people look for.
 const OURS: [(&str, &[&str]); 7] = [
-    ("{host}", &["host", "http_host", "server_name", "http.host", "http.request.host", "hostname", "hdr(host)"]),
+    (
+        "{host}",
+        &["host", "http_host", "server_name", "http.host", "http.request.host", "hostname", "hdr(host)"],
+    ),
     ("{path_and_query}", &["request_uri", "http.request.uri", "uri_and_query", "http.request.orig_uri"]),
     ("{path}", &["uri", "document_uri", "http.request.uri.path", "http.uri.path"]),
     ("{query}", &["args", "query_string", "http.request.uri.query", "query"]),
@@ -27,9 +64,18 @@ const OURS: [(&str, &[&str]); 7] = [
     (
         "{client_ip}",
         &[
-            "remote_addr", "remote_host", "http.request.remote", "http.request.remote.host", "src", "remote",
-            "binary_remote_addr", "client_ip", "proxy_add_x_forwarded_for", "realip_remote_addr",
-            "downstream_remote_address", "downstream_remote_address_without_port",
+            "remote_addr",
+            "remote_host",
+            "http.request.remote",
+            "http.request.remote.host",
+            "src",
+            "remote",
+            "binary_remote_addr",
+            "client_ip",
+            "proxy_add_x_forwarded_for",
+            "realip_remote_addr",
+            "downstream_remote_address",
+            "downstream_remote_address_without_port",
         ],
     ),
     ("{request_id}", &["request_id", "http.request.uuid", "unique_id", "unique-id"]),
@@ -59,7 +105,8 @@ fn dollar(text: &str) -> Option<&str> {
         let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
         let (name, behind) = name.split_at(end);
         let is_capture = matches!(name.as_bytes(), [b'1'..=b'9']) && !behind.starts_with(['.', ',']);
-        let is_known = VARIABLES.contains(&name) || VARIABLE_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        let is_known =
+            VARIABLES.contains(&name) || VARIABLE_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
         (is_capture || is_known).then(|| text.get(at..=at + end)).flatten()
     })
 }
@@ -89,7 +136,8 @@ fn braces(text: &str) -> Option<&str> {
         let name = rest.split('}').next().filter(|name| name.len() < rest.len())?;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-$>%".contains(&byte);
         let is_ours = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-        (!name.is_empty() && !is_ours && name.bytes().all(is_plain)).then(|| text.get(at..at + name.len() + 2))?
+        (!name.is_empty() && !is_ours && name.bytes().all(is_plain))
+            .then(|| text.get(at..at + name.len() + 2))?
     })
 }
 
@@ -100,18 +148,23 @@ pub(crate) fn path(text: &str) -> Option<String> {
         || text.contains(['\\', '^', '|', '[', ']', '{', '}', '<', '>'])
         || ["(?", ".+", "/$1"].iter().any(|part| text.contains(part))
         || (text.len() > 1 && text.ends_with('$'));
-    let starred = bare.strip_suffix("/*").or_else(|| bare.strip_suffix("/**")).or_else(|| bare.strip_suffix("/.*"));
+    let starred =
+        bare.strip_suffix("/*").or_else(|| bare.strip_suffix("/**")).or_else(|| bare.strip_suffix("/.*"));
     if let Some(prefix) = starred
         && !prefix.contains(['*', '(', '|', '[', '\\', ':', '{'])
     {
         let prefix = if prefix.is_empty() { "/" } else { prefix };
-        return Some(format!("`{prefix}`, which also matches everything below it: a path is a prefix, not a pattern"));
+        return Some(format!(
+            "`{prefix}`, which also matches everything below it: a path is a prefix, not a pattern"
+        ));
     }
     let is_captured = text.split('/').any(|segment| {
         segment.strip_prefix(':').is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
     });
     if text.starts_with("= ") {
-        return Some(format!("a path that begins with `/`, like `{bare}`, which also matches everything below it"));
+        return Some(format!(
+            "a path that begins with `/`, like `{bare}`, which also matches everything below it"
+        ));
     }
     (is_regex || is_captured || text.contains('*')).then(|| {
         let at = bare.find(['*', ':', '{', '(', '[', '|', '$', '\\', '<', '^', '>']).unwrap_or(bare.len());
@@ -152,10 +205,15 @@ pub(crate) fn language(text: &str) -> Option<&'static str> {
     let lines = || text.lines().map(str::trim);
     let begins = |starts: &[&str]| lines().any(|line| starts.iter().any(|start| line.starts_with(start)));
     let has_blocks = lines().any(|line| line.ends_with('{'));
-    if has_blocks && lines().any(|line| line.ends_with(';')) && begins(&["server", "upstream ", "http", "events"]) {
+    if has_blocks
+        && lines().any(|line| line.ends_with(';'))
+        && begins(&["server", "upstream ", "http", "events"])
+    {
         return Some("nginx");
     }
-    if begins(&["frontend ", "backend ", "defaults", "listen "]) && begins(&["bind ", "server ", "mode ", "balance "]) {
+    if begins(&["frontend ", "backend ", "defaults", "listen "])
+        && begins(&["bind ", "server ", "mode ", "balance "])
+    {
         return Some("HAProxy");
     }
     (has_blocks && begins(&["reverse_proxy ", "file_server", "respond ", "handle"])).then_some("Caddy")
@@ -188,8 +246,23 @@ mod tests {
             assert!(said.contains(ours), "{text}: {said}");
         }
         for text in [
-            "{host}", "{\"a\":{\"b\":1}}", "{{path}}", "{", "{}", "{host", "$", "$5.00", "$1,000", "100%", "%2F%20", "a$b",
-            "pa$word", "50%{", "default-src 'self'; img-src *", "W/\"x$y\"", "{\"a\":1}",
+            "{host}",
+            "{\"a\":{\"b\":1}}",
+            "{{path}}",
+            "{",
+            "{}",
+            "{host",
+            "$",
+            "$5.00",
+            "$1,000",
+            "100%",
+            "%2F%20",
+            "a$b",
+            "pa$word",
+            "50%{",
+            "default-src 'self'; img-src *",
+            "W/\"x$y\"",
+            "{\"a\":1}",
         ] {
             assert_eq!(variable(text), None, "{text}");
         }
@@ -218,7 +291,18 @@ mod tests {
             let said = path(text).unwrap_or_else(|| panic!("{text}"));
             assert!(said.contains(like), "{text}: {said}");
         }
-        for text in ["/", "/api", "/$metadata", "/a/$batch", "/v1/models:predict", "/@user", "/c++", "/Foo_(bar)", "/a.b", "/~me"] {
+        for text in [
+            "/",
+            "/api",
+            "/$metadata",
+            "/a/$batch",
+            "/v1/models:predict",
+            "/@user",
+            "/c++",
+            "/Foo_(bar)",
+            "/a.b",
+            "/~me",
+        ] {
             assert_eq!(path(text), None, "{text}");
         }
     }
@@ -226,8 +310,21 @@ mod tests {
     #[test]
     fn words_of_others_have_a_translation() {
         for word in [
-            "server_name", "proxy_pass", "location", "listen", "gzip", "proxy_set_header", "proxy_cache_valid", "frontend",
-            "default_backend", "lb_policy", "clusters", "loadBalancer", "reverse_proxy", "option", "middlewares",
+            "server_name",
+            "proxy_pass",
+            "location",
+            "listen",
+            "gzip",
+            "proxy_set_header",
+            "proxy_cache_valid",
+            "frontend",
+            "default_backend",
+            "lb_policy",
+            "clusters",
+            "loadBalancer",
+            "reverse_proxy",
+            "option",
+            "middlewares",
         ] {
             assert!(key(word).is_some(), "{word}");
         }

@@ -12,6 +12,7 @@ pub mod defaults;
 mod expand;
 mod file;
 mod foreign;
+mod header_rules;
 mod keys;
 mod kind;
 mod mirror;
@@ -37,14 +38,15 @@ use std::path::Path;
 
 pub use access::Access;
 pub use certificate::{BadCertificate, Certificate, FileState};
+pub use header_rules::HeaderRules;
 pub use mirror::Mirror;
 pub use page::{ErrorPage, Place};
 pub use problem::{Problem, Problems};
 pub use rate::{Per, Period, Rate, RateLimit};
 pub use settings::{
-    AccessLog, Action, Admin, BasicAuth, ClientCertificates, Config, ErrorSpec, HeaderRules, HostPattern,
-    Limits, Listener, ListenerTls, LogFormat, LogMask, LogTarget, Maintenance, Redirect, Respond, Rewrite,
-    RouteSpec, Server, Spool, Tracing,
+    AccessLog, Action, Admin, BasicAuth, ClientCertificates, Config, ErrorSpec, HostPattern, Limits,
+    Listener, ListenerTls, LogFormat, LogMask, LogTarget, Maintenance, Redirect, Respond, Rewrite, RouteSpec,
+    Server, Spool, Tracing,
 };
 pub use split::Split;
 pub use target::{BadTarget, TARGET_BYTES_MAX, normal_target};
@@ -142,7 +144,11 @@ fn read_text(
 fn other_language(text: &str, report: &Report) {
     if let Some(other) = foreign::language(text) {
         let shape = "upstreams: { app: [\"10.0.0.1:80\"] }` and `routes: [{ upstream: app }]";
-        report.add(Mark::FILE, "", format!("this is a configuration of {other}; a file here is YAML, like `{shape}`"));
+        report.add(
+            Mark::FILE,
+            "",
+            format!("this is a configuration of {other}; a file here is YAML, like `{shape}`"),
+        );
     }
 }
 

@@ -108,13 +108,7 @@ impl Report {
     }
 
     fn problem(&self, at: Mark, path: &str, message: String) -> Problem {
-        Problem {
-            file: self.file.clone(),
-            line: at.line,
-            column: at.column,
-            path: path.to_owned(),
-            message,
-        }
+        Problem { file: self.file.clone(), line: at.line, column: at.column, path: path.to_owned(), message }
     }
 
     /// The value and the warnings if nothing was wrong. What is written once and used often (an alias, `defaults`) is

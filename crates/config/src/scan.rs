@@ -157,9 +157,9 @@ impl Scan<'_> {
             return Some(format!("quote what begins with `{}`", key.chars().next()?));
         }
         let open = self.open.iter().rev().filter_map(|open| self.places.get(open.id));
-        let (open, bracket) = open.map(|open| (open.at, from_char(text, open.at))).find(|(_, bracket)| {
-            matches!(bracket, Some('[' | '{'))
-        })?;
+        let (open, bracket) = open
+            .map(|open| (open.at, from_char(text, open.at)))
+            .find(|(_, bracket)| matches!(bracket, Some('[' | '{')))?;
         Some(format!("is the `{}` of line {}, column {} closed?", bracket?, open.line, open.column))
     }
 

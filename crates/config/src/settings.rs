@@ -13,7 +13,9 @@ use goodgate_upstream::UpstreamSpec;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use crate::{Access, Certificate, ErrorPage, FieldValue, Mirror, RateLimit, Split, Token, Users, defaults};
+use crate::{
+    Access, Certificate, ErrorPage, FieldValue, HeaderRules, Mirror, RateLimit, Split, Token, Users, defaults,
+};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -243,49 +245,6 @@ pub struct Rewrite {
     pub strip_prefix: String,
     /// What is then put before the path; may be empty.
     pub add_prefix: String,
-}
-
-/// What becomes of header fields: some are removed, then some are set.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeaderRules {
-    /// Fields and their values; each replaces all fields of its name. No name twice.
-    pub set: Vec<(HeaderName, FieldValue)>,
-    /// Fields that are removed.
-    pub remove: Vec<HeaderName>,
-    /// How the names of further fields begin that are removed, in lower case.
-    pub remove_prefixes: Vec<String>,
-}
-
-impl HeaderRules {
-    /// Whether nothing is changed.
-    pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.remove.is_empty() && self.remove_prefixes.is_empty()
-    }
-
-    /// Whether a field is removed for how its name begins.
-    pub fn has_prefix_of(&self, name: &HeaderName) -> bool {
-        let begins = |prefix: &String| name.as_str().starts_with(prefix.as_str());
-        self.remove_prefixes.iter().any(begins) && *name != http::header::HOST && !Self::is_untouchable(name)
-    }
-
-    /// Whether no route may change it: it frames a message, belongs to one connection, or tells of loops.
-    pub fn is_untouchable(name: &HeaderName) -> bool {
-        matches!(
-            name.as_str(),
-            "connection"
-                | "content-length"
-                | "transfer-encoding"
-                | "te"
-                | "trailer"
-                | "upgrade"
-                | "keep-alive"
-                | "proxy-connection"
-                | "proxy-authenticate"
-                | "proxy-authorization"
-                | "expect"
-                | "cdn-loop"
-        )
-    }
 }
 
 /// Where requests are sent instead.

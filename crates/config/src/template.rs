@@ -153,7 +153,9 @@ mod tests {
             assert_eq!(filled(text).as_deref(), Ok(expected), "{text}");
         }
         assert!(filled("{hots}").unwrap_err().ends_with("`{hots}` is none of them (did you mean `{host}`?)"));
-        for (bad, ours) in [("https://$host$request_uri", "{host}"), ("{http.host}", "{host}"), ("%{x}", "{path}")] {
+        for (bad, ours) in
+            [("https://$host$request_uri", "{host}"), ("{http.host}", "{host}"), ("%{x}", "{path}")]
+        {
             assert!(filled(bad).unwrap_err().contains(ours), "{bad}");
         }
         for bad in ["a\r\nb", "a\n", "\0", "é", " a", "a "] {

@@ -13,7 +13,9 @@ fn warned(text: &str) -> String {
 
 /// What is said about a route with these settings.
 fn route(settings: &str) -> String {
-    told(&format!("upstreams: {{ app: ['10.0.0.1:80', '10.0.0.2:80'] }}\nroutes: [{{ upstream: app, {settings} }}]\n"))
+    told(&format!(
+        "upstreams: {{ app: ['10.0.0.1:80', '10.0.0.2:80'] }}\nroutes: [{{ upstream: app, {settings} }}]\n"
+    ))
 }
 
 #[test]
@@ -41,7 +43,8 @@ fn variables_of_others_are_refused_where_ours_are_meant() {
             assert!(said.contains("which other proxies replace"), "{value}: {said}");
         }
     }
-    let text = "upstreams: { app: ['10.0.0.1:80'] }\nroutes: [{ redirect: { to: 'https://$host$request_uri' } }]\n";
+    let text =
+        "upstreams: { app: ['10.0.0.1:80'] }\nroutes: [{ redirect: { to: 'https://$host$request_uri' } }]\n";
     assert!(told(text).contains("`{host}` here"), "{}", told(text));
     assert_eq!(route("request_headers: { set: { X-A: 'a$b {} 100% {\"a\":1}' } }"), "nothing");
 }
@@ -100,9 +103,18 @@ fn a_misspelt_key_hides_nothing_below_it() {
 #[test]
 fn places_and_forms_of_usual_mistakes() {
     for (text, expected) in [
-        ("upstreams: { web: { sticky: true, backends: ['a:1'] } }", "c.yaml:1:29: upstreams.web.sticky: found true; allowed: a map"),
-        ("upstreams: { web: { tls: true, backends: ['a:1'] } }", "c.yaml:1:26: upstreams.web.tls: found true; allowed: a map"),
-        ("listeners: [{ tls: true, address: '0.0.0.0:443' }]\nupstreams: { web: ['a:1'] }", "c.yaml:1:20: listeners[0].tls: found true; allowed: a map"),
+        (
+            "upstreams: { web: { sticky: true, backends: ['a:1'] } }",
+            "c.yaml:1:29: upstreams.web.sticky: found true; allowed: a map",
+        ),
+        (
+            "upstreams: { web: { tls: true, backends: ['a:1'] } }",
+            "c.yaml:1:26: upstreams.web.tls: found true; allowed: a map",
+        ),
+        (
+            "listeners: [{ tls: true, address: '0.0.0.0:443' }]\nupstreams: { web: ['a:1'] }",
+            "c.yaml:1:20: listeners[0].tls: found true; allowed: a map",
+        ),
         ("listeners: [{ address: '::1:8080' }]\nupstreams: { web: ['a:1'] }", "like `[::1]:8080`"),
         ("upstreams: { web: ['::1:8080'] }", "like `[::1]:8080`"),
         ("upstreams: { none: ['a:1'] }", "upstreams.none: the name of an upstream; allowed: another name"),

@@ -57,8 +57,7 @@ routes: [{ upstream: app }]
 #[test]
 fn tabs_do_not_indent() {
     let text = "upstreams:\n\tapp: ['10.0.0.1:80']\n";
-    let problems =
-        "c.yaml:2:2: upstreams: not valid YAML: tabs disallowed within this context (block indentation); indent with spaces";
+    let problems = "c.yaml:2:2: upstreams: not valid YAML: tabs disallowed within this context (block indentation); indent with spaces";
     assert_eq!(told(text), problems);
 }
 
@@ -66,8 +65,7 @@ fn tabs_do_not_indent() {
 fn an_unclosed_list_is_found() {
     let text = "upstreams: { app: ['10.0.0.1:80' }
 ";
-    let problems =
-        "c.yaml:1:34: upstreams.app[1]: not valid YAML: while parsing a flow sequence, expected ',' or ']'; is the `[` of line 1, column 19 closed?";
+    let problems = "c.yaml:1:34: upstreams.app[1]: not valid YAML: while parsing a flow sequence, expected ',' or ']'; is the `[` of line 1, column 19 closed?";
     assert_eq!(told(text), problems);
 }
 
@@ -86,8 +84,7 @@ fn an_unquoted_ipv6_address_is_a_list_to_yaml() {
 upstreams: { app: ['10.0.0.1:80'] }
 routes: [{ upstream: app }]
 ";
-    let problems =
-        "c.yaml:2:18: listeners[0]: not valid YAML: while parsing a block mapping, did not find expected key; quote an IPv6 address: `\"[::]:8080\"`";
+    let problems = "c.yaml:2:18: listeners[0]: not valid YAML: while parsing a block mapping, did not find expected key; quote an IPv6 address: `\"[::]:8080\"`";
     assert_eq!(told(text), problems);
 }
 

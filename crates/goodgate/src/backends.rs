@@ -31,8 +31,9 @@ pub(crate) fn backends(whom: &Whom, json: bool, upstream: Option<&str>) -> Resul
     let only = upstream.map(|name| format!("?upstream={}", encoded(name))).unwrap_or_default();
     let rows = ask_whom(whom, &format!("/api/v1/backends{only}"))?.body;
     let upstreams = ask_whom(whom, &format!("/api/v1/upstreams{only}"))?.body;
-    let read =
-        |text: &str| -> Result<Vec<Value>> { serde_json::from_str(text).context("the answer cannot be read") };
+    let read = |text: &str| -> Result<Vec<Value>> {
+        serde_json::from_str(text).context("the answer cannot be read")
+    };
     let (rows, upstreams) = (read(&rows)?, read(&upstreams)?);
     if json {
         print!("{}", tame(&(serde_json::to_string_pretty(&rows)? + "\n")));

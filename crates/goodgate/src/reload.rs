@@ -150,11 +150,7 @@ impl Reloader {
         metrics.config_in_force(*hash, SystemTime::now());
         metrics.config_reloaded(true);
         info!(upstreams = config.upstreams.len(), routes = config.routes.len(); "the configuration was loaded again");
-        Outcome {
-            problems: Vec::new(),
-            warnings,
-            restart: restart.into_iter().map(str::to_owned).collect(),
-        }
+        Outcome { problems: Vec::new(), warnings, restart: restart.into_iter().map(str::to_owned).collect() }
     }
 }
 

@@ -204,7 +204,9 @@ fn control(
     tokio::spawn(reloader.run(requests));
     match control_socket::bind() {
         Ok(listener) => drop(tokio::spawn(control_socket::serve(listener, pages, reloads.clone()))),
-        Err(error) => warn!(error:% = format!("{error:#}"); "no control socket: `goodgate reload` does not work"),
+        Err(error) => {
+            warn!(error:% = format!("{error:#}"); "no control socket: `goodgate reload` does not work")
+        }
     }
     reloads
 }

@@ -40,6 +40,10 @@ mod tests {
         let text = "upstreams: { a: [\"127.0.0.1:1\"] }\nroutes: [{ upstream: a }]\nlimits: { max_connections: 1000 }\n";
         let config = goodgate_config::parse("c.yaml", text, &|_| None).unwrap();
         assert!(too_few_files(&config, 1000).is_none());
-        assert!(too_few_files(&config, 999).unwrap().starts_with("limits.max_connections: warning: 1000 connections"));
+        assert!(
+            too_few_files(&config, 999)
+                .unwrap()
+                .starts_with("limits.max_connections: warning: 1000 connections")
+        );
     }
 }

@@ -267,9 +267,7 @@ impl RouteSeries {
     fn response_counter(&self, status: u16, origin: Origin) -> Option<&IntCounter> {
         let column = usize::from(status.clamp(STATUS_MIN, STATUS_MAX) - STATUS_MIN);
         let slot = self.responses.get(origin as usize * STATUSES + column)?;
-        Some(slot.get_or_init(|| {
-            self.counter(&self.families.responses, &status.to_string(), origin.name())
-        }))
+        Some(slot.get_or_init(|| self.counter(&self.families.responses, &status.to_string(), origin.name())))
     }
 
     fn gateway_error_counter(&self, cause: Cause) -> Option<&IntCounter> {

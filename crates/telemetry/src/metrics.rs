@@ -3,6 +3,7 @@
 mod backends;
 mod queues;
 mod spool;
+mod totals;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::upstream_handles::UpstreamSeries;
 pub(crate) use backends::{BackendFamilies, FailOpenFamilies};
 pub(crate) use queues::QueueFamilies;
 pub(crate) use spool::SpoolFamilies;
+pub(crate) use totals::TotalFamilies;
 
 /// Seconds: from a cache hit to the longest default timeout.
 const DURATION_BUCKETS: [f64; 14] =
@@ -96,7 +98,7 @@ impl Metrics {
             spans_dropped: to.counter("goodgate_trace_spans_dropped_total", "Spans dropped")?,
             panics: to.counter("goodgate_panics_total", "Panics caught")?,
             survivals: Arc::default(),
-            totals: Arc::new(Totals::declare(&to)?),
+            totals: Arc::new(Totals::new(&TotalFamilies::declare(&to)?)),
             routes: Arc::default(),
             routes_alone: Arc::default(),
             upstreams: Arc::default(),

@@ -2,48 +2,34 @@
 //! event; the series by route and by upstream exist once they count, because their product is large.
 
 use goodgate_failure::Cause;
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntCounterVec};
 
 use crate::By;
-use crate::declare::{Declare, Declared};
+use crate::metrics::TotalFamilies;
 
 /// The totals of the process.
 #[derive(Debug)]
 pub(crate) struct Totals {
-    rescues: Vec<IntCounter>,
-    gateway_errors: Vec<IntCounter>,
-    attempt_failures: Vec<IntCounter>,
+    /// None where a failure cannot be rescued so.
+    rescues: Vec<Option<IntCounter>>,
+    gateway_errors: Vec<Option<IntCounter>>,
+    attempt_failures: Vec<Option<IntCounter>>,
 }
 
 impl Totals {
-    /// Resolves them from their families.
-    pub(crate) fn declare(to: &Declare<'_>) -> Declared<Self> {
-        let rescues = to.counters(
-            "goodgate_rescues_by_cause_total",
-            "Failures that the client never saw, of all routes together",
-            &["by", "cause"],
-        )?;
-        let errors = to.counters(
-            "goodgate_gateway_errors_by_cause_total",
-            "Errors that goodgate itself answered, of all routes together",
-            &["cause"],
-        )?;
-        let failures = to.counters(
-            "goodgate_attempt_failures_by_cause_total",
-            "Failed attempts, of all upstreams together",
-            &["cause"],
-        )?;
+    /// Resolves them; they exist at zero from then on.
+    pub(crate) fn new(families: &TotalFamilies) -> Self {
+        let TotalFamilies { rescues, gateway_errors, attempt_failures } = families;
         let pairs = By::ALL.into_iter().flat_map(|by| Cause::ALL.map(|cause| (by, cause)));
-        // What cannot be rescued so is counted all the same, outside of the exposition: it does not happen.
-        let rescue = |(by, cause): (By, Cause)| match by.can_avert(cause) {
-            true => Ok(rescues.with_label_values(&[by.name(), cause.name()])),
-            false => IntCounter::new("goodgate_rescues_by_cause_total", "not exposed"),
+        let rescue = |(by, cause): (By, Cause)| {
+            by.can_avert(cause).then(|| rescues.with_label_values(&[by.name(), cause.name()]))
         };
-        Ok(Self {
-            rescues: pairs.map(rescue).collect::<Declared<_>>()?,
-            gateway_errors: Cause::ALL.map(|cause| errors.with_label_values(&[cause.name()])).to_vec(),
-            attempt_failures: Cause::ALL.map(|cause| failures.with_label_values(&[cause.name()])).to_vec(),
-        })
+        let one = |family: &IntCounterVec, cause: Cause| family.with_label_values(&[cause.name()]);
+        Self {
+            rescues: pairs.map(rescue).collect(),
+            gateway_errors: Cause::ALL.map(|cause| Some(one(gateway_errors, cause))).to_vec(),
+            attempt_failures: Cause::ALL.map(|cause| Some(one(attempt_failures, cause))).to_vec(),
+        }
     }
 
     pub(crate) fn rescue(&self, by: By, cause: Cause) {
@@ -59,8 +45,8 @@ impl Totals {
     }
 }
 
-fn count(counters: &[IntCounter], at: usize) {
-    if let Some(counter) = counters.get(at) {
+fn count(counters: &[Option<IntCounter>], at: usize) {
+    if let Some(Some(counter)) = counters.get(at) {
         counter.inc();
     }
 }

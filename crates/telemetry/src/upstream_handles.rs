@@ -159,7 +159,8 @@ impl UpstreamSeries {
     fn new(metrics: &Metrics, upstream: &str) -> Self {
         let families = &metrics.backends;
         let aborts = &metrics.requests.client_aborts;
-        let refusal = |reason: &Refusal| families.retries_refused.with_label_values(&[upstream, reason.name()]);
+        let refusal =
+            |reason: &Refusal| families.retries_refused.with_label_values(&[upstream, reason.name()]);
         Self {
             upstream: upstream.to_owned(),
             families: families.clone(),

@@ -6,8 +6,8 @@ use goodgate_failure::{Attempt, Cause};
 use goodgate_telemetry::{AccessRecord, Quantile, Spread};
 use goodgate_upstream::State;
 
-use super::refusals;
 use super::measured::{Measured, MeasuredBackend, MeasuredUpstream};
+use super::refusals;
 use super::text::{count, shown, span};
 use crate::probes::ProbeRow;
 

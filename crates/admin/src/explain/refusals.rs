@@ -30,7 +30,9 @@ pub(super) fn refusal(record: &AccessRecord<'_>, routes: &[RouteSpec], limits: &
             limits.header_bytes_max, limits.headers_max
         )),
         429 => route.map(|route| rate(record, route)),
-        400 => record.detail.map(|detail| format!("The request was refused for this: {}.", detail.trim_end_matches('.'))),
+        400 => record
+            .detail
+            .map(|detail| format!("The request was refused for this: {}.", detail.trim_end_matches('.'))),
         _ => None,
     }
 }

@@ -25,7 +25,10 @@ pub(super) fn rules(map: &Map<'_>, key: &str, keys: &Keys) -> HeaderRules {
     let map = map.section(key, keys);
     let set = map.get("set").and_then(|view| view.entries());
     let removed = map.get("remove").and_then(|view| view.list_of(text_as(removed))).unwrap_or_default();
-    let mut rules = HeaderRules { set: set.map(|entries| fields(&entries)).unwrap_or_default(), ..HeaderRules::default() };
+    let mut rules = HeaderRules {
+        set: set.map(|entries| fields(&entries)).unwrap_or_default(),
+        ..HeaderRules::default()
+    };
     for removed in removed {
         match removed {
             Removed::Name(name) => rules.remove.push(name),
@@ -44,7 +47,9 @@ enum Removed {
 fn removed(text: &str) -> Result<Removed, String> {
     let Some(prefix) = text.strip_suffix('*') else { return name(text).map(Removed::Name) };
     match HeaderName::from_bytes(prefix.as_bytes()) {
-        Ok(prefix) if !crate::foreign::has_pattern(prefix.as_str()) => Ok(Removed::Prefix(prefix.as_str().to_owned())),
+        Ok(prefix) if !crate::foreign::has_pattern(prefix.as_str()) => {
+            Ok(Removed::Prefix(prefix.as_str().to_owned()))
+        }
         _ => Err("a header's name, or how names begin, like `x-internal-*`".to_owned()),
     }
 }
@@ -103,5 +108,9 @@ fn name(text: &str) -> Result<HeaderName, String> {
     if name == header::HOST {
         return Err("another name: the `Host` is what `host` of the upstream says".to_owned());
     }
-    if HeaderRules::is_untouchable(&name) { Err("a name that is not the gateway's own affair".to_owned()) } else { Ok(name) }
+    if HeaderRules::is_untouchable(&name) {
+        Err("a name that is not the gateway's own affair".to_owned())
+    } else {
+        Ok(name)
+    }
 }

@@ -77,7 +77,8 @@ fn single(config: &Config, upstream: &UpstreamSpec, view: &View<'_>) {
 }
 
 fn unverified(upstream: &UpstreamSpec, view: &View<'_>) {
-    let has_tls = upstream.added.has_tls || upstream.backends.iter().any(|backend| backend.tls_name.is_some());
+    let has_tls =
+        upstream.added.has_tls || upstream.backends.iter().any(|backend| backend.tls_name.is_some());
     let check = upstream.probe.as_ref().and_then(|probe| match &probe.tls {
         ProbeTls::On { policy, .. } => Some(policy.verify),
         ProbeTls::AsBackend | ProbeTls::Off => None,
@@ -95,7 +96,10 @@ fn own_listener(config: &Config, upstream: &UpstreamSpec, view: &View<'_>) {
         let own = listeners().find(|listener| leads_to(&backend.address, listener.address));
         if let Some(listener) = own {
             let address = listener.address;
-            view.warn(format!("the backend {} is the listener {address} of this gateway: a loop", backend.address));
+            view.warn(format!(
+                "the backend {} is the listener {address} of this gateway: a loop",
+                backend.address
+            ));
         }
     }
 }
@@ -131,7 +135,10 @@ fn listeners(top: &Map<'_>, config: &Config) {
             view.warn("`redirect_to_https` without a listener that has `tls`: clients are sent to a port that this gateway does not serve");
         }
         if let Some((other, path)) = taken.iter().find(|(other, _)| overlap(*other, listener.address)) {
-            view.warn(format!("{} and {other} of `{path}` overlap: the start fails, because one address covers the other", listener.address));
+            view.warn(format!(
+                "{} and {other} of `{path}` overlap: the start fails, because one address covers the other",
+                listener.address
+            ));
         }
         taken.push((listener.address, view.path().to_owned()));
     }
@@ -142,11 +149,16 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |wide: SocketAddr, narrow: SocketAddr| {
         wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
     };
-    one.port() == other.port() && one.port() > 0 && one.ip() != other.ip() && (covers(one, other) || covers(other, one))
+    one.port() == other.port()
+        && one.port() > 0
+        && one.ip() != other.ip()
+        && (covers(one, other) || covers(other, one))
 }
 
 fn late_retry(config: &Config, route: &RouteSpec, view: &View<'_>) {
-    let Some(upstream) = route.action.upstream().and_then(|index| config.upstreams.get(index)) else { return };
+    let Some(upstream) = route.action.upstream().and_then(|index| config.upstreams.get(index)) else {
+        return;
+    };
     let is_retried = route.retry.tries.get() > 1 && route.retry.on.contains(Word::Timeout);
     let has_others = upstream.backends.len() > 1;
     let longest = upstream.timeouts.connect.max(upstream.timeouts.first_byte);

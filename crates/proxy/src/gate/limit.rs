@@ -55,11 +55,10 @@ impl Limiter {
         let same = |limit: &RateLimit, old: &RateLimit| {
             (&old.per, old.rate, old.burst) == (&limit.per, limit.rate, limit.burst)
         };
-        let exact: Vec<_> = limits
-            .iter()
-            .map(|limit| take(&|old| same(limit, old) && old.exempt == limit.exempt))
-            .collect();
-        let counts = limits.iter().zip(exact).map(|(limit, exact)| exact.or_else(|| take(&|old| same(limit, old))));
+        let exact: Vec<_> =
+            limits.iter().map(|limit| take(&|old| same(limit, old) && old.exempt == limit.exempt)).collect();
+        let counts =
+            limits.iter().zip(exact).map(|(limit, exact)| exact.or_else(|| take(&|old| same(limit, old))));
         counts.zip(limits).map(|(counts, limit)| Self::new(limit, counts)).collect()
     }
 

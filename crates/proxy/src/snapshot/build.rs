@@ -88,7 +88,9 @@ pub(super) fn build(
         let cache = policy.and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
         let metrics_of = |way: &Way| RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name);
         let old_gate = old_routes.get(spec.name.as_str()).and_then(|old| old.gate.as_deref());
-        let gate = Gate::new(spec, old_gate, &lasting.verifier, &metrics_of(way));
+        // Held until the route has it: what nothing holds leaves the exposition.
+        let series = metrics_of(way);
+        let gate = Gate::new(spec, old_gate, &lasting.verifier, &series);
         let header_bytes_max = config.limits.response_header_bytes_max;
         let route = |way: &Way| route(spec, way, gate.clone(), metrics_of(way), header_bytes_max);
         let state = || lasting.route_states.of(&spec.name);

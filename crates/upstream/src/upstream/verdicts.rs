@@ -74,8 +74,10 @@ impl Upstream {
         // Read once: what comes in between belongs to the next comparison, and to no other.
         let latest: Vec<(Address, Tallied)> =
             backends.iter().map(|backend| (backend.address, backend.vitals.seen.tallied())).collect();
-        let earlier =
-            std::mem::replace(&mut *self.course.compared.lock(), latest.iter().copied().collect::<HashMap<_, _>>());
+        let earlier = std::mem::replace(
+            &mut *self.course.compared.lock(),
+            latest.iter().copied().collect::<HashMap<_, _>>(),
+        );
         let since = |(address, tallied): &(Address, Tallied)| {
             tallied.since(earlier.get(address).copied().unwrap_or_default())
         };
