@@ -51,6 +51,12 @@ const VARIABLE_PREFIXES: [&str; 14] = [
     "realip_",
 ];
 
+/// Keys of ours that other proxies write without a colon.
+const SETTINGS: [&str; 12] = [
+    "balance", "weight", "timeout", "rewrite", "allow", "deny", "resolver", "mirror", "sticky", "tls",
+    "redirect", "cache",
+];
+
 /// Our form of the variables that people look for.
 const OURS: [(&str, &[&str]); 7] = [
     (
@@ -197,6 +203,10 @@ pub(crate) fn line(text: &str) -> Option<String> {
         let settings = "{ address: …, weight: 1, max_fails: 3, fail_timeout: 10s, backup: true }";
         return Some(format!("a backend is its address alone, `{address}`, or a map, `{settings}`"));
     }
+    if SETTINGS.contains(&first) {
+        let second = second.trim_end_matches(';');
+        return Some(format!("a setting is `{first}: value` on a line of its own, not `{first} {second}`"));
+    }
     key(first)
 }
 
@@ -331,6 +341,7 @@ mod tests {
         assert!(line("server 10.0.0.1:80 max_fails=3").unwrap().contains("`10.0.0.1:80`"));
         assert!(line("server app1 10.0.0.1:80 check").unwrap().contains("`10.0.0.1:80`"));
         assert!(line("option httpchk GET /").unwrap().contains("health_check"));
+        assert!(line("balance roundrobin").unwrap().contains("`balance: value`"));
         assert_eq!(line("some text"), None);
         assert_eq!(language("server {\n  listen 80;\n}\n"), Some("nginx"));
         assert_eq!(language("frontend web\n  bind :80\n"), Some("HAProxy"));

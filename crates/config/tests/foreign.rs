@@ -1,5 +1,7 @@
 //! Text that means something to other proxies is refused with our form, and what is meant is read all the same.
 
+#![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
 /// What is said about a text: one line for each problem.
 fn told(text: &str) -> String {
     goodgate_config::parse("c.yaml", text, &|_| None)
@@ -84,6 +86,9 @@ fn keys_of_others_lead_to_ours() {
         ("upstreams: { a: { backends: ['server 10.0.0.1:80 max_fails=3'] } }", "`10.0.0.1:80`"),
         ("upstreams: { a: { balance: ip_hash, backends: ['a:1'] } }", "`hash_on: client_ip`"),
         ("upstreams: { a: option httpchk }", "`health_check: {"),
+        ("upstreams: { a: balance roundrobin }", "`balance: value`"),
+        ("listeners: [listen 80]", "`{ address: \"0.0.0.0:80\" }`"),
+        ("routes: [{ gzip: on }]", "backends compress"),
         ("clusters: []", "`upstreams: { NAME: { backends:"),
     ] {
         assert!(told(text).contains(ours), "{text}: {}", told(text));

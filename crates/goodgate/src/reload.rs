@@ -57,7 +57,7 @@ impl Outcome {
     pub(crate) fn read(text: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(text).ok()?;
         let list = |key: &str| {
-            let items = value[key].as_array()?.iter();
+            let items = value.get(key)?.as_array()?.iter();
             items.map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
         };
         Some(Self { problems: list("problems")?, warnings: list("warnings")?, restart: list("restart")? })

@@ -205,7 +205,7 @@ fn control(
     match control_socket::bind() {
         Ok(listener) => drop(tokio::spawn(control_socket::serve(listener, pages, reloads.clone()))),
         Err(error) => {
-            warn!(error:% = format!("{error:#}"); "no control socket: `goodgate reload` does not work")
+            warn!(error:% = format!("{error:#}"); "no control socket: `goodgate reload` does not work");
         }
     }
     reloads

@@ -302,7 +302,9 @@ impl Series for RouteSeries {
         }
         for cause in Cause::ALL {
             self.remove_one(gateway_errors, &cause.status().to_string(), cause.name());
-            By::ALL.iter().for_each(|by| self.remove_one(rescues, by.name(), cause.name()));
+            for by in By::ALL {
+                self.remove_one(rescues, by.name(), cause.name());
+            }
         }
         for (status, cause) in self.other_errors.lock().iter() {
             self.remove_one(gateway_errors, &status.to_string(), cause.name());

@@ -51,7 +51,9 @@ impl Series for QueueSeries {
     fn remove(&self) {
         let upstream = self.upstream.as_str();
         remove(&self.families.wait, &[upstream]);
-        Shed::ALL.iter().for_each(|reason| remove(&self.families.shed, &[upstream, reason.name()]));
+        for reason in Shed::ALL {
+            remove(&self.families.shed, &[upstream, reason.name()]);
+        }
     }
 }
 

@@ -192,7 +192,9 @@ impl Series for UpstreamSeries {
         for reason in Refusal::ALL {
             remove(&self.families.retries_refused, &[upstream, reason.name()]);
         }
-        ABORT_PHASES.iter().for_each(|phase| remove(&self.aborts, &[upstream, phase]));
+        for phase in ABORT_PHASES {
+            remove(&self.aborts, &[upstream, phase]);
+        }
         remove(&self.fail_open.attempts, &[upstream]);
         remove(&self.families.connect, &[upstream]);
         remove(&self.families.first_byte, &[upstream]);

@@ -75,6 +75,12 @@ fn nearest(record: &AccessRecord<'_>, routes: &[RouteSpec]) -> String {
     if !takes_method(route, record) {
         wanted.push(format!("the method {}", list(route.methods.iter())));
     }
+    if wanted.is_empty() {
+        return format!(
+            "The configuration has changed since: the route `{}` takes it now.",
+            shown(&route.name)
+        );
+    }
     format!("The nearest route is `{}`, which wants {}.", shown(&route.name), wanted.join(" and "))
 }
 

@@ -11,7 +11,7 @@ use crate::{Config, RouteSpec};
 
 /// How long usual load balancers keep an idle connection (AWS ALB: 60 s). One that the gateway closes before is lost to a
 /// request that is being sent on it.
-const BALANCER_KEEPALIVE: Duration = Duration::from_secs(60);
+const BALANCER_KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// Notes all warnings.
 pub(super) fn warn(top: &Map<'_>, config: &Config) {
