@@ -123,11 +123,6 @@ impl Upstream {
         &self.spec
     }
 
-    /// Whether one of its members is a name.
-    pub fn has_names(&self) -> bool {
-        self.has_names.load(Ordering::Relaxed)
-    }
-
     /// Its retry budget.
     pub fn budget(&self) -> &Budget {
         &self.budget

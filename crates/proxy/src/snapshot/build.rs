@@ -36,9 +36,7 @@ impl Way {
         if spec.probe.is_some() {
             series.expect_checks();
         }
-        if upstream.has_names() {
-            series.names();
-        }
+        series.names();
         Self {
             upstream: Arc::clone(upstream),
             metrics: Arc::new(series),
