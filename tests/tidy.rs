@@ -20,6 +20,10 @@ use std::process::Command;
 mod dashboard;
 #[path = "tidy/monitoring.rs"]
 mod monitoring;
+#[path = "tidy/state.rs"]
+mod state;
+#[path = "tidy/surface.rs"]
+mod surface;
 
 /// Rooms by layer, from the bottom. A room may name those of lower layers.
 const LAYERS: [&[&str]; 5] = [
@@ -239,6 +243,21 @@ fn every_whole_configuration_in_the_docs_is_good() {
 fn check(file: &Path) -> Result<(), String> {
     let output = Command::new(env!("CARGO_BIN_EXE_goodgate")).arg("check").arg(file).output().unwrap();
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+#[test]
+fn shipped_configurations_have_no_warnings() {
+    let mut shipped = files("conf", "yaml");
+    shipped.push(root().join("deploy/container/goodgate.yaml"));
+    shipped.push(root().join("deploy/compose/goodgate.yaml"));
+    let warned = |file: &PathBuf| {
+        let output = Command::new(env!("CARGO_BIN_EXE_goodgate")).arg("check").arg(file).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        // The limit of open files is a matter of this machine.
+        let lines = said.lines().filter(|line| !line.starts_with("limits.max_connections"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    none(shipped.iter().flat_map(warned).collect(), "warnings of shipped configurations");
 }
 
 fn root() -> PathBuf {

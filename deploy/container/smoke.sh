@@ -140,6 +140,12 @@ expect 200 "$admin/readyz"
 expect 200 "$admin/metrics"
 expect 403 "$admin/"
 expect 403 "$admin/api/v1/backends"
+for command in backends survival 'explain none'; do
+    # Exit code 1 of `explain` says that there is no such request.
+    said=$(docker exec smoke-gateway goodgate $command 2>&1) || [[ $said == *"no record"* ]] || fail "goodgate $command: $said"
+done
+docker exec smoke-gateway goodgate reload >/dev/null || fail 'goodgate reload'
+echo 'ok    backends, survival, explain and reload work in the container without a token'
 eventually 30 is_healthy
 echo 'ok    healthy, as the binary itself sees it'
 

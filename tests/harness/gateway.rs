@@ -113,6 +113,22 @@ impl Gateway {
         Self::spawn(command, stdout, folder, text).await
     }
 
+    /// Starts with a configuration that comes through a named pipe, which a reload reads again; the path of the pipe.
+    pub async fn start_from_pipe(config: &str) -> (Self, PathBuf) {
+        let folder = folder();
+        let text = preamble(&folder, "") + config;
+        let pipe = folder.join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // Open for both, so that nothing waits for the other end.
+        let mut both = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        let stdin = std::fs::File::open(&pipe).unwrap();
+        std::io::Write::write_all(&mut both, text.as_bytes()).unwrap();
+        drop(both);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$0\" run --config /dev/stdin", BINARY]).stdin(stdin);
+        (Self::spawn(shell, Stdio::null(), folder, &text).await, pipe)
+    }
+
     /// Starts with a whole configuration.
     pub async fn start_in(folder: PathBuf, text: &str) -> Self {
         Self::start_writing_to(Stdio::null(), folder, text).await

@@ -103,7 +103,7 @@ broken! {
         "goodgate.yaml:1:1: `upstreams` is missing\ngoodgate.yaml:1:1: `routes` is missing";
     text_that_is_no_yaml:
         "upstreams: [\n",
-        "goodgate.yaml:2:1: upstreams[0]: not valid YAML: while parsing a node, did not find expected node content";
+        "goodgate.yaml:2:1: upstreams[0]: not valid YAML: while parsing a node, did not find expected node content; is the `[` of line 1, column 12 closed?";
     a_key_twice:
         "upstreams:\n  web: ['10.0.0.1:80']\n  web: ['10.0.0.2:80']\nroutes:\n  - upstream: web\n",
         "goodgate.yaml:3:3: upstreams.web: the key is there twice";

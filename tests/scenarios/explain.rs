@@ -476,9 +476,12 @@ async fn who_may_not_see_the_backends_may_not_see_the_failures() {
     for path in paths {
         assert_eq!(get_admin(open.admin, path).await.unwrap().status, 403, "{path}");
     }
-    let (code, said) = open.command(&["explain", "x", "--config"]).await;
+    let address = format!("127.0.0.1:{port}");
+    let (code, said) = open.command(&["explain", "x", "--address", &address, "--config"]).await;
     assert_eq!(code, 1);
     has(&said, &["wants its token: set admin.token_file"]);
+    let (_, said) = open.command(&["explain", "x", "--config"]).await;
+    has(&said, &["There is no record of request x"]);
     drop(open);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("token"), "s3cret\n").unwrap();
@@ -488,7 +491,6 @@ async fn who_may_not_see_the_backends_may_not_see_the_failures() {
     }
     let told = story(&closed, &closed.get("/").await).await;
     has(&told, &["connection_refused", &dead.address.to_string()]);
-    let address = format!("127.0.0.1:{port}");
     let without = Command::new(BINARY).args(["explain", "x", "--address", &address]).output().await.unwrap();
     assert!(!without.status.success(), "the token is not sent to any address");
     has(&String::from_utf8_lossy(&without.stderr), &["wants its token"]);

@@ -236,7 +236,22 @@ async fn the_command_shows_the_table() {
         gateway.command(&[&ask[..], &["--json", "--upstream", "web", "--config"]].concat()).await;
     let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
     assert_eq!((code, rows.len()), (0, 2));
-    let (_, none) =
+    let (code, none) =
         gateway.command(&[&ask[..], &["--json", "--upstream", "other", "--config"]].concat()).await;
-    assert_eq!(none.trim(), "[]");
+    assert_eq!((code, none.trim()), (1, "goodgate: there is no upstream other; there are: web"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_a_drained_backend_counts_from_the_drain() {
+    let [a, b, _c] = three().await;
+    let gateway = gateway(&[&a, &b], "").await;
+    let seconds = async || row(&gateway, &a).await["for_s"].as_f64().unwrap();
+    eventually("it has been up for a while", || async { seconds().await > 0.5 }).await;
+    order(&gateway, &a, "drain").await;
+    assert!(seconds().await < 0.5);
+    eventually("the time goes on", || async { seconds().await > 0.2 }).await;
+    let before = seconds().await;
+    let form = format!("upstream=web&backend={}&action=weight&weight=5", a.address);
+    assert_eq!(order_as(&gateway, TOKEN, &form).await.status, 200);
+    assert!(seconds().await >= before, "another weight is no other state");
 }

@@ -177,17 +177,15 @@ async fn the_reload_command_waits_until_the_file_is_in_force() {
     let mut gateway = Gateway::start_listening(&site(&[&a], "", "")).await;
     gateway.rewrite(&site(&[&b], "", ""));
     let (code, said) = gateway.command(&["reload", "--config"]).await;
-    assert_eq!(
-        (code, said.as_str()),
-        (0, format!("process {} has loaded goodgate.yaml\n", gateway.pid()).as_str())
-    );
+    let loaded = format!("process {} has loaded goodgate.yaml\n", gateway.pid());
+    assert!(code == 0 && said.starts_with(&loaded), "{said}");
     assert_eq!(gateway.get("/").await.status, 200);
     assert_eq!((a.requests(), b.requests()), (0, 1));
     gateway.rewrite("upstreams: { web: [] }\nroutes: [{ upstream: web }]\n");
     let (code, said) = gateway.command(&["reload", "--config"]).await;
     assert_eq!(code, 1);
     assert!(said.contains("upstreams.web: found an empty list; allowed: at least one backend"), "{said}");
-    assert_eq!(gateway.get("/").await.status, 200, "the running one was not told");
+    assert_eq!(gateway.get("/").await.status, 200, "the running configuration stays");
     gateway.rewrite(&site(&[&b], "", ""));
     assert_eq!(gateway.command(&["health", "--config"]).await, (0, String::new()));
     gateway.signal(Signal::SIGTERM);
@@ -202,7 +200,8 @@ async fn the_reload_command_waits_until_the_file_is_in_force() {
 async fn check_says_good_or_every_problem() {
     let backend = Backend::start(Act::Answer(200)).await;
     let gateway = Gateway::start(&site(&[&backend], "", "")).await;
-    assert_eq!(gateway.command(&["check"]).await, (0, "goodgate.yaml: good\n".to_owned()));
+    let (code, said) = gateway.command(&["check"]).await;
+    assert!(code == 0 && said.starts_with("goodgate.yaml: good\n"), "{said}");
     let text =
         "upstreams:\n  web:\n    max_fial: 1\n    backends: ['10.0.0.1']\nroutes:\n  - upstream: wob\n";
     std::fs::write(gateway.folder.join("goodgate.yaml"), text).unwrap();

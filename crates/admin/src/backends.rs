@@ -11,6 +11,7 @@ use goodgate_upstream::{Backend, BackendSpec, Mode, NotOrdered, Order, Upstream,
 use log::{info, warn};
 use serde::Serialize;
 
+use crate::explain::text::shown;
 use crate::probes::ProbeRow;
 use crate::query::Query;
 
@@ -93,6 +94,12 @@ pub(crate) fn rows<'a>(upstreams: &'a [Arc<Upstream>], now: Instant) -> Vec<Back
     upstreams.iter().flat_map(of).collect()
 }
 
+/// The names of upstreams, for a message.
+pub(crate) fn names(upstreams: &[Arc<Upstream>]) -> String {
+    let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.spec().name.as_str()).collect();
+    names.join(", ")
+}
+
 /// All upstreams.
 pub(crate) fn upstream_rows<'a>(upstreams: &'a [Arc<Upstream>], now: Instant) -> Vec<UpstreamRow<'a>> {
     let row = |upstream: &'a Arc<Upstream>| {
@@ -166,7 +173,8 @@ pub(crate) fn order(upstreams: &[Arc<Upstream>], form: &str, now: Instant) -> Re
     let needed = |name: &str| query.value(name).ok_or_else(|| format!("{name} is needed"));
     let name = needed("upstream")?;
     let known = upstreams.iter().find(|upstream| upstream.spec().name == name);
-    let upstream = known.ok_or_else(|| format!("there is no upstream {name}"))?;
+    let upstream = known
+        .ok_or_else(|| format!("there is no upstream {}; there are: {}", shown(name), names(upstreams)))?;
     let backend = needed("backend")?;
     let action = needed("action")?;
     let order = match action {

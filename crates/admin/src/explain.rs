@@ -7,6 +7,7 @@
 mod advice;
 mod attempts;
 pub(crate) mod measured;
+mod refusals;
 mod rescue;
 pub(crate) mod text;
 

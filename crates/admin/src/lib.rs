@@ -5,6 +5,7 @@
 //! loopback without one. It runs beside the workers, never on them.
 
 mod backends;
+mod compression;
 mod explain;
 mod failures;
 mod listener;

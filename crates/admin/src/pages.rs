@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use goodgate_cache::{PurgeMode, PurgeScope};
-use goodgate_config::Admin as Settings;
+use goodgate_config::{Admin as Settings, Limits, RouteSpec};
 use goodgate_telemetry::{AccessRecord, Metrics, Ring, StoreUsage};
 use goodgate_upstream::Upstream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
@@ -16,7 +16,9 @@ use pingora_core::protocols::http::ServerSession;
 use serde::Serialize;
 
 use crate::backends;
+use crate::compression::compressed;
 use crate::explain::measured::Measured;
+use crate::explain::text::shown;
 use crate::explain::{story, unknown};
 use crate::failures::{self, Filter};
 use crate::names::NameRow;
@@ -63,6 +65,10 @@ pub trait Subject: Send + Sync {
     fn ring(&self) -> &Ring;
     /// The largest response header that a backend may send, in bytes.
     fn response_header_bytes_max(&self) -> usize;
+    /// What a request may take.
+    fn limits(&self) -> Arc<Limits>;
+    /// The routes in force.
+    fn routes(&self) -> Arc<[RouteSpec]>;
 }
 
 /// The operator's side of one gateway.
@@ -96,18 +102,32 @@ impl Admin {
         if let Some((status, why)) = self.conditions.load().refusal(method, uri, headers) {
             return text(status, why);
         }
+        if uri.path() == "/metrics" && matches!(*method, Method::GET | Method::HEAD) {
+            return compressed(self.metrics(), headers);
+        }
+        self.answer(method, uri, form)
+    }
+
+    /// What a command on this machine gets that the control socket has admitted: the status and the body of a page.
+    pub fn local_page(&self, target: &str) -> (u16, String) {
+        let Ok(uri) = target.parse::<Uri>() else { return (400, "400: not the path of a page\n".to_owned()) };
+        let response = self.answer(&Method::GET, &uri, &[]);
+        (response.status().as_u16(), String::from_utf8_lossy(response.body()).into_owned())
+    }
+
+    fn answer(&self, method: &Method, uri: &Uri, form: &[u8]) -> Response<Vec<u8>> {
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         match uri.path() {
             "/livez" if is_read => text(StatusCode::OK, "alive\n"),
             "/readyz" if is_read && self.subject.is_ready() => text(StatusCode::OK, "ready\n"),
             "/readyz" if is_read => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
             "/metrics" if is_read => self.metrics(),
-            BACKENDS if is_read => self.backends(),
+            BACKENDS if is_read => self.backends(uri.query()).unwrap_or_else(|why| refused(&why)),
             BACKENDS if *method == Method::POST => {
                 self.order(uri.query(), form).unwrap_or_else(|why| refused(&why))
             }
             BACKENDS => text(StatusCode::METHOD_NOT_ALLOWED, "405: an order is a POST\n"),
-            "/api/v1/upstreams" if is_read => self.upstreams(),
+            "/api/v1/upstreams" if is_read => self.upstreams(uri.query()).unwrap_or_else(|why| refused(&why)),
             "/api/v1/names" if is_read => self.names(),
             "/api/v1/probes" if is_read => self.probes(uri.query()).unwrap_or_else(|why| refused(&why)),
             "/api/v1/failures" if is_read => self.failures(uri.query()).unwrap_or_else(|why| refused(&why)),
@@ -119,7 +139,7 @@ impl Admin {
             "/api/v1/explain" if is_read => self.explain(uri.query()).unwrap_or_else(|why| refused(&why)),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "404: try /metrics, /livez, /readyz, /api/v1/backends, /api/v1/upstreams, \
+                "404: try /metrics, /livez, /readyz, /api/v1/backends?upstream=…, /api/v1/upstreams?upstream=…, \
                  /api/v1/names, /api/v1/probes?upstream=…&backend=…, \
                  /api/v1/failures, /api/v1/explain?request_id=…, \
                  /api/v1/cache/survival, POST /api/v1/cache/purge\n",
@@ -150,12 +170,28 @@ impl Admin {
         json(&rows.collect::<Vec<_>>())
     }
 
-    fn backends(&self) -> Response<Vec<u8>> {
-        json(&backends::rows(&self.subject.upstreams(), Instant::now()))
+    /// The error says what is wrong with the query.
+    fn backends(&self, query: Option<&str>) -> Result<Response<Vec<u8>>, String> {
+        Ok(json(&backends::rows(&self.named(query)?, Instant::now())))
     }
 
-    fn upstreams(&self) -> Response<Vec<u8>> {
-        json(&backends::upstream_rows(&self.subject.upstreams(), Instant::now()))
+    /// The error says what is wrong with the query.
+    fn upstreams(&self, query: Option<&str>) -> Result<Response<Vec<u8>>, String> {
+        Ok(json(&backends::upstream_rows(&self.named(query)?, Instant::now())))
+    }
+
+    /// The upstreams, or the one that the query names.
+    fn named(&self, query: Option<&str>) -> Result<Vec<Arc<Upstream>>, String> {
+        let query = Query::read(query, &["upstream"])?;
+        let mut upstreams = self.subject.upstreams();
+        if let Some(name) = query.value("upstream") {
+            let names = backends::names(&upstreams);
+            upstreams.retain(|upstream| upstream.spec().name == name);
+            if upstreams.is_empty() {
+                return Err(format!("there is no upstream {}; there are: {names}", shown(name)));
+            }
+        }
+        Ok(upstreams)
     }
 
     /// The error says what is wrong with the order.

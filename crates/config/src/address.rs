@@ -1,6 +1,6 @@
 //! Addresses and names as they are written: listeners, name servers, backends, hosts.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use goodgate_upstream::BackendAddress;
 
@@ -10,15 +10,28 @@ use crate::defaults::{HTTP_PORT, HTTPS_PORT, OTLP_PORT, RESOLVER_PORT};
 /// The longest name and the longest label of the DNS, in bytes (RFC 1035 section 2.3.4).
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
+/// A number behind an IPv6 address without brackets is rather a part of it than a port if it is smaller.
+const PORT_MEANT_MIN: u16 = 80;
 /// What the kernel holds of the path of a Unix socket (unix(7)), without the zero behind it.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// An address to listen on: `IP:port`, `[IPv6]:port`. The error says what is allowed.
 pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
+        if let Some(bracketed) = bracketed(text) {
+            return format!("an IPv6 address in brackets, like `{bracketed}`");
+        }
         let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(8080);
         format!("`IP:port`, like `0.0.0.0:{port}` or `[::]:{port}`")
     })
+}
+
+/// `::1:8080` as it is meant: an IPv6 address that lacks its brackets, with a port behind it.
+fn bracketed(text: &str) -> Option<String> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let ip: Ipv6Addr = ip.parse().ok()?;
+    let port = parse_port(port).filter(|port| *port >= PORT_MEANT_MIN)?;
+    Some(format!("[{ip}]:{port}"))
 }
 
 /// A name server: `IP` or `IP:port`.
@@ -98,6 +111,9 @@ fn authority(text: &str, default_port: Option<u16>) -> Result<BackendAddress, St
         let is_bare_v6 = ip.is_ipv6() && !text.starts_with('[');
         return match default_port {
             Some(port) if !is_bare_v6 => Ok(BackendAddress::Ip(SocketAddr::new(ip, port))),
+            Some(_) | None if let Some(bracketed) = bracketed(text).filter(|_| is_bare_v6) => {
+                wrong(format!("an IPv6 address in brackets, like `{bracketed}`"))
+            }
             Some(_) | None => {
                 wrong(format!("a port behind the address, like `{}`", SocketAddr::new(ip, 8080)))
             }

@@ -165,7 +165,11 @@ fn stale_words() -> Vec<(&'static str, Word)> {
 
 /// The message for a value that is not allowed.
 pub(crate) fn wrong(node: &Node, allowed: &str) -> String {
-    format!("found {}; allowed: {allowed}", node.found())
+    let line = match &node.kind {
+        Kind::Text(text) => crate::foreign::line(text).map(|hint| format!(" ({hint})")),
+        Kind::Null | Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) | Kind::List(_) | Kind::Map(_) => None,
+    };
+    format!("found {}; allowed: {allowed}{}", node.found(), line.unwrap_or_default())
 }
 
 /// The message for a word that is none of those allowed; the nearest is suggested.

@@ -85,41 +85,51 @@ impl Mark {
 }
 
 /// Collects the problems of one file. Shared by reference: every reader may add to it.
+#[derive(Debug)]
 pub(crate) struct Report {
     file: String,
     found: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
 }
 
 impl Report {
     pub(crate) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), found: RefCell::default() }
+        Self { file: file.to_owned(), found: RefCell::default(), warnings: RefCell::default() }
     }
 
     pub(crate) fn add(&self, at: Mark, path: &str, message: impl Into<String>) {
-        self.found.borrow_mut().push(Problem {
-            file: self.file.clone(),
-            line: at.line,
-            column: at.column,
-            path: path.to_owned(),
-            message: message.into(),
-        });
+        self.found.borrow_mut().push(self.problem(at, path, message.into()));
     }
 
-    /// The value if nothing was wrong. What is written once and used often (an alias, `defaults`) is
+    /// Notes what is valid and does not do what it seems to do.
+    pub(crate) fn warn(&self, at: Mark, path: &str, message: impl Into<String>) {
+        let message = format!("warning: {}", message.into());
+        self.warnings.borrow_mut().push(self.problem(at, path, message));
+    }
+
+    fn problem(&self, at: Mark, path: &str, message: String) -> Problem {
+        Problem { file: self.file.clone(), line: at.line, column: at.column, path: path.to_owned(), message }
+    }
+
+    /// The value and the warnings if nothing was wrong. What is written once and used often (an alias, `defaults`) is
     /// reported once, under the first path that met it.
-    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, Problems> {
-        let mut found = self.found.into_inner();
-        let mut seen = HashSet::new();
-        found.retain(|problem| {
-            problem.line == 0 || seen.insert((problem.line, problem.column, problem.message.clone()))
-        });
-        found.sort_by_key(|problem| (problem.line, problem.column));
+    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
+        let found = in_order(self.found.into_inner());
         match value {
-            Some(value) if found.is_empty() => Ok(value),
+            Some(value) if found.is_empty() => Ok((value, in_order(self.warnings.into_inner()))),
             None if found.is_empty() => Err(Problems::one(&self.file, "cannot be understood".to_owned())),
             Some(_) | None => Err(Problems(found)),
         }
     }
+}
+
+fn in_order(mut found: Vec<Problem>) -> Vec<Problem> {
+    let mut seen = HashSet::new();
+    found.retain(|problem| {
+        problem.line == 0 || seen.insert((problem.line, problem.column, problem.message.clone()))
+    });
+    found.sort_by_key(|problem| (problem.line, problem.column));
+    found
 }
 
 /// Found text as it is shown in a message: shortened, control characters made visible.

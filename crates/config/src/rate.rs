@@ -107,7 +107,10 @@ impl fmt::Display for Rate {
 impl Per {
     /// Reads `client_ip`, `route` and `header:NAME`. The error says what is allowed.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let header = |text: &str| HeaderName::from_bytes(text.strip_prefix("header:")?.as_bytes()).ok();
+        let header = |text: &str| {
+            let name = text.strip_prefix("header:").filter(|name| !crate::foreign::has_pattern(name))?;
+            HeaderName::from_bytes(name.as_bytes()).ok()
+        };
         match text {
             "client_ip" => Ok(Self::ClientIp),
             "route" => Ok(Self::Route),

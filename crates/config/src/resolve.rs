@@ -73,7 +73,7 @@ mod tests {
         let places = scan::scan(text, &report).unwrap();
         let mut root = tree::read(text, &places, &report).unwrap();
         resolve(&mut root, &|_| None, &report);
-        report.finish(Some(())).map_or_else(|problems| problems.to_string(), |()| flat(&root))
+        report.finish(Some(())).map_or_else(|problems| problems.to_string(), |_| flat(&root))
     }
 
     fn flat(node: &Node) -> String {

@@ -60,7 +60,8 @@ pub(crate) fn scan(text: &str, report: &Report) -> Option<Places> {
             Ok((event, span)) => pass.event(event, mark(&span)),
             Err(error) => {
                 let at = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
-                Err((at, format!("not valid YAML: {}", shown(error.info()))))
+                let remedy = pass.remedy(text, at, error.info()).map(|remedy| format!("; {remedy}"));
+                Err((at, format!("not valid YAML: {}{}", shown(error.info()), remedy.unwrap_or_default())))
             }
         };
         if let Err((at, message)) = step {
@@ -73,6 +74,18 @@ pub(crate) fn scan(text: &str, report: &Report) -> Option<Places> {
         return None;
     }
     Some(Places(pass.places))
+}
+
+/// The text from a place on.
+fn from(text: &str, at: Mark) -> &str {
+    let lines = text.split_inclusive('\n').take(at.line.saturating_sub(1)).map(str::len);
+    let line = text.get(lines.sum::<usize>()..).unwrap_or_default();
+    let column = line.char_indices().nth(at.column.saturating_sub(1));
+    column.and_then(|(start, _)| line.get(start..)).unwrap_or_default()
+}
+
+fn from_char(text: &str, at: Mark) -> Option<char> {
+    from(text, at).chars().next()
 }
 
 fn mark(span: &Span) -> Mark {
@@ -119,6 +132,35 @@ impl Scan<'_> {
             Event::MappingStart(anchor, tag) => self.start(true, anchor, tag.as_deref(), at),
             Event::SequenceEnd | Event::MappingEnd => self.end(at),
         }
+    }
+
+    /// What to do about broken syntax, where its usual cause can be told.
+    fn remedy(&self, text: &str, at: Mark, problem: &str) -> Option<String> {
+        if problem.contains("tab") {
+            return Some("indent with spaces".to_owned());
+        }
+        if problem.contains("quoted scalar") {
+            return Some("close the quote that begins here".to_owned());
+        }
+        let from = from(text, at);
+        let word = from.split([' ', ',', ']', '}', '\n']).next().unwrap_or_default();
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if word.strip_prefix('*').is_some_and(|name| name.is_empty() || !name.bytes().all(is_name)) {
+            let word = shown(word);
+            return Some(format!("quote what begins with `*`: `\"{word}\"`"));
+        }
+        let line = text.lines().nth(at.line.checked_sub(1)?).unwrap_or_default();
+        if line.contains("]:") {
+            return Some("quote an IPv6 address: `\"[::]:8080\"`".to_owned());
+        }
+        if let Some(key) = line.split(": ").nth(1).filter(|value| value.starts_with(['%', '@', '`'])) {
+            return Some(format!("quote what begins with `{}`", key.chars().next()?));
+        }
+        let open = self.open.iter().rev().filter_map(|open| self.places.get(open.id));
+        let (open, bracket) = open
+            .map(|open| (open.at, from_char(text, open.at)))
+            .find(|(_, bracket)| matches!(bracket, Some('[' | '{')))?;
+        Some(format!("is the `{}` of line {}, column {} closed?", bracket?, open.line, open.column))
     }
 
     fn document(&mut self, at: Mark) -> Result<(), Stop> {

@@ -12,7 +12,9 @@ use goodgate_failure::{Networks, RetryPolicy, Words};
 use goodgate_upstream::UpstreamSpec;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::{Access, Certificate, ErrorPage, FieldValue, Mirror, RateLimit, Split, Token, Users, defaults};
+use crate::{
+    Access, Certificate, ErrorPage, FieldValue, HeaderRules, Mirror, RateLimit, Split, Token, Users, defaults,
+};
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -249,22 +251,6 @@ pub struct Rewrite {
     pub strip_prefix: String,
     /// What is then put before the path; may be empty.
     pub add_prefix: String,
-}
-
-/// What becomes of header fields: some are removed, then some are set.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeaderRules {
-    /// Fields and their values; each replaces all fields of its name. No name twice.
-    pub set: Vec<(HeaderName, FieldValue)>,
-    /// Fields that are removed.
-    pub remove: Vec<HeaderName>,
-}
-
-impl HeaderRules {
-    /// Whether nothing is changed.
-    pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.remove.is_empty()
-    }
 }
 
 /// Where requests are sent instead.

@@ -61,6 +61,9 @@ impl FieldValue {
         let constant = HeaderValue::from_str(text).ok().filter(|_| is_plain);
         let constant = constant.ok_or("visible ASCII and spaces within, but no line ends")?;
         let parts = parts(text)?;
+        if let Some(theirs) = crate::foreign::variable(text) {
+            return Err(format!("text with our variables; {theirs}"));
+        }
         let has_variables = parts.iter().any(|(_, variable)| variable.is_some());
         Ok(if has_variables { Self::Filled(Template { parts }) } else { Self::Constant(constant) })
     }
@@ -150,6 +153,11 @@ mod tests {
             assert_eq!(filled(text).as_deref(), Ok(expected), "{text}");
         }
         assert!(filled("{hots}").unwrap_err().ends_with("`{hots}` is none of them (did you mean `{host}`?)"));
+        for (bad, ours) in
+            [("https://$host$request_uri", "{host}"), ("{http.host}", "{host}"), ("%{x}", "{path}")]
+        {
+            assert!(filled(bad).unwrap_err().contains(ours), "{bad}");
+        }
         for bad in ["a\r\nb", "a\n", "\0", "é", " a", "a "] {
             assert!(filled(bad).is_err(), "{bad:?}");
         }

@@ -53,6 +53,11 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Notes what is valid here and does not do what it seems to do.
+    pub(crate) fn warn(&self, message: impl Into<String>) {
+        self.report.warn(self.key.unwrap_or(self.node.at), &self.path, message);
+    }
+
     /// Reports a problem that the key shows best: a name that is wrong, or something missing.
     pub(crate) fn key_problem(&self, message: impl Into<String>) {
         self.report.add(self.key.unwrap_or(self.node.at), &self.path, message);
@@ -92,18 +97,20 @@ impl<'a> View<'a> {
 
     /// Nothing of its own, only what stands under it.
     pub(crate) fn only_under(&self) -> Map<'a> {
-        Map { own: &[], under: self.entries_under(), view: self.clone() }
+        Map { under: self.entries_under(), ..Map::nothing(self.clone()) }
     }
 
     /// A map with known keys; unknown ones are reported.
     pub(crate) fn map(&self, keys: &Keys) -> Option<Map<'a>> {
         let map = self.entries()?;
+        let mut misspelt = Vec::new();
         for entry in map.own {
             if let Some(message) = refusal(&entry.key, keys) {
                 self.report.add(entry.at, &join(&self.path, &entry.key), message);
+                misspelt.extend(meant(entry, map.own, keys));
             }
         }
-        Some(map)
+        Some(Map { misspelt, ..map })
     }
 
     /// A map whose keys are names; reported if it is none.
@@ -112,7 +119,7 @@ impl<'a> View<'a> {
             self.problem(wrong(self.node, "a map"));
             return None;
         };
-        Some(Map { own, under: self.entries_under(), view: self.clone() })
+        Some(Map { own, under: self.entries_under(), ..Map::nothing(self.clone()) })
     }
 
     /// The entries under it. More of them than there are keys for were reported where they stand, and are not
@@ -136,6 +143,9 @@ fn refusal(key: &str, keys: &Keys) -> Option<String> {
     if keys.later.contains(&key) {
         return Some("not supported by this build yet".to_owned());
     }
+    if let Some(hint) = crate::foreign::key(key) {
+        return Some(format!("unknown key: {hint}; allowed: {}", keys.built.join(", ")));
+    }
     if let Some(near) = nearest(key, keys.built.iter().copied()) {
         return Some(format!("unknown key, did you mean `{near}`?"));
     }
@@ -143,14 +153,30 @@ fn refusal(key: &str, keys: &Keys) -> Option<String> {
     Some(format!("unknown key; allowed: {allowed}"))
 }
 
+/// The known key that a misspelt one stands for, so that what is below it is read all the same. Not if the known key is
+/// there too.
+fn meant<'a>(entry: &'a Entry, own: &[Entry], keys: &Keys) -> Option<(&'static str, &'a Entry)> {
+    let near = nearest(&entry.key, keys.built.iter().copied())?;
+    let is_free = crate::foreign::key(&entry.key).is_none() && own.iter().all(|other| other.key != near);
+    is_free.then_some((near, entry))
+}
+
 /// A map to be read key by key.
 pub(crate) struct Map<'a> {
     own: &'a [Entry],
     under: &'a [Entry],
+    /// Keys that an entry with a misspelt one stands for.
+    misspelt: Vec<(&'static str, &'a Entry)>,
+    /// Whether it stands for a value that was reported: nothing is missing in there.
+    is_broken: bool,
     view: View<'a>,
 }
 
 impl<'a> Map<'a> {
+    fn nothing(view: View<'a>) -> Self {
+        Self { own: &[], under: &[], misspelt: Vec::new(), is_broken: false, view }
+    }
+
     /// The map as a value.
     pub(crate) fn view(&self) -> &View<'a> {
         &self.view
@@ -159,20 +185,25 @@ impl<'a> Map<'a> {
     /// The value of a key, its own or else the one under it. A key without a value is reported.
     pub(crate) fn get(&self, key: &str) -> Option<View<'a>> {
         let find = |entries: &'a [Entry]| entries.iter().find(|entry| entry.key == key);
-        let (own, under) = (find(self.own), find(self.under));
+        let misspelt = || self.misspelt.iter().find(|(meant, _)| *meant == key).map(|(_, entry)| *entry);
+        let (own, under) = (find(self.own).or_else(misspelt), find(self.under));
         let view = self.child(own.or(under)?);
         view.is_present().then(|| view.over(own.and(under).map(|entry| &entry.value)))
     }
 
     /// The map under a key; an empty one if it is absent or wrong, so that the defaults of its keys hold.
     pub(crate) fn section(&self, key: &str, keys: &Keys) -> Map<'a> {
-        let map = self.get(key).and_then(|view| view.map(keys));
-        map.unwrap_or_else(|| Map { own: &[], under: &[], view: self.view.clone() })
+        match self.get(key) {
+            Some(view) => {
+                view.map(keys).unwrap_or_else(|| Map { is_broken: true, ..Map::nothing(view.clone()) })
+            }
+            None => Map { is_broken: self.has(key), ..Map::nothing(self.view.clone()) },
+        }
     }
 
     /// The value of a key that must be there.
     pub(crate) fn required(&self, key: &str) -> Option<View<'a>> {
-        if !self.has(key) {
+        if !self.has(key) && !self.is_broken {
             self.view.key_problem(format!("`{key}` is missing"));
         }
         self.get(key)
@@ -180,12 +211,16 @@ impl<'a> Map<'a> {
 
     /// Whether the key is there.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.own.iter().chain(self.under).any(|entry| entry.key == key)
+        self.own.iter().chain(self.under).any(|entry| entry.key == key) || self.is_misspelt(key)
     }
 
     /// Whether the key is there, and not only under it.
     pub(crate) fn has_own(&self, key: &str) -> bool {
-        self.own.iter().any(|entry| entry.key == key)
+        self.own.iter().any(|entry| entry.key == key) || self.is_misspelt(key)
+    }
+
+    fn is_misspelt(&self, key: &str) -> bool {
+        self.misspelt.iter().any(|(meant, _)| *meant == key)
     }
 
     /// The key's value, read; none if it is absent or wrong.

@@ -265,7 +265,7 @@ fn a_token_is_read_beside_the_configuration_and_never_shown() {
     )
     .unwrap();
     std::fs::write(folder.join("token"), "  s3cret\n").unwrap();
-    let admin = load(&file).unwrap().admin;
+    let admin = load(&file).unwrap().config.admin;
     assert!(admin.token.as_ref().unwrap().matches(b"s3cret"));
     assert!(!format!("{admin:?}").contains("s3cret"));
     for bad in ["", " \n", "two words", "t\u{e9}"] {
@@ -387,5 +387,8 @@ routes:
         route.maintenance.as_ref().map(show)
     };
     let all: Vec<_> = config.routes.iter().map(shown).collect();
-    assert_eq!(all, [Some((3600, false, false)), None, Some((3600, false, true)), Some((3600, false, false))]);
+    assert_eq!(
+        all,
+        [Some((3600, false, false)), None, Some((3600, false, true)), Some((3600, false, false))]
+    );
 }

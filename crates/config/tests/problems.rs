@@ -334,7 +334,7 @@ routes: [{ upstream: app }]
     let problems = r#"c.yaml:3:14: listeners[1].address: 0.0.0.0:8080 is taken by `listeners[0].address` already
 c.yaml:4:14: listeners[2].address: found "localhost:80"; allowed: `IP:port`, like `0.0.0.0:80` or `[::]:80`
 c.yaml:5:14: listeners[3].address: 127.0.0.1:9180 is taken by `admin.address` already
-c.yaml:8:5: listeners[6]: found 8080; allowed: a map
+c.yaml:8:5: listeners[6]: found 8080; allowed: a map, like `{ address: "0.0.0.0:80" }`
 c.yaml:9:5: listeners[7]: `address` is missing"#;
     assert_eq!(told(text), problems);
 }
@@ -418,7 +418,7 @@ routes: [{ upstream: app }]
 c.yaml:3:9: access_log.path: found ""; allowed: text that is not empty
 c.yaml:4:14: access_log.sample_ok: found 1.5; allowed: a number from 0.0 to 1.0, like `0.01`
 c.yaml:5:26: access_log.mask.query[1]: found ""; allowed: text that is not empty
-c.yaml:5:30: access_log.mask.query[2]: found "a=b"; allowed: the name of a query parameter, at most 100 bytes, without `=`, `&` and `;`
+c.yaml:5:30: access_log.mask.query[2]: found "a=b"; allowed: the name of a query parameter, or how names begin, like `token*`, at most 100 bytes, without `=`, `&` and `;`
 c.yaml:5:37: access_log.mask.query[3]: found 7; allowed: text, so quote it
 c.yaml:5:52: access_log.mask.client_ip: found "/16"; allowed: none, /24
 c.yaml:5:57: access_log.mask.cookies: unknown key; allowed: query, client_ip"#;

@@ -57,8 +57,7 @@ routes: [{ upstream: app }]
 #[test]
 fn tabs_do_not_indent() {
     let text = "upstreams:\n\tapp: ['10.0.0.1:80']\n";
-    let problems =
-        "c.yaml:2:2: upstreams: not valid YAML: tabs disallowed within this context (block indentation)";
+    let problems = "c.yaml:2:2: upstreams: not valid YAML: tabs disallowed within this context (block indentation); indent with spaces";
     assert_eq!(told(text), problems);
 }
 
@@ -66,8 +65,7 @@ fn tabs_do_not_indent() {
 fn an_unclosed_list_is_found() {
     let text = "upstreams: { app: ['10.0.0.1:80' }
 ";
-    let problems =
-        "c.yaml:1:34: upstreams.app[1]: not valid YAML: while parsing a flow sequence, expected ',' or ']'";
+    let problems = "c.yaml:1:34: upstreams.app[1]: not valid YAML: while parsing a flow sequence, expected ',' or ']'; is the `[` of line 1, column 19 closed?";
     assert_eq!(told(text), problems);
 }
 
@@ -75,7 +73,7 @@ fn an_unclosed_list_is_found() {
 fn an_unclosed_quote_is_found() {
     let text = r#"upstreams: { app: ["10.0.0.1:80] }
 "#;
-    let problems = "c.yaml:1:20: upstreams.app[0]: not valid YAML: while scanning a quoted scalar, found unexpected end of stream";
+    let problems = "c.yaml:1:20: upstreams.app[0]: not valid YAML: while scanning a quoted scalar, found unexpected end of stream; close the quote that begins here";
     assert_eq!(told(text), problems);
 }
 
@@ -86,8 +84,7 @@ fn an_unquoted_ipv6_address_is_a_list_to_yaml() {
 upstreams: { app: ['10.0.0.1:80'] }
 routes: [{ upstream: app }]
 ";
-    let problems =
-        "c.yaml:2:18: listeners[0]: not valid YAML: while parsing a block mapping, did not find expected key";
+    let problems = "c.yaml:2:18: listeners[0]: not valid YAML: while parsing a block mapping, did not find expected key; quote an IPv6 address: `\"[::]:8080\"`";
     assert_eq!(told(text), problems);
 }
 
@@ -139,4 +136,23 @@ fn windows_line_ends_and_a_byte_order_mark_do_not_shift_positions() {
     let problems = r#"c.yaml:3:9: upstreams.wep[0]: found "x"; allowed: a port behind the name, like `name:8080`
 c.yaml:6:5: routes[0].timeot: unknown key, did you mean `timeout`?"#;
     assert_eq!(told(text), problems);
+}
+
+#[test]
+fn a_wildcard_without_quotes_is_told_how_to_be_quoted() {
+    let text = "upstreams: { app: ['10.0.0.1:80'] }
+routes:
+  - match: { host: *.example.com }
+    upstream: app
+";
+    let said = told(text);
+    assert!(said.contains("quote what begins with `*`: `\"*.example.com\"`"), "{said}");
+}
+
+#[test]
+fn a_configuration_of_another_proxy_is_named() {
+    let nginx = "server {\n  listen 80;\n  location / { proxy_pass http://app; }\n}\n";
+    assert!(told(nginx).contains("this is a configuration of nginx"), "{}", told(nginx));
+    let haproxy = "frontend web\n  bind :80\n  default_backend app\n";
+    assert!(told(haproxy).contains("this is a configuration of HAProxy"), "{}", told(haproxy));
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::command::Whom;
 use crate::control::{ask_whom, tame};
+use crate::explain::encoded;
 
 const HEAD: [&str; 12] = [
     "upstream",
@@ -27,12 +28,11 @@ const HEAD: [&str; 12] = [
 /// Asks the running gateway and prints what it says.
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(crate) fn backends(whom: &Whom, json: bool, upstream: Option<&str>) -> Result<ExitCode> {
-    let rows = ask_whom(whom, "/api/v1/backends")?.body;
-    let upstreams = ask_whom(whom, "/api/v1/upstreams")?.body;
+    let only = upstream.map(|name| format!("?upstream={}", encoded(name))).unwrap_or_default();
+    let rows = ask_whom(whom, &format!("/api/v1/backends{only}"))?.body;
+    let upstreams = ask_whom(whom, &format!("/api/v1/upstreams{only}"))?.body;
     let read = |text: &str| -> Result<Vec<Value>> {
-        let mut rows: Vec<Value> = serde_json::from_str(text).context("the answer cannot be read")?;
-        rows.retain(|row| upstream.is_none_or(|name| row["upstream"] == name));
-        Ok(rows)
+        serde_json::from_str(text).context("the answer cannot be read")
     };
     let (rows, upstreams) = (read(&rows)?, read(&upstreams)?);
     if json {

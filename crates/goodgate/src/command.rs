@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::backends::backends;
 use crate::explain::explain;
 use crate::survival::survival;
-use crate::{control, demo, run};
+use crate::{control, demo, run, warnings};
 
 /// Where the configuration is unless the command line says otherwise.
 const CONFIG: &str = "/etc/goodgate/goodgate.yaml";
@@ -30,13 +30,15 @@ enum Command {
         #[arg(long, short, default_value = CONFIG)]
         config: PathBuf,
     },
-    /// Check a configuration file: exit code 0 if it is good, 1 and every problem if it is not.
+    /// Check configuration files: exit code 0 if all are good, 1 and every problem if one is not. Prints warnings.
     Check {
-        /// The configuration file.
-        #[arg(default_value = CONFIG)]
-        file: PathBuf,
+        /// The configuration files; `-` is the standard input [default: /etc/goodgate/goodgate.yaml].
+        files: Vec<PathBuf>,
+        /// A configuration file, as the other commands name it.
+        #[arg(long, short)]
+        config: Vec<PathBuf>,
     },
-    /// Tell the running gateway to load its configuration anew, and wait until it has.
+    /// Have the running gateway load its configuration again, and print what came of it.
     Reload {
         /// The configuration file that the gateway was started with.
         #[arg(long, short, default_value = CONFIG)]
@@ -44,9 +46,8 @@ enum Command {
     },
     /// Ask the running gateway whether it is alive (for container health checks).
     Health {
-        /// The configuration file that the gateway was started with.
-        #[arg(long, short, default_value = CONFIG)]
-        config: PathBuf,
+        #[command(flatten)]
+        whom: Whom,
     },
     /// Tell the story of one failed request: what happened, which rules decided, what to do.
     Explain {
@@ -104,9 +105,9 @@ impl Whom {
 pub(crate) fn execute() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Run { config } => run::run(&config),
-        Command::Check { file } => Ok(check(&file)),
+        Command::Check { files, config } => Ok(check(files, config)),
         Command::Reload { config } => control::reload(&config),
-        Command::Health { config } => control::health(&config),
+        Command::Health { whom } => control::health(&whom),
         Command::Explain { request_id, whom, json } => explain(&request_id, &whom, json),
         Command::Survival { whom, json } => survival(&whom, json),
         Command::Backends { whom, upstream, json } => backends(&whom, json, upstream.as_deref()),
@@ -114,16 +115,28 @@ pub(crate) fn execute() -> Result<ExitCode> {
     }
 }
 
+fn check(mut files: Vec<PathBuf>, config: Vec<PathBuf>) -> ExitCode {
+    files.extend(config);
+    if files.is_empty() {
+        files.push(CONFIG.into());
+    }
+    let bad = files.iter().filter(|file| !is_good(file)).count();
+    if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
-fn check(file: &Path) -> ExitCode {
+fn is_good(file: &Path) -> bool {
     match goodgate_config::load(file) {
-        Ok(_) => {
+        Ok(loaded) => {
+            for warning in warnings::all(&loaded) {
+                eprintln!("{}", control::tame(&warning));
+            }
             println!("{}: good", file.display());
-            ExitCode::SUCCESS
+            true
         }
         Err(problems) => {
             eprintln!("{problems}");
-            ExitCode::FAILURE
+            false
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Commands that talk to a running gateway: `reload` and `health`; and how one asks its admin side.
+//! Commands that talk to a running gateway: `reload` and `health`; and how one asks its admin API.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,20 +6,20 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use goodgate_config::{Config, Token};
-use nix::sys::signal::{Signal, kill};
+use goodgate_config::{Loaded, Token, defaults};
 use nix::unistd::Pid;
 
 use crate::command::Whom;
-use crate::reload::hash_of;
+use crate::control_socket;
+use crate::reload::Outcome;
 
 /// How long the gateway may take to answer on its admin side.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
-/// How long a reload may take: names that are new are looked up on the way.
-const RELOAD_LIMIT: Duration = Duration::from_secs(15);
+/// How long a reload may take: files are read, and names that are new are looked up.
+const RELOAD_LIMIT: Duration = Duration::from_secs(30);
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
@@ -29,38 +29,39 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// Checks the file, tells the gateway that runs it to load it anew, and waits until it has.
+/// Has the gateway that runs with this file load it again, and prints what came of it. The gateway reads and judges the
+/// file, so that what is reported is what it does.
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(crate) fn reload(file: &Path) -> Result<ExitCode> {
-    let config = load(file)?;
     let pid = find(file)?;
-    kill(pid, Signal::SIGHUP).with_context(|| format!("process {pid} cannot be told"))?;
-    let wanted = format!("goodgate_config_hash{{hash=\"{:016x}\"}} 1", hash_of(file));
-    let deadline = Instant::now() + RELOAD_LIMIT;
-    while Instant::now() < deadline {
-        let metrics = ask(reachable(config.admin.address), "/metrics", None)?;
-        if metrics.body.contains(&wanted) {
-            println!("process {pid} has loaded {}", file.display());
-            return Ok(ExitCode::SUCCESS);
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    let Outcome { problems, warnings, restart } = control_socket::reload(pid, RELOAD_LIMIT)?;
+    for problem in &problems {
+        eprintln!("{}", tame(problem));
     }
-    bail!(
-        "process {pid} was told, but has not loaded {} within {RELOAD_LIMIT:?}: see its log",
-        file.display()
-    )
+    if !problems.is_empty() {
+        bail!("process {pid} has not loaded {}: it keeps its configuration", file.display());
+    }
+    println!("process {pid} has loaded {}", file.display());
+    for warning in warnings {
+        println!("{}", tame(&warning));
+    }
+    for setting in restart {
+        println!("{setting}: differs from the running setting and takes effect after a restart");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Exit code 0 if the gateway answers `/livez`.
-pub(crate) fn health(file: &Path) -> Result<ExitCode> {
-    let answer = ask(reachable(load(file)?.admin.address), "/livez", None)?;
+pub(crate) fn health(whom: &Whom) -> Result<ExitCode> {
+    let (address, _) = found(whom)?;
+    let answer = ask(address, "/livez", None)?;
     if answer.status == 200 {
         return Ok(ExitCode::SUCCESS);
     }
     bail!("not alive: the admin side answered {}", answer.status)
 }
 
-pub(crate) fn load(file: &Path) -> Result<Config> {
+pub(crate) fn load(file: &Path) -> Result<Loaded> {
     goodgate_config::load(file).map_err(|problems| anyhow!("the configuration is not good\n{problems}"))
 }
 
@@ -119,32 +120,45 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Asks the gateway that the command line means. An address that is given goes without a token unless a file is named,
-/// too: the secret of this machine's gateway is not for any address. What the gateway refuses is an error that says why.
+/// Asks the gateway that the command line means: by the control socket if it runs on this machine, else by its admin
+/// listener. An address that is given goes without a token unless a file is named, too: the secret of this machine's
+/// gateway is not for any address. What the gateway refuses is an error that says why.
 pub(crate) fn ask_whom(whom: &Whom, path: &str) -> Result<Answer> {
+    if whom.address.is_none()
+        && let Ok(pid) = find(whom.file())
+        && let Ok((status, body)) = control_socket::ask(pid, path, ANSWER_LIMIT)
+    {
+        return judged(Answer { status, body }, &format!("of process {pid}"));
+    }
     let (address, token) = found(whom)?;
-    let answer = ask(address, path, token.as_ref())?;
+    judged(ask(address, path, token.as_ref())?, &format!("at {address}"))
+}
+
+fn judged(answer: Answer, whose: &str) -> Result<Answer> {
     match answer.status {
         200 => Ok(answer),
         404 if answer.body.starts_with("There is no record") => Ok(answer),
         403 => bail!(
-            "the admin side at {address} wants its token: set admin.token_file, and name that configuration file \
+            "the admin side {whose} wants its token: set admin.token_file, and name that configuration file \
              (--config)"
         ),
         400 => bail!("{}", tame(answer.body.trim_start_matches("400: ").trim_end())),
-        status => bail!("the admin side at {address} answered {status}: is that a goodgate of this version?"),
+        status => bail!("the admin side {whose} answered {status}: is that a goodgate of this version?"),
     }
 }
 
-/// The admin listener and its token.
+/// The admin listener and its token. Without an address and a configuration file it is the default one.
 fn found(whom: &Whom) -> Result<(SocketAddr, Option<Token>)> {
     let Some(address) = &whom.address else {
-        let config = load(whom.file())?;
-        return Ok((reachable(config.admin.address), config.admin.token));
+        if whom.config.is_none() && !whom.file().exists() {
+            return Ok((defaults::ADMIN, None));
+        }
+        let admin = load(whom.file())?.config.admin;
+        return Ok((reachable(admin.address), admin.token));
     };
     let resolved = address.to_socket_addrs().with_context(|| format!("--address {address}"))?.next();
     let resolved = resolved.ok_or_else(|| anyhow!("--address {address} has no address"))?;
-    let token = whom.config.as_deref().map(load).transpose()?.and_then(|config| config.admin.token);
+    let token = whom.config.as_deref().map(load).transpose()?.and_then(|loaded| loaded.config.admin.token);
     Ok((resolved, token))
 }
 

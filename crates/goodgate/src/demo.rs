@@ -33,10 +33,10 @@ type Broken = watch::Sender<bool>;
 pub(crate) fn demo() -> Result<ExitCode> {
     logging::start();
     let environment = |name: &str| std::env::var(name).ok();
-    let config = goodgate_config::parse("conf/demo.yaml", CONFIG, &environment);
-    let config = config.map_err(|problems| anyhow!("the demo's configuration is not good\n{problems}"))?;
+    let loaded = goodgate_config::load_text("conf/demo.yaml", CONFIG, &environment);
+    let loaded = loaded.map_err(|problems| anyhow!("the demo's configuration is not good\n{problems}"))?;
     let addresses: Vec<SocketAddr> =
-        config.upstreams.iter().flat_map(|upstream| &upstream.backends).filter_map(ip).collect();
+        loaded.config.upstreams.iter().flat_map(|upstream| &upstream.backends).filter_map(ip).collect();
     let (started, start) = std::sync::mpsc::channel();
     std::thread::Builder::new().name("demo".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -46,7 +46,7 @@ pub(crate) fn demo() -> Result<ExitCode> {
         }
     })?;
     start.recv().context("the sample backends did not start")??;
-    run::start(&config, None, &tell)
+    run::start(&loaded, None, &tell)
 }
 
 fn ip(backend: &goodgate_upstream::BackendSpec) -> Option<SocketAddr> {

@@ -19,7 +19,7 @@ pub(crate) fn explain(request_id: &str, whom: &Whom, json: bool) -> Result<ExitC
 }
 
 /// Percent-encoded, but for what is plain.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {

@@ -5,14 +5,17 @@ mod bind;
 mod certificates;
 mod command;
 mod control;
+mod control_socket;
 mod demo;
 mod explain;
 mod logging;
+mod offload;
 mod reload;
 mod run;
 mod signals;
 mod stop;
 mod survival;
+mod warnings;
 
 use std::process::ExitCode;
 

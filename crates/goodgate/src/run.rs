@@ -10,20 +10,21 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use goodgate_admin::{Admin, Subject};
 use goodgate_cache::{PurgeMode, PurgeScope};
-use goodgate_config::{Config, LogTarget, Tracing};
+use goodgate_config::{Config, Limits, Loaded, LogTarget, RouteSpec, Tracing};
 use goodgate_files::Unreadable;
 use goodgate_proxy::{Door, Live, Proxy, RETIRE_EVERY};
 use goodgate_telemetry::{AccessLog, BuildInfo, Metrics, Ring, StoreUsage, Target, Traces};
 use goodgate_upstream::Upstream;
 use goodgate_watch::{Memory, Watcher};
-use log::info;
+use log::{info, warn};
 use pingora::server::configuration::ServerConf;
 use pingora_runtime::Runtime;
 use pingora_rustls::{RootCertStore, load_platform_certs_incl_env_into_store};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use crate::control_socket::{self, Request};
 use crate::reload::Reloader;
-use crate::{bind, certificates, logging, signals, stop};
+use crate::{bind, certificates, logging, signals, stop, warnings};
 
 /// Names are looked up for at most this long before the first request is accepted.
 const PRIME_LIMIT: Duration = Duration::from_secs(2);
@@ -31,6 +32,8 @@ const PRIME_LIMIT: Duration = Duration::from_secs(2);
 const REMEMBER_EVERY: Duration = Duration::from_secs(1);
 /// The largest file of certificates that the machine trusts.
 const TRUSTED_BYTES_MAX: u64 = 64 << 20;
+/// Reloads that wait for the one in progress.
+const RELOADS_QUEUED: usize = 8;
 /// Attempts that Pingora's loop allows; how many are made is ours to decide, long before.
 const ATTEMPTS_MAX: usize = 4096;
 
@@ -85,18 +88,26 @@ impl Subject for Running {
     fn response_header_bytes_max(&self) -> usize {
         self.live.response_header_bytes_max()
     }
+
+    fn limits(&self) -> Arc<Limits> {
+        self.live.limits()
+    }
+
+    fn routes(&self) -> Arc<[RouteSpec]> {
+        self.live.routes()
+    }
 }
 
 /// Runs the gateway with a configuration file until a signal ends it.
 pub(crate) fn run(file: &Path) -> Result<ExitCode> {
     logging::start();
-    let config = goodgate_config::load(file)
-        .map_err(|problems| anyhow!("the configuration is not good\n{problems}"))?;
-    start(&config, Some(file), &|_| {})
+    let loaded = crate::control::load(file)?;
+    start(&loaded, Some(file), &|_| {})
 }
 
 /// Runs the gateway. `ready` is called once it listens.
-pub(crate) fn start(config: &Config, file: Option<&Path>, ready: &dyn Fn(&Config)) -> Result<ExitCode> {
+pub(crate) fn start(loaded: &Loaded, file: Option<&Path>, ready: &dyn Fn(&Config)) -> Result<ExitCode> {
+    let config = &loaded.config;
     raise_file_limit();
     check_trusted_certificates()?;
     let listeners = bind_all(config)?;
@@ -114,26 +125,28 @@ pub(crate) fn start(config: &Config, file: Option<&Path>, ready: &dyn Fn(&Config
     let now = Instant::now();
     let live = Arc::new(Live::new(config, Arc::clone(&metrics), access_log, traces, now));
     let main = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let result = main.block_on(async {
+    let ended = main.block_on(async {
         let watcher = Watcher::new(Arc::clone(&metrics));
         let memory =
             config.server.state_dir.as_deref().map(|folder| Memory::new(folder, Arc::clone(&metrics)));
         let running = Arc::new(Running { live, watcher, memory, ready: AtomicBool::new(false) });
-        serve(config, file, running, listeners, admin, ready).await
+        serve(loaded, file, running, listeners, admin, ready).await
     });
-    // A thread that a disk blocks is not waited for.
+    // A thread that waits for a disk does not hold up the end.
     main.shutdown_background();
-    result
+    ended
 }
 
 async fn serve(
-    config: &Config,
+    loaded: &Loaded,
     file: Option<&Path>,
     running: Arc<Running>,
     listeners: Vec<TcpListener>,
     admin: TcpListener,
     ready: &dyn Fn(&Config),
 ) -> Result<ExitCode> {
+    let config = &loaded.config;
+    warnings::log(loaded);
     let (stopping, shutdown) = watch::channel(false);
     let pages = Arc::new(Admin::new(Arc::clone(&running) as _, &config.admin));
     let admin = tokio::net::TcpListener::from_std(admin).context("admin.address: cannot be used")?;
@@ -150,7 +163,7 @@ async fn serve(
     tokio::spawn(remember(Arc::clone(&running)));
     tokio::spawn(certificates::watch(Arc::clone(&running)));
     tokio::spawn(retire_idle(Arc::clone(&running)));
-    let mut reloader = Reloader::new(Arc::clone(&running), pages, file, config);
+    let reloads = control(&running, pages, file, config);
 
     let workers = workers(config);
     let conf = Arc::new(server_conf(config));
@@ -169,14 +182,33 @@ async fn serve(
         });
         addresses.push(address);
     }
-    running.live.metrics().config_in_force(reloader.hash(), SystemTime::now());
+    running.live.metrics().config_in_force(loaded.hash, SystemTime::now());
     running.ready.store(true, Ordering::Relaxed);
     info!(listeners:? = addresses, admin:% = admin_address, threads = conf.threads, version = env!("CARGO_PKG_VERSION"); "goodgate is ready");
     ready(config);
-    signals.obey(&mut reloader).await;
+    signals.obey(&running.live, &reloads).await;
     stop::stop(&running, config, &stopping).await;
     workers.shutdown_timeout(Duration::ZERO);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the task that reloads, and the control socket. Reloads are asked for through the sender.
+fn control(
+    running: &Arc<Running>,
+    pages: Arc<Admin>,
+    file: Option<&Path>,
+    config: &Config,
+) -> mpsc::Sender<Request> {
+    let (reloads, requests) = mpsc::channel(RELOADS_QUEUED);
+    let reloader = Reloader::new(Arc::clone(running), Arc::clone(&pages), file, config);
+    tokio::spawn(reloader.run(requests));
+    match control_socket::bind() {
+        Ok(listener) => drop(tokio::spawn(control_socket::serve(listener, pages, reloads.clone()))),
+        Err(error) => {
+            warn!(error:% = format!("{error:#}"); "no control socket: `goodgate reload` does not work");
+        }
+    }
+    reloads
 }
 
 /// Writes down what is known of backends, as long as the process runs.

@@ -39,13 +39,18 @@ impl<'a> EffectiveRequest<'a> {
         let Some(route) = &self.context.route else {
             return Rule::Keep;
         };
-        let HeaderRules { set, remove } = &route.request_headers;
-        if set.is_empty() && remove.is_empty() {
+        let rules = &route.request_headers;
+        if rules.is_empty() {
             return Rule::Keep;
         }
+        let HeaderRules { set, remove, remove_prefixes } = rules;
+        let has_prefix = || {
+            let begins = remove_prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
+            begins && HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| rules.has_prefix_of(&name))
+        };
         match set.iter().find(|(set, _)| set == name) {
             Some((_, value)) => Rule::Set(value),
-            None if remove.iter().any(|removed| removed == name) => Rule::Remove,
+            None if remove.iter().any(|removed| removed == name) || has_prefix() => Rule::Remove,
             None => Rule::Keep,
         }
     }

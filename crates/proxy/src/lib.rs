@@ -47,6 +47,7 @@ mod refusal;
 mod replay;
 mod request_id;
 mod route;
+mod route_state;
 mod rules;
 mod snapshot;
 mod socket;

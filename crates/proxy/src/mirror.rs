@@ -5,7 +5,7 @@
 //! no second try once something was sent. How much they may take is bounded: bytes of a body, and copies under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use goodgate_telemetry::{MirrorMetrics, MirrorResult};
@@ -19,6 +19,7 @@ use crate::client_address::ClientAddress;
 use crate::context::{Client, Context};
 use crate::request_id::RequestId;
 use crate::route::Route;
+use crate::route_state::RouteState;
 use crate::split::spread;
 
 /// Copies of one route's requests under way. Beyond that none are made until some are done.
@@ -30,21 +31,8 @@ pub(crate) struct Mirror {
     pub(crate) route: Arc<Route>,
     pub(crate) share: u8,
     pub(crate) body_bytes_max: usize,
-    pub(crate) terms: Arc<Terms>,
-}
-
-/// What all copies of one route have in common.
-#[derive(Debug)]
-pub(crate) struct Terms {
-    metrics: MirrorMetrics,
-    requests: AtomicU64,
-    under_way: AtomicUsize,
-}
-
-impl Terms {
-    pub(crate) fn new(metrics: MirrorMetrics) -> Self {
-        Self { metrics, requests: AtomicU64::new(0), under_way: AtomicUsize::new(0) }
-    }
+    pub(crate) metrics: Arc<MirrorMetrics>,
+    pub(crate) state: Arc<RouteState>,
 }
 
 /// What a request has to do with mirroring.
@@ -67,24 +55,25 @@ pub(crate) struct Copy {
     pub(crate) is_trusted: bool,
     pub(crate) is_https: bool,
     pub(crate) request_id: RequestId,
-    place: Place,
+    metrics: Arc<MirrorMetrics>,
+    _place: Place,
 }
 
 /// One of those that there may be.
 #[derive(Debug)]
-struct Place(Arc<Terms>);
+struct Place(Arc<RouteState>);
 
 impl Place {
-    fn take(terms: &Arc<Terms>) -> Option<Self> {
+    fn take(state: &Arc<RouteState>) -> Option<Self> {
         let one_more = |taken: usize| (taken < UNDER_WAY_MAX).then_some(taken + 1);
-        let taken = terms.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.ok().map(|_| Self(Arc::clone(terms)))
+        let taken = state.mirrored_in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.ok().map(|_| Self(Arc::clone(state)))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.mirrored_in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -96,7 +85,7 @@ pub(crate) fn begin(session: &Session, context: &mut Context) {
     if context.is_background() || session.as_ref().is_upgrade_req() || !context.connections.are_shared() {
         return;
     }
-    if spread(mirror.terms.requests.fetch_add(1, Ordering::Relaxed)) < mirror.share {
+    if spread(mirror.state.mirror_requests.fetch_add(1, Ordering::Relaxed)) < mirror.share {
         context.mirroring = Mirroring::Draft(Vec::new());
     }
 }
@@ -119,7 +108,7 @@ pub(crate) fn sent(session: &mut Session, context: &mut Context, piece: Option<&
     body.extend(piece.filter(|piece| !piece.is_empty()).cloned());
     let bytes: usize = body.iter().map(Bytes::len).sum();
     if bytes > mirror.body_bytes_max {
-        mirror.terms.metrics.count(MirrorResult::BodyTooLarge);
+        mirror.metrics.count(MirrorResult::BodyTooLarge);
         context.mirroring = Mirroring::Nothing;
         return;
     }
@@ -127,7 +116,7 @@ pub(crate) fn sent(session: &mut Session, context: &mut Context, piece: Option<&
         return;
     }
     let body = std::mem::take(body);
-    match (Place::take(&mirror.terms), session.subrequest_spawner.take()) {
+    match (Place::take(&mirror.state), session.subrequest_spawner.take()) {
         (Some(place), Some(spawner)) => {
             if let Some(copy) = copy(mirror, context, place) {
                 in_http1(session, !body.is_empty(), |session| send(&spawner, session, copy, body));
@@ -136,7 +125,7 @@ pub(crate) fn sent(session: &mut Session, context: &mut Context, piece: Option<&
         }
         (_, spawner) => {
             session.subrequest_spawner = spawner;
-            mirror.terms.metrics.count(MirrorResult::Dropped);
+            mirror.metrics.count(MirrorResult::Dropped);
         }
     }
     context.mirroring = Mirroring::Nothing;
@@ -150,7 +139,8 @@ fn copy(mirror: &Mirror, context: &Context, place: Place) -> Option<Copy> {
         is_trusted: context.is_trusted,
         is_https: context.is_https,
         request_id: context.request_id.clone(),
-        place,
+        metrics: Arc::clone(&mirror.metrics),
+        _place: place,
     })
 }
 
@@ -219,6 +209,6 @@ pub(crate) fn ended(context: &Context) {
         let last = context.attempting.log.last();
         let is_answered = last.is_some_and(|last| last.cause.is_none() && last.status.is_some());
         let result = if is_answered { MirrorResult::Ok } else { MirrorResult::Failed };
-        copy.place.0.metrics.count(result);
+        copy.metrics.count(result);
     }
 }

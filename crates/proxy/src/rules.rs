@@ -2,6 +2,7 @@
 //! A route that changes nothing costs nothing.
 
 use goodgate_config::{HeaderRules, Rewrite};
+use http::{HeaderMap, HeaderName};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -21,9 +22,12 @@ pub(crate) fn to_backend(
     {
         request.set_raw_path(rewritten(target.as_str(), rewrite).as_bytes())?;
     }
-    let HeaderRules { set, remove } = &route.request_headers;
+    let HeaderRules { set, remove, .. } = &route.request_headers;
     for name in remove {
         request.remove_header(name);
+    }
+    for name in by_prefix(&route.request_headers, &request.headers) {
+        request.remove_header(&name);
     }
     for (name, value) in set {
         request.insert_header(name, variables::value(value, original, context)?)?;
@@ -40,14 +44,25 @@ pub(crate) fn to_client(
     let Some(route) = &context.route else {
         return Ok(());
     };
-    let HeaderRules { set, remove } = &route.response_headers;
+    let HeaderRules { set, remove, .. } = &route.response_headers;
     for name in remove {
         response.remove_header(name);
+    }
+    for name in by_prefix(&route.response_headers, &response.headers) {
+        response.remove_header(&name);
     }
     for (name, value) in set {
         response.insert_header(name, variables::value(value, request, context)?)?;
     }
     Ok(())
+}
+
+/// The fields that are removed for how their names begin.
+fn by_prefix(rules: &HeaderRules, headers: &HeaderMap) -> Vec<HeaderName> {
+    if rules.remove_prefixes.is_empty() {
+        return Vec::new();
+    }
+    headers.keys().filter(|name| rules.has_prefix_of(name)).cloned().collect()
 }
 
 /// The target with its prefix exchanged, whole segments only. A target that does not begin with the prefix keeps

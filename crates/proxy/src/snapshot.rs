@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use goodgate_cache::{PurgeMode, PurgeScope};
-use goodgate_config::{Certificate, Config, Limits, Listener};
+use goodgate_config::{Certificate, Config, Limits, Listener, RouteSpec};
 use goodgate_telemetry::{
     AccessLog, LogPolicy, Metrics, Ring, RouteMetrics, SpoolMetrics, StoreUsage, Traces,
 };
@@ -27,6 +27,7 @@ use crate::listener::Entrance;
 use crate::places::Places;
 use crate::replay::Spool;
 use crate::route::{Route, Router};
+use crate::route_state::RouteStates;
 use crate::stores::Stores;
 use crate::ties;
 use build::build;
@@ -48,15 +49,23 @@ pub struct Snapshot {
     /// Those that clients stay with by a cookie.
     pub(crate) sticky: Vec<Arc<Upstream>>,
     listeners: Vec<Listener>,
+    routes: Arc<[RouteSpec]>,
+}
+
+/// What snapshots are built on and what outlives them.
+#[derive(Debug)]
+struct Lasting {
+    stores: Stores,
+    verifier: Arc<Verifier>,
+    sticky_key: StickyKey,
+    route_states: RouteStates,
 }
 
 /// The running gateway: the snapshot in force, and what no reload touches.
 #[derive(Debug)]
 pub struct Live {
     snapshot: ArcSwap<Snapshot>,
-    stores: Stores,
-    verifier: Arc<Verifier>,
-    sticky_key: StickyKey,
+    lasting: Lasting,
     metrics: Arc<Metrics>,
     pub(crate) no_route: RouteMetrics,
     pub(crate) access_log: AccessLog,
@@ -81,20 +90,21 @@ impl Live {
         traces: Option<Traces>,
         now: Instant,
     ) -> Self {
-        let stores = Stores::default();
-        let verifier = Arc::new(Verifier::new(now));
-        let sticky_key = ties::draw_key();
-        let snapshot = build(config, None, (&stores, &verifier, &sticky_key), &metrics, now);
-        stores.wait_for_disks(DISKS_LIMIT);
+        let lasting = Lasting {
+            stores: Stores::default(),
+            verifier: Arc::new(Verifier::new(now)),
+            sticky_key: ties::draw_key(),
+            route_states: RouteStates::default(),
+        };
+        let snapshot = build(config, None, &lasting, &metrics, now);
+        lasting.stores.wait_for_disks(DISKS_LIMIT);
         let spool = &config.server.spool;
         let spool = Spool::new(&spool.path, spool.bytes_max, SpoolMetrics::new(&metrics));
         Self {
             ring: Ring::new(snapshot.upstream_names(), now),
             snapshot: ArcSwap::from_pointee(snapshot),
             no_route: RouteMetrics::new(&metrics, "none", "none"),
-            stores,
-            verifier,
-            sticky_key,
+            lasting,
             metrics,
             access_log,
             kept: KeptConnections::new(now),
@@ -111,8 +121,7 @@ impl Live {
 
     /// Builds the snapshot of a new configuration; running state comes from the one in force.
     pub fn prepare(&self, config: &Config, now: Instant) -> Snapshot {
-        let kept = (&self.stores, &self.verifier, &self.sticky_key);
-        build(config, Some(&self.snapshot.load()), kept, &self.metrics, now)
+        build(config, Some(&self.snapshot.load()), &self.lasting, &self.metrics, now)
     }
 
     /// Puts a prepared snapshot in force for all requests that begin from now on.
@@ -159,17 +168,17 @@ impl Live {
     pub fn purge(&self, store: Option<&str>, scopes: &[PurgeScope], mode: PurgeMode) -> Vec<&'static str> {
         let snapshot = self.snapshot();
         let scopes: Vec<_> = scopes.iter().flat_map(|scope| snapshot.counted(scope)).collect();
-        self.stores.purge(store, &scopes, mode)
+        self.lasting.stores.purge(store, &scopes, mode)
     }
 
     /// What each store holds.
     pub fn store_usage(&self) -> Vec<(&'static str, StoreUsage)> {
-        self.stores.usage()
+        self.lasting.stores.usage()
     }
 
     /// Writes out what waits for the disks of the caches. It blocks, for a few seconds at most.
     pub fn flush_stores(&self, limit: Duration) {
-        self.stores.flush(limit.min(DISKS_LIMIT));
+        self.lasting.stores.flush(limit.min(DISKS_LIMIT));
     }
 
     /// Closes backend connections that have lain idle for as long as they may; to be called every `RETIRE_EVERY`.
@@ -200,6 +209,16 @@ impl Live {
     /// The largest response header that a backend may send, in bytes.
     pub fn response_header_bytes_max(&self) -> usize {
         self.snapshot.load().limits.response_header_bytes_max
+    }
+
+    /// What a request may take.
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.snapshot.load().limits)
+    }
+
+    /// The routes as configured.
+    pub fn routes(&self) -> Arc<[RouteSpec]> {
+        Arc::clone(&self.snapshot.load().routes)
     }
 
     /// Opens the file of the access log again; false if it goes to none.

@@ -5,7 +5,7 @@
 //! before it fails and after.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use goodgate_upstream::HashOn;
@@ -14,6 +14,7 @@ use pingora_http::RequestHeader;
 use crate::client_address::ClientAddress;
 use crate::context::{Client, Context};
 use crate::route::Route;
+use crate::route_state::RouteState;
 use crate::ties;
 
 /// The shares of a route.
@@ -21,13 +22,13 @@ use crate::ties;
 pub(crate) struct Split {
     by: Option<HashOn>,
     shares: Vec<(Arc<Route>, u8)>,
-    requests: AtomicU64,
+    state: Arc<RouteState>,
 }
 
 impl Split {
     /// Shares in percent, 100 at most in all. Each request by itself, or all with the same hash together.
-    pub(crate) fn new(by: Option<HashOn>, shares: Vec<(Arc<Route>, u8)>) -> Self {
-        Self { by, shares, requests: AtomicU64::new(0) }
+    pub(crate) fn new(by: Option<HashOn>, shares: Vec<(Arc<Route>, u8)>, state: Arc<RouteState>) -> Self {
+        Self { by, shares, state }
     }
 
     /// The number of a request, 0 to 99. None, if it has nothing to be told by.
@@ -45,7 +46,7 @@ impl Split {
         if is_for_good && let Some(number) = client.split.swap(0, Ordering::Relaxed).checked_sub(1) {
             return number;
         }
-        let number = spread(self.requests.fetch_add(1, Ordering::Relaxed));
+        let number = spread(self.state.split_requests.fetch_add(1, Ordering::Relaxed));
         if !is_for_good {
             client.split.store(number + 1, Ordering::Relaxed);
         }

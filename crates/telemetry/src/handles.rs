@@ -1,15 +1,19 @@
 //! Handles of one route, resolved when the configuration is loaded.
 //!
-//! Closed label sets exist at zero from the start; what cannot be listed beforehand (a status that a
-//! backend invents) is resolved at its first use and kept.
+//! Small label sets exist at zero from the start. Those by cause are resolved at their first use, because their product
+//! with the routes is large; their totals exist at zero ([`crate::totals`]). All of them leave with the route.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use goodgate_failure::Cause;
-use prometheus::{Histogram, IntCounter};
+use parking_lot::Mutex;
+use prometheus::{Histogram, IntCounter, IntCounterVec};
 
-use crate::survival::Survival;
+use crate::in_use::{Held, Series, remove};
+use crate::metrics::{CacheFamilies, RequestFamilies};
+use crate::survival::{Survival, Survivals};
+use crate::totals::Totals;
 use crate::{Fate, Metrics};
 
 /// Who made a response.
@@ -49,10 +53,10 @@ pub enum By {
 }
 
 impl By {
-    const ALL: [Self; 3] = [Self::Retry, Self::Stale, Self::ConnectionRace];
+    pub(crate) const ALL: [Self; 3] = [Self::Retry, Self::Stale, Self::ConnectionRace];
 
-    /// Whether it can keep a failure of this cause from the client: those series exist at zero.
-    const fn can_avert(self, cause: Cause) -> bool {
+    /// Whether it can keep a failure of this cause from the client.
+    pub(crate) const fn can_avert(self, cause: Cause) -> bool {
         match self {
             Self::Retry | Self::Stale => cause.word().is_some(),
             Self::ConnectionRace => matches!(cause, Cause::ConnectionTerminated),
@@ -118,159 +122,235 @@ const STATUS_MIN: u16 = 100;
 const STATUS_MAX: u16 = 599;
 const STATUSES: usize = (STATUS_MAX - STATUS_MIN + 1) as usize;
 
-/// The series of one route.
+/// The series of one route with one of its upstreams.
 #[derive(Debug)]
-pub struct RouteMetrics {
-    metrics: Arc<Metrics>,
-    route: String,
-    upstream: String,
+pub struct RouteMetrics(Held<RouteSeries>);
+
+/// What is counted of a route by upstream.
+#[derive(Debug)]
+pub(crate) struct RouteSeries {
+    labels: [String; 2],
+    families: RequestFamilies,
+    totals: Arc<Totals>,
     responses: Vec<OnceLock<IntCounter>>,
     gateway_errors: Vec<OnceLock<IntCounter>>,
+    /// Of causes that have several statuses: those beside the cause's own.
+    other_errors: Mutex<Vec<(u16, Cause)>>,
     rescues: Vec<OnceLock<IntCounter>>,
-    cache: Vec<IntCounter>,
+    of_route: Held<RouteAlone>,
+}
+
+/// What is counted of a route whatever its upstream.
+#[derive(Debug)]
+pub(crate) struct RouteAlone {
+    route: String,
+    requests: RequestFamilies,
+    caches: CacheFamilies,
+    cache: [OnceLock<IntCounter>; CacheResult::ALL.len()],
     duration: Histogram,
-    stale_age: Histogram,
+    stale_age: OnceLock<Histogram>,
     forgotten: OnceLock<IntCounter>,
     survival: Arc<Survival>,
+    survivals: Arc<Survivals>,
 }
 
 impl RouteMetrics {
-    /// Resolves the series of a route and makes the closed ones exist at zero.
+    /// Resolves the series of a route; small label sets exist at zero from then on.
     pub fn new(metrics: &Arc<Metrics>, route: &str, upstream: &str) -> Self {
-        let this = Self {
-            metrics: Arc::clone(metrics),
-            route: route.to_owned(),
-            upstream: upstream.to_owned(),
-            responses: (0..STATUSES * Origin::ALL.len()).map(|_| OnceLock::new()).collect(),
-            gateway_errors: Cause::ALL.iter().map(|_| OnceLock::new()).collect(),
-            rescues: (0..By::ALL.len() * Cause::ALL.len()).map(|_| OnceLock::new()).collect(),
-            cache: CacheResult::ALL
-                .iter()
-                .map(|result| metrics.caches.requests.with_label_values(&[route, result.name()]))
-                .collect(),
-            duration: metrics.requests.duration.with_label_values(&[route]),
-            stale_age: metrics.caches.stale_age.with_label_values(&[route]),
-            forgotten: OnceLock::new(),
-            survival: metrics.survivals.of(route, Instant::now()),
-        };
-        this.exist_at_zero();
-        this
-    }
-
-    fn exist_at_zero(&self) {
-        for status in [502, 503, 504] {
-            for origin in Origin::ALL {
-                self.response_counter(status, origin);
-            }
-        }
-        for (by, cause) in By::ALL.into_iter().flat_map(|by| Cause::ALL.map(|cause| (by, cause))) {
-            if by.can_avert(cause) {
-                self.rescue_counter(by, cause);
-            }
-        }
-        for cause in Cause::ALL.into_iter().filter(|cause| matches!(cause.status(), 502..=504)) {
-            if !matches!(cause, Cause::Received(_)) {
-                self.gateway_error_counter(cause);
-            }
-        }
+        let name = format!("{route}\n{upstream}");
+        Self(metrics.routes.hold(name, || RouteSeries::new(metrics, route, upstream)))
     }
 
     /// Whether this request is one of those of which it is noted whether it would survive.
     pub fn survival_due(&self, now: Instant) -> bool {
-        self.survival.is_due(now)
+        self.0.of_route.survival.is_due(now)
     }
 
     /// Notes what would become of a request if the upstream were dead.
     pub fn survival(&self, fate: Fate, now: Instant) {
-        self.survival.note(fate, now);
+        self.0.of_route.survival.note(fate, now);
     }
 
     /// Counts a response.
     pub fn response(&self, status: u16, origin: Origin, duration: Duration) {
-        if let Some(counter) = self.response_counter(status, origin) {
+        if let Some(counter) = self.0.response_counter(status, origin) {
             counter.inc();
         }
-        self.duration.observe(duration.as_secs_f64());
+        self.0.of_route.duration.observe(duration.as_secs_f64());
     }
 
     /// Counts an error that goodgate answered. `status` differs from the cause's own only for a client's
     /// mistakes, of which there are several kinds.
     pub fn gateway_error(&self, status: u16, cause: Cause) {
-        if status == cause.status() {
-            if let Some(counter) = self.gateway_error_counter(cause) {
-                counter.inc();
-            }
-        } else {
-            let status = status.to_string();
-            let labels = [self.route.as_str(), &self.upstream, &status, cause.name()];
-            self.metrics.requests.gateway_errors.with_label_values(&labels).inc();
+        self.0.totals.gateway_error(cause);
+        if status != cause.status() {
+            self.0.other_error(status, cause).inc();
+        } else if let Some(counter) = self.0.gateway_error_counter(cause) {
+            counter.inc();
         }
     }
 
     /// Makes the series of an error exist at zero that this route may answer and others do not.
     pub fn expect_error(&self, status: u16, cause: Cause) {
-        let status = status.to_string();
-        let labels = [self.route.as_str(), &self.upstream, &status, cause.name()];
-        self.metrics.requests.gateway_errors.with_label_values(&labels);
+        self.0.other_error(status, cause);
     }
 
     /// Makes the series of its rate limits exist at zero.
     pub fn expect_limits(&self) {
-        self.forgotten_counter();
+        self.0.of_route.forgotten_counter();
+    }
+
+    /// Makes the series of its cache exist at zero.
+    pub fn expect_cache(&self) {
+        for result in CacheResult::ALL {
+            self.0.of_route.cache_counter(result);
+        }
+        self.0.of_route.stale_age();
     }
 
     /// Counts a client that a rate limit has forgotten early to make room for another.
     pub fn client_forgotten(&self) {
-        self.forgotten_counter().inc();
-    }
-
-    fn forgotten_counter(&self) -> &IntCounter {
-        self.forgotten.get_or_init(|| self.metrics.requests.forgotten.with_label_values(&[&self.route]))
+        self.0.of_route.forgotten_counter().inc();
     }
 
     /// Counts a failure that the client never saw.
     pub fn rescue(&self, by: By, cause: Cause) {
-        if let Some(counter) = self.rescue_counter(by, cause) {
+        self.0.totals.rescue(by, cause);
+        if let Some(counter) = self.0.rescue_counter(by, cause) {
             counter.inc();
         }
     }
 
     /// Counts what the cache did.
     pub fn cache(&self, result: CacheResult) {
-        if let Some(counter) = self.cache.get(result as usize) {
+        if let Some(counter) = self.0.of_route.cache_counter(result) {
             counter.inc();
         }
     }
 
     /// Notes how far past its freshness a copy was that was served because of a failure.
     pub fn stale_age(&self, past_freshness: Duration) {
-        self.stale_age.observe(past_freshness.as_secs_f64());
+        self.0.of_route.stale_age().observe(past_freshness.as_secs_f64());
+    }
+}
+
+impl RouteSeries {
+    fn new(metrics: &Metrics, route: &str, upstream: &str) -> Self {
+        let this = Self {
+            labels: [route.to_owned(), upstream.to_owned()],
+            families: metrics.requests.clone(),
+            totals: Arc::clone(&metrics.totals),
+            responses: (0..STATUSES * Origin::ALL.len()).map(|_| OnceLock::new()).collect(),
+            gateway_errors: Cause::ALL.iter().map(|_| OnceLock::new()).collect(),
+            other_errors: Mutex::default(),
+            rescues: (0..By::ALL.len() * Cause::ALL.len()).map(|_| OnceLock::new()).collect(),
+            of_route: metrics.routes_alone.hold(route.to_owned(), || RouteAlone::new(metrics, route)),
+        };
+        for status in [502, 503, 504] {
+            for origin in Origin::ALL {
+                this.response_counter(status, origin);
+            }
+        }
+        this
+    }
+
+    fn counter(&self, family: &IntCounterVec, one: &str, two: &str) -> IntCounter {
+        let [route, upstream] = &self.labels;
+        family.with_label_values(&[route.as_str(), upstream, one, two])
     }
 
     fn rescue_counter(&self, by: By, cause: Cause) -> Option<&IntCounter> {
         let slot = self.rescues.get(by as usize * Cause::ALL.len() + cause.index())?;
-        Some(slot.get_or_init(|| {
-            let labels = [self.route.as_str(), &self.upstream, by.name(), cause.name()];
-            self.metrics.requests.rescues.with_label_values(&labels)
-        }))
+        Some(slot.get_or_init(|| self.counter(&self.families.rescues, by.name(), cause.name())))
     }
 
     fn response_counter(&self, status: u16, origin: Origin) -> Option<&IntCounter> {
         let column = usize::from(status.clamp(STATUS_MIN, STATUS_MAX) - STATUS_MIN);
         let slot = self.responses.get(origin as usize * STATUSES + column)?;
-        Some(slot.get_or_init(|| {
-            let status = status.to_string();
-            let labels = [self.route.as_str(), &self.upstream, &status, origin.name()];
-            self.metrics.requests.responses.with_label_values(&labels)
-        }))
+        Some(slot.get_or_init(|| self.counter(&self.families.responses, &status.to_string(), origin.name())))
     }
 
     fn gateway_error_counter(&self, cause: Cause) -> Option<&IntCounter> {
         let slot = self.gateway_errors.get(cause.index())?;
         Some(slot.get_or_init(|| {
-            let status = cause.status().to_string();
-            let labels = [self.route.as_str(), &self.upstream, &status, cause.name()];
-            self.metrics.requests.gateway_errors.with_label_values(&labels)
+            self.counter(&self.families.gateway_errors, &cause.status().to_string(), cause.name())
         }))
+    }
+
+    fn other_error(&self, status: u16, cause: Cause) -> IntCounter {
+        let mut known = self.other_errors.lock();
+        if !known.contains(&(status, cause)) {
+            known.push((status, cause));
+        }
+        drop(known);
+        self.counter(&self.families.gateway_errors, &status.to_string(), cause.name())
+    }
+
+    fn remove_one(&self, family: &IntCounterVec, one: &str, two: &str) {
+        let [route, upstream] = &self.labels;
+        remove(family, &[route.as_str(), upstream, one, two]);
+    }
+}
+
+impl Series for RouteSeries {
+    fn remove(&self) {
+        let RequestFamilies { responses, gateway_errors, rescues, .. } = &self.families;
+        for origin in Origin::ALL {
+            let of_origin = self.responses.iter().skip(origin as usize * STATUSES).take(STATUSES);
+            let counted = (STATUS_MIN..).zip(of_origin).filter(|(_, slot)| slot.get().is_some());
+            counted.for_each(|(status, _)| self.remove_one(responses, &status.to_string(), origin.name()));
+        }
+        for cause in Cause::ALL {
+            self.remove_one(gateway_errors, &cause.status().to_string(), cause.name());
+            for by in By::ALL {
+                self.remove_one(rescues, by.name(), cause.name());
+            }
+        }
+        for (status, cause) in self.other_errors.lock().iter() {
+            self.remove_one(gateway_errors, &status.to_string(), cause.name());
+        }
+    }
+}
+
+impl RouteAlone {
+    fn new(metrics: &Metrics, route: &str) -> Self {
+        Self {
+            route: route.to_owned(),
+            requests: metrics.requests.clone(),
+            caches: metrics.caches.clone(),
+            cache: Default::default(),
+            duration: metrics.requests.duration.with_label_values(&[route]),
+            stale_age: OnceLock::new(),
+            forgotten: OnceLock::new(),
+            survival: metrics.survivals.of(route, Instant::now()),
+            survivals: Arc::clone(&metrics.survivals),
+        }
+    }
+
+    fn forgotten_counter(&self) -> &IntCounter {
+        self.forgotten.get_or_init(|| self.requests.forgotten.with_label_values(&[&self.route]))
+    }
+
+    fn stale_age(&self) -> &Histogram {
+        self.stale_age.get_or_init(|| self.caches.stale_age.with_label_values(&[&self.route]))
+    }
+
+    fn cache_counter(&self, result: CacheResult) -> Option<&IntCounter> {
+        let slot = self.cache.get(result as usize)?;
+        let labels = [self.route.as_str(), result.name()];
+        Some(slot.get_or_init(|| self.caches.requests.with_label_values(&labels)))
+    }
+}
+
+impl Series for RouteAlone {
+    fn remove(&self) {
+        let route = self.route.as_str();
+        for result in CacheResult::ALL {
+            remove(&self.caches.requests, &[route, result.name()]);
+        }
+        remove(&self.caches.stale_age, &[route]);
+        remove(&self.requests.duration, &[route]);
+        remove(&self.requests.forgotten, &[route]);
+        self.survivals.forget(route);
     }
 }

@@ -20,6 +20,8 @@ const V6_KEPT: u128 = u128::MAX << 80;
 pub struct Mask {
     /// In their [`plain`] form.
     query: Vec<Name>,
+    /// How names begin, in the same form.
+    prefixes: Vec<Name>,
     /// A bit for each length that is among them.
     lengths: u128,
     cuts_client: bool,
@@ -30,11 +32,14 @@ type Name = SmallVec<[u8; 64]>;
 
 impl Mask {
     /// Masks the values of these query parameters, and with `cuts_client` all of a client's address but its network.
-    /// Neither case nor `-`, `_` and `.` in a name matter, and `a[token]` is a `token`.
+    /// `token*` is every name that begins so. Neither case nor `-`, `_` and `.` in a name matter, and `a[token]` is a `token`.
     pub fn new(query: &[String], cuts_client: bool) -> Self {
-        let query: Vec<Name> = query.iter().map(|name| plain(name.bytes())).collect();
+        let prefixes = query.iter().filter_map(|name| name.strip_suffix('*'));
+        let prefixes = prefixes.map(|prefix| plain(prefix.bytes())).collect();
+        let names = query.iter().filter(|name| !name.ends_with('*'));
+        let query: Vec<Name> = names.map(|name| plain(name.bytes())).collect();
         let lengths = query.iter().fold(0, |lengths, name| lengths | length_bit(name.len()));
-        Self { query, lengths, cuts_client }
+        Self { query, prefixes, lengths, cuts_client }
     }
 
     /// A query, without its `?`. Copied only if something in it is masked.
@@ -73,13 +78,14 @@ impl Mask {
     }
 
     fn is_secret(&self, name: &str) -> bool {
-        if self.lengths == 0 {
+        if self.lengths == 0 && self.prefixes.is_empty() {
             return false;
         }
         let name: Name = decoded(name).collect();
         name.split(|byte| matches!(byte, b'[' | b']')).any(|part| {
             let part = plain(part.iter().copied());
-            self.lengths & length_bit(part.len()) != 0 && self.query.contains(&part)
+            (self.lengths & length_bit(part.len()) != 0 && self.query.contains(&part))
+                || self.prefixes.iter().any(|prefix| part.starts_with(prefix))
         })
     }
 }

@@ -3,16 +3,26 @@
 mod backends;
 mod queues;
 mod spool;
+mod totals;
+
+use std::sync::Arc;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
 use crate::declare::{Declare, Declared};
+use crate::handles::{RouteAlone, RouteSeries};
+use crate::in_use::InUse;
+use crate::mirrored::MirrorSeries;
+use crate::queues::QueueSeries;
 use crate::refused::RefusedCounters;
 use crate::survival::Survivals;
+use crate::totals::Totals;
+use crate::upstream_handles::UpstreamSeries;
 pub(crate) use backends::{BackendFamilies, FailOpenFamilies};
 pub(crate) use queues::QueueFamilies;
 pub(crate) use spool::SpoolFamilies;
+pub(crate) use totals::TotalFamilies;
 
 /// Seconds: from a cache hit to the longest default timeout.
 const DURATION_BUCKETS: [f64; 14] =
@@ -51,7 +61,13 @@ pub struct Metrics {
     pub spans_dropped: IntCounter,
     /// Panics caught; each cost one connection.
     pub panics: IntCounter,
-    pub(crate) survivals: Survivals,
+    pub(crate) survivals: Arc<Survivals>,
+    pub(crate) totals: Arc<Totals>,
+    pub(crate) routes: Arc<InUse<RouteSeries>>,
+    pub(crate) routes_alone: Arc<InUse<RouteAlone>>,
+    pub(crate) upstreams: Arc<InUse<UpstreamSeries>>,
+    pub(crate) breakers: Arc<InUse<QueueSeries>>,
+    pub(crate) mirrors: Arc<InUse<MirrorSeries>>,
     pub(crate) scrape: parking_lot::Mutex<()>,
 }
 
@@ -87,7 +103,13 @@ impl Metrics {
             log_dropped: to.counter("goodgate_log_dropped_total", "Access-log records dropped")?,
             spans_dropped: to.counter("goodgate_trace_spans_dropped_total", "Spans dropped")?,
             panics: to.counter("goodgate_panics_total", "Panics caught")?,
-            survivals: Survivals::default(),
+            survivals: Arc::default(),
+            totals: Arc::new(Totals::new(&TotalFamilies::declare(&to)?)),
+            routes: Arc::default(),
+            routes_alone: Arc::default(),
+            upstreams: Arc::default(),
+            breakers: Arc::default(),
+            mirrors: Arc::default(),
             scrape: parking_lot::Mutex::new(()),
             registry,
         })
@@ -165,7 +187,7 @@ impl CertificateFamilies {
 }
 
 /// What clients were answered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RequestFamilies {
     pub(crate) responses: IntCounterVec,
     pub(crate) gateway_errors: IntCounterVec,
@@ -212,7 +234,7 @@ impl RequestFamilies {
 }
 
 /// What became of the lookups of names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct DnsFamilies {
     pub(crate) lookups: IntCounterVec,
     pub(crate) stale: IntGaugeVec,
@@ -246,7 +268,7 @@ const DISK_ERRORS: &str = "goodgate_cache_disk_errors_total";
 const CHECKSUM_FAILURES: &str = "goodgate_cache_disk_checksum_failures_total";
 
 /// What the caches did and hold.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct CacheFamilies {
     pub(crate) requests: IntCounterVec,
     pub(crate) objects: IntGaugeVec,

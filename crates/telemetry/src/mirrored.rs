@@ -1,8 +1,9 @@
 //! What became of the copies of requests that another upstream gets.
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntCounterVec};
 
 use crate::Metrics;
+use crate::in_use::{Held, Series, remove};
 
 /// What became of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +33,39 @@ impl MirrorResult {
 
 /// The series of one route that mirrors; they exist at zero.
 #[derive(Debug)]
-pub struct MirrorMetrics([IntCounter; 4]);
+pub struct MirrorMetrics(Held<MirrorSeries>);
+
+#[derive(Debug)]
+pub(crate) struct MirrorSeries {
+    route: String,
+    family: IntCounterVec,
+    counters: [IntCounter; MirrorResult::ALL.len()],
+}
 
 impl MirrorMetrics {
     /// Resolves them.
     pub fn new(metrics: &Metrics, route: &str) -> Self {
         let family = &metrics.requests.mirrored;
-        Self(MirrorResult::ALL.map(|result| family.with_label_values(&[route, result.name()])))
+        let series = || MirrorSeries {
+            route: route.to_owned(),
+            family: family.clone(),
+            counters: MirrorResult::ALL.map(|result| family.with_label_values(&[route, result.name()])),
+        };
+        Self(metrics.mirrors.hold(route.to_owned(), series))
     }
 
     /// Counts one.
     pub fn count(&self, result: MirrorResult) {
-        if let Some(counter) = self.0.get(result as usize) {
+        if let Some(counter) = self.0.counters.get(result as usize) {
             counter.inc();
+        }
+    }
+}
+
+impl Series for MirrorSeries {
+    fn remove(&self) {
+        for result in MirrorResult::ALL {
+            remove(&self.family, &[self.route.as_str(), result.name()]);
         }
     }
 }

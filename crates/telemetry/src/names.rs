@@ -3,7 +3,8 @@
 use goodgate_failure::Cause;
 use prometheus::{IntCounter, IntGauge};
 
-use crate::Metrics;
+use crate::in_use::remove;
+use crate::metrics::DnsFamilies;
 
 /// What became of the lookups of an upstream's names.
 #[derive(Debug)]
@@ -19,18 +20,29 @@ pub struct NameMetrics {
 
 impl NameMetrics {
     /// Resolves the series; they exist at zero from then on.
-    pub fn new(metrics: &Metrics, upstream: &str) -> Self {
-        let lookups = |result: &str| metrics.dns.lookups.with_label_values(&[upstream, result]);
-        let kept = |event: &str| metrics.dns.kept.with_label_values(&[upstream, event]);
+    pub(crate) fn new(families: &DnsFamilies, upstream: &str) -> Self {
+        let lookups = |result: &str| families.lookups.with_label_values(&[upstream, result]);
+        let kept = |event: &str| families.kept.with_label_values(&[upstream, event]);
         Self {
             ok: lookups("ok"),
             failed: lookups("dns_error"),
             timeout: lookups("dns_timeout"),
-            stale: metrics.dns.stale.with_label_values(&[upstream]),
+            stale: families.stale.with_label_values(&[upstream]),
             kept_begun: kept("begun"),
             kept_ended: kept("ended"),
             kept_ran_out: kept("ran_out"),
         }
+    }
+
+    /// Removes the series of an upstream.
+    pub(crate) fn remove(families: &DnsFamilies, upstream: &str) {
+        for result in ["ok", "dns_error", "dns_timeout"] {
+            remove(&families.lookups, &[upstream, result]);
+        }
+        for event in ["begun", "ended", "ran_out"] {
+            remove(&families.kept, &[upstream, event]);
+        }
+        remove(&families.stale, &[upstream]);
     }
 
     /// Counts a lookup.

@@ -6,11 +6,17 @@ use goodgate_upstream::{BreakerState, Shed, Upstream};
 use prometheus::{Histogram, IntCounter};
 
 use crate::Metrics;
+use crate::in_use::{Held, Series, remove};
 use crate::metrics::QueueFamilies;
 
 /// The series of one upstream with a breaker; they exist at zero.
 #[derive(Debug)]
-pub struct QueueMetrics {
+pub struct QueueMetrics(Held<QueueSeries>);
+
+#[derive(Debug)]
+pub(crate) struct QueueSeries {
+    upstream: String,
+    families: QueueFamilies,
     wait: Histogram,
     shed: [IntCounter; Shed::ALL.len()],
 }
@@ -19,21 +25,34 @@ impl QueueMetrics {
     /// Resolves them.
     pub fn new(metrics: &Metrics, upstream: &str) -> Self {
         let QueueFamilies { wait, shed, .. } = &metrics.queues;
-        Self {
+        let series = || QueueSeries {
+            upstream: upstream.to_owned(),
+            families: metrics.queues.clone(),
             wait: wait.with_label_values(&[upstream]),
             shed: Shed::ALL.map(|reason| shed.with_label_values(&[upstream, reason.name()])),
-        }
+        };
+        Self(metrics.breakers.hold(upstream.to_owned(), series))
     }
 
     /// Notes how long one has waited.
     pub fn waited(&self, time: Duration) {
-        self.wait.observe(time.as_secs_f64());
+        self.0.wait.observe(time.as_secs_f64());
     }
 
     /// Counts one that was refused.
     pub fn shed(&self, reason: Shed) {
-        if let Some(counter) = self.shed.get(reason as usize) {
+        if let Some(counter) = self.0.shed.get(reason as usize) {
             counter.inc();
+        }
+    }
+}
+
+impl Series for QueueSeries {
+    fn remove(&self) {
+        let upstream = self.upstream.as_str();
+        remove(&self.families.wait, &[upstream]);
+        for reason in Shed::ALL {
+            remove(&self.families.shed, &[upstream, reason.name()]);
         }
     }
 }

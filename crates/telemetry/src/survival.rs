@@ -144,6 +144,11 @@ impl Survivals {
         survival
     }
 
+    /// Forgets a route that is not configured any more.
+    pub(crate) fn forget(&self, route: &str) {
+        self.0.lock().retain(|(name, _)| name != route);
+    }
+
     /// All routes of which something is known, in the order of the configuration that had them first.
     pub(crate) fn views(&self, now: Instant) -> Vec<RouteSurvival> {
         let all = self.0.lock().clone();

@@ -26,6 +26,8 @@ pub struct Backend {
     pub own_weight: u16,
     /// What an operator has made of it.
     pub mode: Mode,
+    /// Since when it has that mode, if it is not to serve.
+    pub ordered_since: Option<Instant>,
     /// Used only when no other is in rotation, or all others are full.
     pub backup: bool,
     /// Those of the lowest rank are asked first, the others when none of them can be had.
@@ -207,9 +209,10 @@ impl Backend {
         *self.vitals.certificate_expires.lock() = Some(expires);
     }
 
-    /// Since when it has been in the state that health gives it.
+    /// Since when it has been in the state that health, or the order of an operator, gives it.
     pub fn since(&self) -> Instant {
-        self.vitals.health().since()
+        let health = self.vitals.health().since();
+        self.ordered_since.map_or(health, |ordered| ordered.max(health))
     }
 
     /// How often attempts have failed for which cause, most often first.

@@ -241,8 +241,13 @@ impl Orders {
             Some(at) => changes.swap_remove(at),
             None => whole.unwrap_or_else(nothing),
         };
-        let mut new = Changed { address, since: now, ..old };
+        let mut new = Changed { address, ..old };
+        let mode = new.mode;
         edit(&mut new);
+        // An order for the weight, or the same order once more, leaves a drained backend drained since then.
+        if new.mode != mode || new.mode == Mode::Serve {
+            new.since = now;
+        }
         changes.push(new);
     }
 

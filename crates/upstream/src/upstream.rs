@@ -41,10 +41,7 @@ pub struct Upstream {
     /// Whether one of them is a name.
     has_names: AtomicBool,
     rotation: ArcSwap<Rotation>,
-    cursor: AtomicU64,
-    /// Retries take turns of their own: if they used up those of first attempts, two backends of which one
-    /// is bad would fall into step, and every request would begin with the bad one.
-    retry_cursor: AtomicU64,
+    course: Arc<Course>,
     budget: Arc<Budget>,
     /// Bounds what is under way.
     breaker: Option<Arc<Breaker>>,
@@ -58,6 +55,15 @@ pub struct Upstream {
     orders: Arc<Mutex<Orders>>,
     /// Since when requests are sent to backends out of rotation for want of others.
     failing_open: Arc<Mutex<Option<Instant>>>,
+}
+
+/// What selection and comparison remember. The upstream of the next configuration goes on with it.
+#[derive(Debug, Default)]
+struct Course {
+    cursor: AtomicU64,
+    /// Retries take turns of their own: if they used up those of first attempts, two backends of which one
+    /// is bad would fall into step, and every request would begin with the bad one.
+    retry_cursor: AtomicU64,
     /// One ejection at a time of those of which only so many are allowed.
     ejecting: Mutex<()>,
     /// What was seen of each address when outliers were last looked for.
@@ -83,16 +89,13 @@ impl Upstream {
             membership: AtomicU64::new(0),
             has_names: AtomicBool::new(false),
             rotation: ArcSwap::from_pointee(Rotation::default()),
-            cursor: AtomicU64::new(0),
-            retry_cursor: AtomicU64::new(0),
+            course: previous.map(|old| Arc::clone(&old.course)).unwrap_or_default(),
             of_all: previous.map(|old| Arc::clone(&old.of_all)).unwrap_or_default(),
             probe_alarm: alarm(|old| &old.probe_alarm),
             name_alarm: alarm(|old| &old.name_alarm),
             lookups: previous.map(|old| Arc::clone(&old.lookups)).unwrap_or_default(),
             orders,
             failing_open: previous.map(|old| Arc::clone(&old.failing_open)).unwrap_or_default(),
-            ejecting: Mutex::default(),
-            compared: Mutex::default(),
         };
         let known = previous.map(Self::backends).unwrap_or_default();
         let of_name = |name: &BackendAddress| previous?.with_member(name, Member::known);

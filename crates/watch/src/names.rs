@@ -33,6 +33,8 @@ pub(crate) struct Names {
     late: JoinSet<(BackendAddress, Option<Late>)>,
     /// Whom the last round was for. A reload makes another one.
     of: Weak<Upstream>,
+    /// Whether the gauge says that last addresses are used.
+    shows_stale: bool,
 }
 
 #[derive(Debug)]
@@ -69,6 +71,7 @@ impl Names {
             lookups: JoinSet::new(),
             late: JoinSet::new(),
             of: Weak::new(),
+            shows_stale: false,
         }
     }
 
@@ -83,7 +86,10 @@ impl Names {
         }
         self.take_in_late(upstream);
         self.run_out(upstream);
-        self.metrics.names().stale(self.due.values().any(Name::is_stale));
+        if !self.due.is_empty() || self.shows_stale {
+            self.shows_stale = self.due.values().any(Name::is_stale);
+            self.metrics.names().stale(self.shows_stale);
+        }
         if self.is_waiting() {
             return Instant::now();
         }

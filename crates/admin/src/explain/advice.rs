@@ -7,6 +7,7 @@ use goodgate_telemetry::{AccessRecord, Quantile, Spread};
 use goodgate_upstream::State;
 
 use super::measured::{Measured, MeasuredBackend, MeasuredUpstream};
+use super::refusals;
 use super::text::{count, shown, span};
 use crate::probes::ProbeRow;
 
@@ -64,11 +65,10 @@ impl Case<'_> {
             Cause::Received(_) => self.culprits(),
             Cause::ResourceExhausted => self.files(),
             Cause::ClientDisconnected => self.patience(),
-            Cause::ProxyLoopDetected
-            | Cause::ProxyConfigurationError
-            | Cause::ProxyInternalError
-            | Cause::HttpRequestError
-            | Cause::HttpRequestDenied => None,
+            Cause::HttpRequestError | Cause::HttpRequestDenied => self.refusal(),
+            Cause::ProxyLoopDetected | Cause::ProxyConfigurationError | Cause::ProxyInternalError => {
+                self.refusal().filter(|_| self.record.status == 404)
+            }
         }
     }
 
@@ -84,6 +84,11 @@ impl Case<'_> {
             });
         }
         None
+    }
+
+    fn refusal(&self) -> Option<String> {
+        let limits = self.measured.limits.as_deref()?;
+        refusals::refusal(self.record, &self.measured.routes, limits)
     }
 
     fn is_reused(&self) -> bool {

@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use goodgate_config::{Limits, RouteSpec};
 use goodgate_failure::Cause;
 use goodgate_telemetry::{AccessRecord, Spread};
 use goodgate_upstream::{Address, BackendView, IdleCloseView, Timeouts, Upstream};
@@ -19,6 +20,9 @@ pub(crate) struct Measured {
     /// `limits.max_response_header_bytes`.
     pub(crate) response_header_bytes_max: usize,
     pub(crate) files: Option<Files>,
+    /// The limits and routes in force, where the gateway itself has refused the request.
+    pub(crate) limits: Option<Arc<Limits>>,
+    pub(crate) routes: Arc<[RouteSpec]>,
 }
 
 /// Open files of this process.
@@ -65,6 +69,8 @@ impl Measured {
             upstream: upstream.map(|upstream| MeasuredUpstream::of(record, &upstream, subject, now)),
             response_header_bytes_max: subject.response_header_bytes_max(),
             files: record.causes().contains(&Cause::ResourceExhausted).then(files).flatten(),
+            limits: (400..500).contains(&record.status).then(|| subject.limits()),
+            routes: subject.routes(),
         }
     }
 }

@@ -82,7 +82,7 @@ fn measured(backends: Vec<MeasuredBackend>) -> Measured {
         connect: None,
         culprits: Vec::new(),
     };
-    Measured { upstream: Some(upstream), response_header_bytes_max: 65536, files: None }
+    Measured { upstream: Some(upstream), response_header_bytes_max: 65536, ..Measured::default() }
 }
 
 /// The story without its line breaks.

@@ -70,6 +70,13 @@ fn location(text: &str) -> Result<FieldValue, String> {
     let is_address = ["/", "http://", "https://", "{scheme}://", "{path}", "{path_and_query}"]
         .iter()
         .any(|start| text.starts_with(start));
+    if let Some(theirs) = crate::foreign::variable(text) {
+        return Err(format!("an address or a path with our variables; {theirs}"));
+    }
+    let is_splat = text.ends_with("/*") || text.contains("/:splat");
+    if is_splat {
+        return Err("the path of the request as `{path}` or `{path_and_query}`, like `/new{path}`".to_owned());
+    }
     if !is_address || text.contains(' ') {
         return Err("an address or a path, like `https://{host}{path_and_query}` or `/new{path}`".to_owned());
     }

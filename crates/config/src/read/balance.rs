@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use goodgate_upstream::{Balance, BalanceFactor, HashOn, StickyKey, StickyPolicy};
-use http::HeaderName;
 
 use super::cache::whole_cookie;
 use crate::file::read_bounded;
@@ -56,7 +55,10 @@ fn way(node: &Node, factor: Option<BalanceFactor>) -> Result<Balance, String> {
         "random_two" => Ok(Balance::RandomTwo),
         "least_time" => Ok(Balance::LeastTime),
         "consistent_hash" => Ok(Balance::ConsistentHash { factor }),
-        word => Err(not_among(node, word, &WAYS)),
+        word => Err(match crate::foreign::key(word) {
+            Some(hint) => wrong(node, &format!("{}; {hint}", WAYS.join(", "))),
+            None => not_among(node, word, &WAYS),
+        }),
     }
 }
 
@@ -78,7 +80,7 @@ pub(super) fn hash_on(text: &str) -> Result<HashOn, String> {
     let named = || {
         let (kind, name) = text.split_once(':')?;
         match kind {
-            "header" => HeaderName::from_bytes(name.as_bytes()).ok().map(HashOn::Header),
+            "header" => super::headers::any_name(name, "").ok().map(HashOn::Header),
             "cookie" => whole_cookie(name).ok().map(HashOn::Cookie),
             _ => None,
         }

@@ -317,5 +317,5 @@ fn cookie(text: &str) -> Result<NamePattern, String> {
 }
 
 fn header(text: &str) -> Result<HeaderName, String> {
-    HeaderName::from_bytes(text.as_bytes()).map_err(|_| "a header's name, like `x-preview`".to_owned())
+    super::headers::any_name(text, "x-preview")
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::server::admin_address;
 use crate::address::parse_listen;
 use crate::kind::{boolean, integer, one_of, text, text_as, wrong};
-use crate::tree::Node;
+use crate::tree::{Kind, Node};
 use crate::view::{Map, View};
 use crate::{BadCertificate, Certificate, ClientCertificates, Listener, ListenerTls, defaults, keys, pem};
 
@@ -41,6 +41,10 @@ fn listener(
     trusts: bool,
     taken: &mut HashMap<SocketAddr, String>,
 ) -> Option<Listener> {
+    if !matches!(item.node().kind, Kind::Map(_)) {
+        item.problem(wrong(item.node(), "a map, like `{ address: \"0.0.0.0:80\" }`"));
+        return None;
+    }
     let map = item.map(&keys::LISTENER)?;
     let proxy_protocol = map.read("proxy_protocol", boolean).unwrap_or(false);
     if let Some(view) = map.get("proxy_protocol").filter(|_| proxy_protocol && !trusts) {

@@ -57,9 +57,10 @@ fn mask(map: &Map<'_>) -> LogMask {
 
 fn parameter(node: &Node) -> Result<String, String> {
     let name = text(node)?;
-    if name.len() > PARAMETER_BYTES_MAX || name.contains(['=', '&', ';']) {
+    let has_pattern_within = name.strip_suffix('*').unwrap_or(&name).contains('*');
+    if name.len() > PARAMETER_BYTES_MAX || name.contains(['=', '&', ';']) || has_pattern_within {
         let allowed = format!(
-            "the name of a query parameter, at most {PARAMETER_BYTES_MAX} bytes, without `=`, `&` and `;`"
+            "the name of a query parameter, or how names begin, like `token*`, at most {PARAMETER_BYTES_MAX} bytes, without `=`, `&` and `;`"
         );
         return Err(wrong(node, &allowed));
     }

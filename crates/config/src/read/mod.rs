@@ -24,6 +24,7 @@ mod server;
 mod split;
 mod tls;
 mod upstream;
+mod warnings;
 
 pub(crate) use backend::added;
 
@@ -52,7 +53,7 @@ pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Conf
     let names = route::Names { upstreams: upstream::names(&top), stores: stores.names(), folder };
     let routes = route::routes(&top, under.route, &names, limits.body_bytes_max);
     let caches = routes.iter().any(|route| route.cache.is_some());
-    Some(Config {
+    let config = Config {
         server,
         listeners: listener::listeners(&top, folder),
         admin: server::admin(&top, folder),
@@ -63,7 +64,9 @@ pub(crate) fn config(root: &Node, folder: &Path, report: &Report) -> Option<Conf
         routes,
         access_log: logs::access_log(&top, folder),
         tracing: logs::tracing(&top),
-    })
+    };
+    warnings::warn(&top, &config);
+    Some(config)
 }
 
 /// What `defaults` puts under every upstream and route. Checked here once, under its own path.
@@ -95,6 +98,14 @@ fn refuse(map: &Map<'_>, keys: &[&str]) {
     for view in keys.iter().filter_map(|key| map.get(key)) {
         view.key_problem("not allowed in `defaults`: it belongs to each one alone");
     }
+}
+
+/// The same for an upstream or a route. Metrics and logs say `none` where there is none.
+fn free_name(name: &str, also: &str) -> Result<(), String> {
+    if name == "none" {
+        return Err("another name: `none` stands for requests without a route or upstream".to_owned());
+    }
+    check_name(name, also)
 }
 
 /// Whether a text may be a name. `also` are characters allowed besides letters, digits, `_`, `-` and `.`.

@@ -9,7 +9,7 @@ use goodgate_failure::{BudgetPolicy, Replay, RetryPolicy, Words};
 use http::{HeaderName, Method};
 
 use super::server::BODY_BYTES_MAX;
-use super::{TIMEOUT, access, action, cache, check_name, errors, headers, mirror, split};
+use super::{TIMEOUT, access, action, cache, errors, free_name, headers, mirror, split};
 use crate::address::parse_host_pattern;
 use crate::kind::{boolean, duration, failure_word, integer, one_of, percent, size, text_as};
 use crate::tree::Node;
@@ -71,7 +71,7 @@ fn route(view: &View<'_>, names: &Names<'_>, body_bytes_max: u64) -> Option<Rout
         Some(view) => view.read(text_as(path)),
         None => Some(defaults::PATH.to_owned()),
     };
-    let name = map.read("name", text_as(|text| check_name(text, "/*").map(|()| text.to_owned())));
+    let name = map.read("name", text_as(|text| free_name(text, "/*").map(|()| text.to_owned())));
     let policies = policies(&map, names, body_bytes_max);
     let action = action::action(&map, &names.upstreams)?;
     let split = action.upstream().zip(map.get("split"));
@@ -187,6 +187,9 @@ fn retry(map: &Map<'_>) -> RetryPolicy {
 /// A path that a request can have after the gateway has normalised it.
 fn path(text: &str) -> Result<String, String> {
     let allowed = |allowed: &str| Err(allowed.to_owned());
+    if let Some(ours) = crate::foreign::path(text) {
+        return Err(ours);
+    }
     let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
     if !text.starts_with('/') || !is_visible || text.contains(['?', '#']) {
         return allowed("a path that begins with `/`, without `?`, `#` and spaces");

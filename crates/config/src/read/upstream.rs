@@ -9,7 +9,7 @@ use http::HeaderName;
 
 use super::balance::{self, Balancing};
 use super::tls::{self, Tls};
-use super::{TIMEOUT, backend, breaker, check_name, dns, ejection, health};
+use super::{TIMEOUT, backend, breaker, dns, ejection, free_name, health};
 use crate::address::parse_host_header;
 use crate::kind::{boolean, duration, text, text_as, wrong};
 use crate::tree::{Kind, Node};
@@ -45,7 +45,7 @@ pub(super) fn upstreams<'a>(
 
 /// The long form is a map, the short form a list of backends.
 fn upstream(name: &str, view: &View<'_>, folder: &Path) -> Option<UpstreamSpec> {
-    if let Err(allowed) = check_name(name, "") {
+    if let Err(allowed) = free_name(name, "") {
         view.key_problem(format!("the name of an upstream; allowed: {allowed}"));
     }
     if !matches!(view.node().kind, Kind::List(_) | Kind::Map(_)) {
@@ -103,7 +103,7 @@ fn host(node: &Node) -> Result<HostHeader, String> {
 }
 
 fn header_name(text: &str) -> Result<HeaderName, String> {
-    HeaderName::from_bytes(text.as_bytes()).map_err(|_| "a header's name, like `x-drain`".to_owned())
+    super::headers::any_name(text, "x-drain")
 }
 
 fn timeouts(map: &Map<'_>) -> Timeouts {

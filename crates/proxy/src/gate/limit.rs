@@ -45,17 +45,26 @@ pub(super) struct TooMany {
 }
 
 impl Limiter {
-    /// The limiters of a route; those that were there already keep their counts.
+    /// The limiters of a route; those that were there already keep their counts. Of several limits that differ only in
+    /// who is exempt each one keeps its own.
     pub(crate) fn all(limits: &[RateLimit], previous: &[Self]) -> Vec<Self> {
-        limits.iter().map(|limit| Self::new(limit, previous)).collect()
+        let mut left: Vec<&Self> = previous.iter().collect();
+        let mut take = |is_same: &dyn Fn(&RateLimit) -> bool| {
+            let at = left.iter().position(|old| is_same(&old.limit))?;
+            Some(Arc::clone(&left.remove(at).counts))
+        };
+        let same = |limit: &RateLimit, old: &RateLimit| {
+            (&old.per, old.rate, old.burst) == (&limit.per, limit.rate, limit.burst)
+        };
+        let exact: Vec<_> =
+            limits.iter().map(|limit| take(&|old| same(limit, old) && old.exempt == limit.exempt)).collect();
+        let counts =
+            limits.iter().zip(exact).map(|(limit, exact)| exact.or_else(|| take(&|old| same(limit, old))));
+        counts.zip(limits).map(|(counts, limit)| Self::new(limit, counts)).collect()
     }
 
-    fn new(limit: &RateLimit, previous: &[Self]) -> Self {
-        let is_same = |old: &&Self| {
-            (&old.limit.per, old.limit.rate, old.limit.burst) == (&limit.per, limit.rate, limit.burst)
-        };
-        let old = previous.iter().find(is_same).map(|old| Arc::clone(&old.counts));
-        let counts = old.unwrap_or_else(|| Arc::new(Counts::new(Instant::now())));
+    fn new(limit: &RateLimit, counts: Option<Arc<Counts>>) -> Self {
+        let counts = counts.unwrap_or_else(|| Arc::new(Counts::new(Instant::now())));
         Self { limit: limit.clone(), gcra: Gcra::new(limit), policy: policy(limit), counts }
     }
 
@@ -342,6 +351,14 @@ mod tests {
         assert!(admits(&old[0], "192.0.2.1", None));
         let same = Limiter::all(&[limit(Per::ClientIp, &["10.0.0.0/8"])], &old);
         assert!(!admits(&same[0], "192.0.2.1", None), "who is exempt does not matter");
+        let two = [limit(Per::ClientIp, &[]), limit(Per::ClientIp, &["192.0.2.0/24"])];
+        let before = Limiter::all(&two, &[]);
+        for order in [[0, 1], [1, 0]] {
+            let after = Limiter::all(&order.map(|at| two[at].clone()), &before);
+            for (new, at) in after.iter().zip(order) {
+                assert!(Arc::ptr_eq(&new.counts, &before[at].counts), "each has its own");
+            }
+        }
         let mut other = limit(Per::ClientIp, &[]);
         other.burst = 2.try_into().unwrap();
         assert!(admits(&Limiter::all(&[other], &old)[0], "192.0.2.1", None));

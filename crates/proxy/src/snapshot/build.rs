@@ -9,16 +9,16 @@ use goodgate_failure::Replay;
 use goodgate_telemetry::{
     Format, LogPolicy, Mask, Metrics, MirrorMetrics, QueueMetrics, RouteMetrics, UpstreamMetrics,
 };
-use goodgate_upstream::{StickyKey, Timeouts, Upstream, UpstreamSpec};
+use goodgate_upstream::{Timeouts, Upstream, UpstreamSpec};
 
-use super::Snapshot;
-use crate::gate::{Gate, Verifier};
-use crate::mirror::{Mirror, Terms};
+use super::{Lasting, Snapshot};
+use crate::gate::Gate;
+use crate::mirror::Mirror;
 use crate::own::OwnAnswer;
 use crate::peer::BackendTls;
 use crate::route::{Route, Router};
+use crate::route_state::RouteState;
 use crate::split::Split;
-use crate::stores::Stores;
 use crate::ties;
 
 /// An upstream with what goes with it: shared by its routes.
@@ -32,9 +32,14 @@ struct Way {
 impl Way {
     fn new(upstream: &Arc<Upstream>, metrics: &Arc<Metrics>) -> Self {
         let spec = upstream.spec();
+        let series = UpstreamMetrics::new(metrics, &spec.name);
+        if spec.probe.is_some() {
+            series.expect_checks();
+        }
+        series.names();
         Self {
             upstream: Arc::clone(upstream),
-            metrics: Arc::new(UpstreamMetrics::new(metrics, &spec.name)),
+            metrics: Arc::new(series),
             queue_metrics: spec.breaker.map(|_| Arc::new(QueueMetrics::new(metrics, &spec.name))),
             tls: Arc::new(BackendTls::new(&spec.tls)),
         }
@@ -57,7 +62,7 @@ fn nowhere() -> UpstreamSpec {
 pub(super) fn build(
     config: &Config,
     previous: Option<&Snapshot>,
-    (stores, verifier, sticky_key): (&Stores, &Arc<Verifier>, &StickyKey),
+    lasting: &Lasting,
     metrics: &Arc<Metrics>,
     now: Instant,
 ) -> Snapshot {
@@ -65,12 +70,12 @@ pub(super) fn build(
         previous.and_then(|old| old.upstreams.iter().find(|upstream| upstream.spec().name == name))
     };
     let upstream = |spec: &UpstreamSpec| {
-        Upstream::new(ties::keyed(spec, sticky_key), known(&spec.name).map(AsRef::as_ref), now)
+        Upstream::new(ties::keyed(spec, &lasting.sticky_key), known(&spec.name).map(AsRef::as_ref), now)
     };
     let upstreams: Vec<Arc<Upstream>> = config.upstreams.iter().map(upstream).collect();
     let ways: Vec<Way> = upstreams.iter().map(|upstream| Way::new(upstream, metrics)).collect();
     let nowhere = LazyCell::new(|| Way::new(&Upstream::new(nowhere(), None, now), metrics));
-    let rooms = stores.open(&config.stores);
+    let rooms = lasting.stores.open(&config.stores);
     let old_routes = previous.map(|old| old.router.by_name()).unwrap_or_default();
     let routes = config.routes.iter().filter_map(|spec| {
         let way = match spec.action.upstream() {
@@ -81,14 +86,20 @@ pub(super) fn build(
         let cache = policy.and_then(|policy| Some((policy.clone(), *rooms.get(policy.store)?)));
         let metrics_of = |way: &Way| RouteMetrics::new(metrics, &spec.name, &way.upstream.spec().name);
         let old_gate = old_routes.get(spec.name.as_str()).and_then(|old| old.gate.as_deref());
-        let gate = Gate::new(spec, old_gate, verifier, &metrics_of(way));
+        // Held until the route has it: what nothing holds leaves the exposition.
+        let series = metrics_of(way);
+        let gate = Gate::new(spec, old_gate, &lasting.verifier, &series);
         let route = |way: &Way| route(spec, way, gate.clone(), metrics_of(way), &config.limits);
-        let split = spec.split.as_ref().map(|split| shares(split, way, &ways, &route));
-        let mirror = spec
-            .mirror
-            .as_ref()
-            .and_then(|mirror| Some(self::mirror(mirror, route(ways.get(mirror.upstream)?), metrics)));
-        Some((spec, Arc::new(Route { cache, split, mirror, ..route(way) })))
+        let state = || lasting.route_states.of(&spec.name);
+        let split = spec.split.as_ref().map(|split| shares(split, way, &ways, state(), &route));
+        let mirror = spec.mirror.as_ref().and_then(|mirror| {
+            Some(self::mirror(mirror, route(ways.get(mirror.upstream)?), state(), metrics))
+        });
+        let route = Route { cache, split, mirror, ..route(way) };
+        if route.cache.is_some() {
+            route.metrics.expect_cache();
+        }
+        Some((spec, Arc::new(route)))
     });
     Snapshot {
         router: Router::new(routes),
@@ -100,24 +111,37 @@ pub(super) fn build(
         sticky: upstreams.iter().filter(|upstream| upstream.spec().sticky.is_some()).cloned().collect(),
         upstreams,
         listeners: config.listeners.clone(),
+        routes: config.routes.clone().into(),
     }
 }
 
 /// The shares of a route. What they answer is nothing for the copies that the others get.
-fn shares(split: &goodgate_config::Split, own: &Way, ways: &[Way], route: &impl Fn(&Way) -> Route) -> Split {
+fn shares(
+    split: &goodgate_config::Split,
+    own: &Way,
+    ways: &[Way],
+    state: Arc<RouteState>,
+    route: &impl Fn(&Way) -> Route,
+) -> Split {
     let rest = Arc::new(route(own));
     let share = |way: &Way| Arc::new(Route { rest: Some(Arc::clone(&rest)), ..route(way) });
     let known = split.shares.iter().filter_map(|(upstream, percent)| Some((ways.get(*upstream)?, *percent)));
-    Split::new(split.by.clone(), known.map(|(way, percent)| (share(way), percent)).collect())
+    Split::new(split.by.clone(), known.map(|(way, percent)| (share(way), percent)).collect(), state)
 }
 
 /// Where the copies of a route's requests go: nothing is tried a second time for them.
-fn mirror(mirror: &goodgate_config::Mirror, mut route: Route, metrics: &Arc<Metrics>) -> Mirror {
+fn mirror(
+    mirror: &goodgate_config::Mirror,
+    mut route: Route,
+    state: Arc<RouteState>,
+    metrics: &Metrics,
+) -> Mirror {
     route.retry.replay = Replay::None;
     Mirror {
         share: mirror.share,
         body_bytes_max: mirror.body_bytes_max,
-        terms: Arc::new(Terms::new(MirrorMetrics::new(metrics, &route.name))),
+        metrics: Arc::new(MirrorMetrics::new(metrics, &route.name)),
+        state,
         route: Arc::new(route),
     }
 }

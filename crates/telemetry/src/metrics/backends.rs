@@ -6,7 +6,7 @@ use super::DURATION_BUCKETS;
 use crate::declare::{Declare, Declared};
 
 /// What became of attempts, and what is believed of backends.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct BackendFamilies {
     pub(crate) attempts: IntCounterVec,
     pub(crate) attempt_failures: IntCounterVec,
@@ -82,7 +82,7 @@ impl BackendFamilies {
 }
 
 /// Requests sent to backends out of rotation for want of others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FailOpenFamilies {
     pub(crate) attempts: IntCounterVec,
     pub(crate) now: IntGaugeVec,

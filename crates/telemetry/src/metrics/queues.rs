@@ -6,7 +6,7 @@ use super::DURATION_BUCKETS;
 use crate::declare::{Declare, Declared};
 
 /// What breakers do, and who waits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct QueueFamilies {
     pub(crate) length: IntGaugeVec,
     pub(crate) wait: HistogramVec,

@@ -49,6 +49,7 @@ impl<'a> Seating<'a> {
                 weight: weight.get(),
                 own_weight: own_weight.get(),
                 mode,
+                ordered_since: order.filter(|_| mode != Mode::Serve).map(|order| order.since),
                 backup: entry.backup,
                 rank: rank(entry.backup, found.level, is_put_back),
                 in_flight_max: entry.in_flight_max,

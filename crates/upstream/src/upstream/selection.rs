@@ -69,7 +69,7 @@ impl Upstream {
         {
             return Some(Lease::new(Arc::clone(self), backend, How::Trial));
         }
-        let cursor = if wish.is_retry { &self.retry_cursor } else { &self.cursor };
+        let cursor = if wish.is_retry { &self.course.retry_cursor } else { &self.course.cursor };
         let turn = || cursor.fetch_add(1, Ordering::Relaxed);
         let seat = rotation.choose(turn, ties.hash, &hall).or_else(|| {
             // If all that are left have let their turn pass, one of them gets the request nevertheless.

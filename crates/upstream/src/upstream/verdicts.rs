@@ -75,8 +75,10 @@ impl Upstream {
         // Read once: what comes in between belongs to the next comparison, and to no other.
         let latest: Vec<(Address, Tallied)> =
             backends.iter().map(|backend| (backend.address, backend.vitals.seen.tallied())).collect();
-        let earlier =
-            std::mem::replace(&mut *self.compared.lock(), latest.iter().copied().collect::<HashMap<_, _>>());
+        let earlier = std::mem::replace(
+            &mut *self.course.compared.lock(),
+            latest.iter().copied().collect::<HashMap<_, _>>(),
+        );
         let since = |(address, tallied): &(Address, Tallied)| {
             tallied.since(earlier.get(address).copied().unwrap_or_default())
         };
@@ -100,7 +102,7 @@ impl Upstream {
         &self,
         eject: impl FnOnce(&dyn Fn() -> bool) -> Option<Transition>,
     ) -> Option<Transition> {
-        let _one_at_a_time = self.ejecting.lock();
+        let _one_at_a_time = self.course.ejecting.lock();
         let rotation = self.rotation();
         let has_room = || {
             #[expect(clippy::cast_precision_loss, reason = "backends are far fewer than 2^52")]

@@ -1,0 +1,261 @@
+//! The dictionary: keys of other proxies, and our key with its shape. Words are in lower case, with `_` for `-`.
+
+/// Words that mean the same, whose they are, and what to write.
+pub(super) const WORDS: &[(&str, &str, &str)] = &[
+    (
+        "server_name server_names domains virtual_hosts virtualhosts hosts hostname",
+        "other proxies",
+        "`match: { host: www.example.com }` of a route",
+    ),
+    (
+        "proxy_pass fastcgi_pass grpc_pass use_backend default_backend cluster service backend_name",
+        "other proxies",
+        "`upstream: NAME` of a route",
+    ),
+    (
+        "location locations handle handle_path path_prefix pathprefix rule rules",
+        "other proxies",
+        "`match: { path: /api }` of a route",
+    ),
+    (
+        "listen bind port ports entrypoints entrypoint listener filter_chains socket_address",
+        "other proxies",
+        "`listeners: [{ address: \"0.0.0.0:80\" }]`",
+    ),
+    (
+        "gzip gunzip gzip_types brotli encode compress compression",
+        "other proxies",
+        "not there: backends compress, and variants are cached",
+    ),
+    (
+        "proxy_set_header header_up request_headers_to_add customrequestheaders http_request reqadd",
+        "other proxies",
+        "`request_headers: { set: { X-Name: value } }` of a route",
+    ),
+    (
+        "add_header more_set_headers header_down response_headers_to_add customresponseheaders http_response rspadd",
+        "other proxies",
+        "`response_headers: { set: { X-Name: value } }` of a route",
+    ),
+    (
+        "proxy_hide_header response_headers_to_remove request_headers_to_remove",
+        "other proxies",
+        "`response_headers: { remove: [X-Name] }` of a route",
+    ),
+    (
+        "proxy_cache proxy_cache_valid proxy_cache_methods proxy_cache_min_uses proxy_store expires",
+        "nginx",
+        "`cache: standard`, or `cache: { mode: standard, ttl: { 200: 10m } }` of a route",
+    ),
+    (
+        "proxy_cache_path proxy_temp_path",
+        "nginx",
+        "`caches: { main: { memory: 1GiB, disk: { path: …, size: 10GiB } } }`",
+    ),
+    ("proxy_cache_key", "nginx", "`cache: { key: { query: …, headers: […], cookies: […] } }` of a route"),
+    (
+        "proxy_cache_use_stale proxy_cache_background_update",
+        "nginx",
+        "`cache: { use_stale: […], stale_for: 24h }` of a route",
+    ),
+    ("proxy_cache_bypass proxy_no_cache", "nginx", "`cache: { bypass: { headers: […] } }` of a route"),
+    ("proxy_cache_lock", "nginx", "the default: identical misses wait for one fetch"),
+    (
+        "proxy_connect_timeout connect_timeout timeout_connect dial_timeout dialtimeout",
+        "other proxies",
+        "`timeouts: { connect: 3s }` of an upstream",
+    ),
+    (
+        "proxy_read_timeout timeout_server read_timeout responseheadertimeout per_try_timeout",
+        "other proxies",
+        "`timeouts: { first_byte: 60s, read: 60s }` of an upstream",
+    ),
+    ("proxy_send_timeout write_timeout", "other proxies", "`timeouts: { write: 60s }` of an upstream"),
+    (
+        "proxy_next_upstream proxy_next_upstream_tries retries num_retries retry_policy redispatch retry_on attempts lb_retries",
+        "other proxies",
+        "`retry: { tries: 3, on: […] }` of a route",
+    ),
+    ("proxy_next_upstream_timeout", "nginx", "`timeout: 60s` of a route, all attempts together"),
+    (
+        "proxy_buffering proxy_request_buffering proxy_buffers proxy_buffer_size buffering flush_interval",
+        "other proxies",
+        "not there: bodies are streamed",
+    ),
+    (
+        "proxy_http_version http2_protocol_options",
+        "other proxies",
+        "not there: backends are asked over HTTP/1.1",
+    ),
+    (
+        "proxy_ssl_verify tls_insecure_skip_verify insecureskipverify ssl_verify",
+        "other proxies",
+        "`tls: { verify: full }` of an upstream",
+    ),
+    (
+        "proxy_ssl_trusted_certificate rootcas ca_file",
+        "other proxies",
+        "`tls: { ca: ca.pem }` of an upstream",
+    ),
+    (
+        "proxy_ssl_server_name proxy_ssl_name tls_server_name servername",
+        "other proxies",
+        "`tls: { sni: name }` of an upstream",
+    ),
+    (
+        "transport_socket",
+        "Envoy",
+        "`tls: { sni: … }` of an upstream or `tls: { certificates: […] }` of a listener",
+    ),
+    (
+        "client_max_body_size max_request_bytes maxrequestbodybytes",
+        "other proxies",
+        "`max_body_bytes: 10MiB` of a route or of `limits`",
+    ),
+    ("client_body_timeout", "nginx", "`limits: { body_timeout: 30s }`"),
+    ("client_header_timeout timeout_http_request", "other proxies", "`limits: { header_timeout: 10s }`"),
+    (
+        "large_client_header_buffers client_header_buffer_size",
+        "nginx",
+        "`limits: { max_header_bytes: 64KiB }`",
+    ),
+    ("send_timeout timeout_client", "other proxies", "`limits: { write_timeout: 60s }`"),
+    (
+        "keepalive keepalive_requests keepalive_timeout timeout_http_keep_alive",
+        "other proxies",
+        "`limits: { keepalive_timeout: 75s }` for clients and `timeouts: { idle: 60s }` of an upstream for backends",
+    ),
+    ("worker_processes nbthread concurrency", "other proxies", "`server: { threads: auto }`"),
+    (
+        "worker_connections maxconn global_max_connections",
+        "other proxies",
+        "`limits: { max_connections: … }`, and `max_conns` of a backend",
+    ),
+    ("worker_rlimit_nofile", "nginx", "not there: the limit of the process is raised to its hard limit"),
+    (
+        "ssl_certificate ssl_certificate_key crt certfile keyfile certificates_file tls_certificates",
+        "other proxies",
+        "`tls: { certificates: [{ cert: site.pem, key: site.key }] }` of a listener",
+    ),
+    (
+        "ssl ssl_protocols ssl_ciphers minversion ssl_min_ver",
+        "other proxies",
+        "`tls: { min_version: \"1.2\" }` of a listener",
+    ),
+    (
+        "ssl_client_certificate ssl_verify_client clientauth ca_certificates",
+        "other proxies",
+        "`tls: { client_ca: ca.pem, client_auth: required }` of a listener",
+    ),
+    ("certresolver acme", "other proxies", "not there: renewed certificate files are noticed while running"),
+    (
+        "return redir redirect_scheme redirectscheme redirectregex",
+        "other proxies",
+        "`redirect: { to: \"https://{host}{path_and_query}\" }` or `respond: { status: 404 }` of a route",
+    ),
+    (
+        "rewrite_rule stripprefix strip_path prefix_rewrite replacepath uri",
+        "other proxies",
+        "`rewrite: { strip_prefix: /api, add_prefix: /v1 }` of a route",
+    ),
+    (
+        "limit_req limit_req_zone ratelimit rate_limits stick_table",
+        "other proxies",
+        "`rate_limit: { rate: 10/s, burst: 20 }` of a route",
+    ),
+    ("limit_conn limit_conn_zone", "nginx", "`limits: { max_connections_per_ip: … }`"),
+    (
+        "auth_basic auth_basic_user_file basicauth basic_authentication userlist",
+        "other proxies",
+        "`basic_auth: { users_file: … }` of a route",
+    ),
+    (
+        "error_page errorfile errorfiles handle_errors",
+        "other proxies",
+        "`errors: { html: page.html }` of a route",
+    ),
+    (
+        "root alias index try_files file_server autoindex",
+        "other proxies",
+        "not there: a backend serves files; `respond` answers short texts",
+    ),
+    (
+        "http stream events static_resources dynamic_resources apps servers_block global node",
+        "other proxies",
+        "not there: `listeners`, `upstreams` and `routes` stand at the top",
+    ),
+    (
+        "ip_hash source hash hash_policy",
+        "other proxies",
+        "`balance: consistent_hash` with `hash_on: client_ip` of an upstream",
+    ),
+    ("lb_policy lb_algorithm load_balancing", "other proxies", "`balance: round_robin` of an upstream"),
+    ("zone", "nginx", "not there: threads share all state"),
+    ("max_conns_per_backend", "other proxies", "`max_conns` of a backend"),
+    (
+        "set_real_ip_from forwardedheaders trustedips trusted_proxy forwardfor",
+        "other proxies",
+        "`trusted_proxies: [10.0.0.0/8]`",
+    ),
+    (
+        "real_ip_header real_ip_recursive use_remote_address xff_num_trusted_hops",
+        "other proxies",
+        "`trusted_proxies: […]`: the header is read from the right as far as it can be trusted",
+    ),
+    ("proxy_protocol accept_proxy send_proxy", "other proxies", "`proxy_protocol: true` of a listener"),
+    (
+        "split_clients weighted_clusters weighted traffic_split",
+        "other proxies",
+        "`split: { shares: { other: 5% } }` of a route",
+    ),
+    ("request_mirror_policies mirroring", "other proxies", "`mirror: { upstream: other }` of a route"),
+    ("error_log loglevel log_level", "other proxies", "the environment variable RUST_LOG"),
+    ("log_format log accesslog", "other proxies", "`access_log: { format: json }`"),
+    ("map if set acl condition", "other proxies", "not there: routes match host, path and methods"),
+    ("frontend frontends", "HAProxy", "`listeners` with `routes`"),
+    (
+        "backend cluster_name clusters services servers server_list load_assignment endpoints lb_endpoints loadbalancer dial to",
+        "other proxies",
+        "`upstreams: { NAME: { backends: [\"10.0.0.1:80\"] } }`",
+    ),
+    ("reverse_proxy", "Caddy", "`upstream: NAME` of a route, with the addresses in `upstreams`"),
+    ("routers route_config", "other proxies", "`routes: [{ match: { … }, upstream: NAME }]`"),
+    ("middlewares", "Traefik", "keys of the route itself: `rewrite`, `rate_limit`, `basic_auth`, `retry`, …"),
+    ("mode", "HAProxy", "not there: everything is HTTP"),
+    (
+        "option httpchk health_checks healthchecks health_uri health_interval check",
+        "other proxies",
+        "`health_check: { http: { path: / }, interval: 5s }` of an upstream",
+    ),
+    (
+        "outlier_detection passive_health",
+        "other proxies",
+        "`max_fails`, `fail_timeout` and `outliers` of an upstream",
+    ),
+    (
+        "circuit_breakers circuitbreaker circuit_breaker",
+        "other proxies",
+        "`breaker: { max_requests: … }` of an upstream",
+    ),
+    (
+        "stickiness cookie session_cookie sticky_cookie",
+        "other proxies",
+        "`sticky: { cookie: NAME }` of an upstream",
+    ),
+    (
+        "passhostheader host_rewrite_literal auto_host_rewrite preserve_host",
+        "other proxies",
+        "`host: client`, `host: backend` or `host: NAME` of an upstream",
+    ),
+    (
+        "stats metrics prometheus admin_api status stub_status",
+        "other proxies",
+        "`admin: { address: \"127.0.0.1:9180\" }`, which has /metrics",
+    ),
+    (
+        "resolvers nameserver dns_resolvers",
+        "other proxies",
+        "`server: { resolver: [\"10.0.0.2:53\"] }`, or `dns: { resolver: […] }` of an upstream",
+    ),
+    ("user group daemon chroot pidfile", "other proxies", "not there: the service manager decides it"),
+];
