@@ -56,6 +56,11 @@ async fn a_bad_file_is_judged_by_the_running_gateway_and_printed_by_the_command(
     eventually("it is logged", || async { gateway.errors().contains(why) }).await;
     assert_eq!(gateway.metric("goodgate_config_reloads_total{result=\"failed\"}").await, 1.0);
     assert_eq!(gateway.get("/").await.status, 200);
+    assert_eq!(
+        gateway.command(&["health", "--config"]).await,
+        (0, String::new()),
+        "a bad file is no bad gateway"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

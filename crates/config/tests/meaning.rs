@@ -359,15 +359,22 @@ routes:
 ";
     let config = read(text).unwrap();
     let shown = |route: &RouteSpec| -> Vec<String> {
-        let show =
-            |limit: &RateLimit| format!("{} {} {} {:?}", limit.per, limit.rate, limit.burst, limit.exempt);
+        let show = |limit: &RateLimit| {
+            format!(
+                "{} {} {} {}",
+                limit.per,
+                limit.rate,
+                limit.burst,
+                limit.exempt.contains([10, 9, 9, 9].into())
+            )
+        };
         route.rate_limits.iter().map(show).collect()
     };
     let all: Vec<_> = config.routes.iter().map(shown).collect();
-    assert_eq!(all[0], ["client_ip 90/m 7 [10.0.0.0/8]"], "merged over the defaults");
-    assert_eq!(all[1], ["header:x-key 20/s 20 []", "route 5/h 1 []"]);
+    assert_eq!(all[0], ["client_ip 90/m 7 true"], "merged over the defaults");
+    assert_eq!(all[1], ["header:x-key 20/s 20 false", "route 5/h 1 false"]);
     assert!(all[2].is_empty());
-    assert_eq!(all[3], ["client_ip 90/m 1 [10.0.0.0/8]"]);
+    assert_eq!(all[3], ["client_ip 90/m 1 true"]);
 }
 
 #[test]

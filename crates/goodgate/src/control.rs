@@ -51,14 +51,20 @@ pub(crate) fn reload(file: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Exit code 0 if the gateway answers `/livez`.
+/// Exit code 0 if the gateway answers `/livez`. A file that has become bad since the start makes no gateway unhealthy: then
+/// the control socket is asked.
 pub(crate) fn health(whom: &Whom) -> Result<ExitCode> {
-    let (address, _) = found(whom)?;
-    let answer = ask(address, "/livez", None)?;
-    if answer.status == 200 {
+    let status = match found(whom) {
+        Ok((address, _)) => ask(address, "/livez", None)?.status,
+        Err(error) => match find(whom.file()) {
+            Ok(pid) => control_socket::ask(pid, "/livez", ANSWER_LIMIT)?.0,
+            Err(_) => return Err(error),
+        },
+    };
+    if status == 200 {
         return Ok(ExitCode::SUCCESS);
     }
-    bail!("not alive: the admin side answered {}", answer.status)
+    bail!("not alive: the admin side answered {status}")
 }
 
 pub(crate) fn load(file: &Path) -> Result<Loaded> {

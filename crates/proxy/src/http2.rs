@@ -17,17 +17,17 @@ use bytes::Bytes;
 use goodgate_config::Limits;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora_core::apps::HttpServerApp;
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{
     H2Accept, H2Options, HttpSession, default_h2_options, handshake,
 };
-use pingora_core::protocols::{Digest, Stream};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
 use pingora_timeout::fast_timeout::fast_timeout;
 use stalled::LOOK_EVERY;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::connection::{DOZE_AFTER, Door, UnderWay};
 use crate::context::Client;
@@ -112,43 +112,36 @@ impl Door {
     /// Serves a connection whose handshake has chosen HTTP/2, to its end.
     pub(crate) async fn serve_http2(
         self: &Arc<Self>,
-        mut stream: Box<ClientStream>,
+        stream: Box<ClientStream>,
         client: &Client,
         place: &Place,
     ) {
         let limits = Arc::clone(&self.live.snapshot().limits);
-        stream.keep_pace(&limits);
         let facts = Arc::new(Http2Facts::default());
-        stream.grant_frames(Arc::clone(&facts), limits.header_bytes_max);
         let mut rest = Rest::begin(place);
-        let Some(mut connection) = greet(stream, &limits, &mut rest).await else {
+        let Some(mut connection) = greet(stream, &facts, &limits, &mut rest).await else {
             return;
         };
-        let digest = Arc::new(Digest::default());
-        let mut streams = JoinSet::new();
-        let (mut requests, mut malformed) = (0, 0);
+        let (mut streams, mut requests, mut malformed) = (JoinSet::new(), 0, 0);
         let mut refused = RefusedRequests::new(self, client, &facts);
         let mut stalled = self.live.stalled.of_connection(place.number(), &facts);
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = looks();
         let mut shutdown = self.shutdown.clone();
         loop {
             let is_idle = streams.is_empty();
             let limit = idle_limit(&limits, refused.is_ending).saturating_sub(rest.so_far());
             tokio::select! {
                 biased;
-                _ = shutdown.changed(), if !refused.is_ending => {
-                    end(&mut connection, &mut refused, &mut rest);
-                }
+                _ = shutdown.changed(), if !refused.is_ending => end(&mut connection, &mut refused, &mut rest),
                 _ = streams.join_next(), if !is_idle => rest.begin_again(),
-                accepted = refused.note(HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest))) => match accepted {
+                accepted = refused.note(HttpSession::from_h2_conn(&mut connection, Arc::default())) => match accepted {
                     Ok(Some(H2Accept::Session(session))) => {
                         requests += 1;
                         refused.accepted();
                         rest.begin_again();
                         let is_last = requests >= limits.requests_per_connection_max
                             || client.distrust().is_some();
-                        if is_last && !refused.is_ending {
+                        if is_last {
                             end(&mut connection, &mut refused, &mut rest);
                         }
                         let client = Arc::new(client.of_stream(Instant::now()));
@@ -156,8 +149,8 @@ impl Door {
                         streams.spawn_on(serving, &pingora_runtime::current_handle());
                     }
                     Ok(Some(H2Accept::Rejected)) => {
-                        malformed += 1;
                         // Answered or reset by Pingora.
+                        malformed += 1;
                         if malformed > MALFORMED_MAX {
                             break;
                         }
@@ -195,7 +188,14 @@ impl Door {
 type Http2Connection = h2::server::Connection<Stream, Bytes>;
 
 /// The first frames of a connection. None: they did not come, or its place was needed.
-async fn greet(stream: Box<ClientStream>, limits: &Limits, rest: &mut Rest<'_>) -> Option<Http2Connection> {
+async fn greet(
+    mut stream: Box<ClientStream>,
+    facts: &Arc<Http2Facts>,
+    limits: &Limits,
+    rest: &mut Rest<'_>,
+) -> Option<Http2Connection> {
+    stream.keep_pace(limits);
+    stream.grant_frames(Arc::clone(facts), limits.header_bytes_max);
     let greeting = fast_timeout(limits.header_timeout, handshake(stream, Some(options(limits))));
     tokio::select! {
         biased;
@@ -204,10 +204,18 @@ async fn greet(stream: Box<ClientStream>, limits: &Limits, rest: &mut Rest<'_>) 
     }
 }
 
+/// When to look for stalled responses.
+fn looks() -> Interval {
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
+}
+
 /// The connection takes no further requests.
 fn end(connection: &mut Http2Connection, refused: &mut RefusedRequests<'_>, rest: &mut Rest<'_>) {
-    connection.graceful_shutdown();
-    refused.is_ending = true;
+    if !std::mem::replace(&mut refused.is_ending, true) {
+        connection.graceful_shutdown();
+    }
     rest.begin_again();
 }
 
