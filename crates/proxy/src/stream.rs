@@ -65,6 +65,8 @@ pub(crate) struct ClientStream {
     half_closed: Option<(Instant, Pin<Box<Sleep>>)>,
     /// The request waits in a queue of ours: no backend has it.
     is_queued: AtomicBool,
+    /// A byte has gone out for the request under way.
+    has_written: bool,
     /// Watches the frames of an HTTP/2 connection.
     frames: Option<Box<Frames>>,
 }
@@ -85,6 +87,7 @@ impl ClientStream {
             given_up: false,
             half_closed: None,
             is_queued: AtomicBool::new(false),
+            has_written: false,
             frames: None,
         }
     }
@@ -160,6 +163,7 @@ impl ClientStream {
         self.pace.begin();
         self.half_closed = None;
         *self.is_queued.get_mut() = false;
+        self.has_written = false;
     }
 
     /// Hands on a request to switch to another protocol, of this length. What is behind it waits for the backend's word.
@@ -242,6 +246,7 @@ impl ClientStream {
         }
         if let Poll::Ready(Ok(count)) = &written {
             self.pace.took(*count);
+            self.has_written = true;
             if let Some((since, _)) = &mut self.half_closed {
                 *since = Instant::now();
             }
