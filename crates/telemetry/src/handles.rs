@@ -1,7 +1,7 @@
 //! Handles of one route, resolved when the configuration is loaded.
 //!
-//! Small label sets exist at zero from the start. Those by cause are resolved at their first use, because their product
-//! with the routes is large; their totals exist at zero ([`crate::totals`]). All of them leave with the route.
+//! What clients see (5xx responses and errors of the gateway) exists at zero from the start. Rescues are resolved at their
+//! first use, because their product with the routes is large; their totals exist at zero ([`crate::totals`]). All of them leave with the route.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -250,6 +250,12 @@ impl RouteSeries {
             for origin in Origin::ALL {
                 this.response_counter(status, origin);
             }
+        }
+        // What clients see is alerted on: `rate` must see the first error of a route.
+        let is_error =
+            |cause: &Cause| matches!(cause.status(), 502..=504) && !matches!(cause, Cause::Received(_));
+        for cause in Cause::ALL.into_iter().filter(is_error) {
+            this.gateway_error_counter(cause);
         }
         this
     }
