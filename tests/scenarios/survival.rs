@@ -56,7 +56,10 @@ async fn what_it_says_is_what_happens() {
         .iter()
         .map(|lost| (lost["reason"].as_str().unwrap(), lost["share"].as_f64().unwrap()))
         .collect();
-    assert_eq!(lost, [("Set-Cookie", 0.25), ("the answer forbids to be served stale", 0.125)]);
+    assert_eq!(
+        lost,
+        [("Set-Cookie", 0.25), ("`no-cache` forbids it; `cache.override: [no_cache]` lifts this", 0.125)]
+    );
     assert_eq!(gateway.metric("goodgate_survival_ratio{").await, 0.625);
     let (code, text) =
         gateway.command(&["survival", "--address", &gateway.admin.to_string(), "--config"]).await;

@@ -22,6 +22,8 @@ const KEPT: &[(&str, &str)] = &[
     ("Course.ejecting", "taken over from the previous upstream"),
     ("Course.compared", "taken over from the previous upstream"),
     ("Alarm.0", "taken over from the previous upstream"),
+    ("Lookups.are_awaited", "taken over from the previous upstream"),
+    ("Lookups.waiting", "taken over from the previous upstream"),
     ("Breaker.0", "taken over from the previous upstream"),
     ("Ranking.0", "derived from the requests in flight of the members"),
     ("Counts.table", "taken over with the limit"),

@@ -99,7 +99,10 @@ fn outcome(record: &AccessRecord<'_>) -> String {
             cause.name()
         );
     }
-    let Some(cause) = record.cause else {
+    // An error of a backend that was passed on as it is.
+    let is_passed_on =
+        |cause: &Cause| matches!(cause, Cause::Received(_)) && record.origin == Origin::Backend;
+    let Some(cause) = record.cause.filter(|cause| !is_passed_on(cause)) else {
         let whose = match record.origin {
             Origin::Backend => "the backend's own answer, passed on as it is",
             Origin::Cache => "from a copy",

@@ -985,7 +985,7 @@ routes: [{ upstream: a }, { upstream: b, match: { path: /b } }]
 c.yaml:2:45: defaults.upstream.backends: not allowed in `defaults`: it belongs to each one alone
 c.yaml:3:21: defaults.route.timeout: found "never"; allowed: a duration, like `500ms`, `30s` or `1h30m`
 c.yaml:3:28: defaults.route.match: not allowed in `defaults`: it belongs to each one alone
-c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, split, mirror, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, rewrite, request_headers, response_headers, allow, deny, rate_limit, basic_auth, maintenance"#;
+c.yaml:3:39: defaults.route.max_fails: unknown key; allowed: name, match, upstream, split, mirror, redirect, respond, timeout, retry, cache, max_body_bytes, errors, pass_headers, method_override, merge_slashes, rewrite, request_headers, response_headers, allow, deny, rate_limit, basic_auth, maintenance"#;
     assert_eq!(told(text), problems);
 }
 

@@ -102,8 +102,8 @@ impl Attempt {
 }
 
 /// What a request's failure is in the end, whatever the order of its attempts: the last status that a backend has sent;
-/// else a failure after the request was sent, since the request may have been acted on; else one to connect. Of several
-/// of a kind it is the one that comes first in [`Cause::ALL`].
+/// else a failure of the gateway itself; else one after the request was sent, since the request may have been acted on;
+/// else one to connect. Of several of a kind it is the one that comes first in [`Cause::ALL`].
 pub fn decisive_cause(attempts: &[Attempt]) -> Option<Cause> {
     let failed = || attempts.iter().filter_map(|attempt| Some((attempt.phase, attempt.cause?)));
     let received = failed().map(|(_, cause)| cause).rfind(|cause| matches!(cause, Cause::Received(_)));
@@ -111,7 +111,8 @@ pub fn decisive_cause(attempts: &[Attempt]) -> Option<Cause> {
         let of_kind = failed().filter(move |(phase, _)| (*phase != Phase::Connect) == is_sent);
         of_kind.map(|(_, cause)| cause).min_by_key(|cause| cause.index())
     };
-    received.or_else(|| first_of(true)).or_else(|| first_of(false))
+    let own = failed().map(|(_, cause)| cause).find(|cause| *cause == Cause::ProxyInternalError);
+    received.or(own).or_else(|| first_of(true)).or_else(|| first_of(false))
 }
 
 /// All attempts of one request, in order.
@@ -140,6 +141,11 @@ mod tests {
             (timed_out, unavailable, unavailable),
             (refused, timed_out, timed_out),
             (refused, broken, broken),
+            (
+                broken,
+                (Phase::Request, Cause::ProxyInternalError),
+                (Phase::Request, Cause::ProxyInternalError),
+            ),
             (timed_out, broken, if timed_out.1.index() < broken.1.index() { timed_out } else { broken }),
         ] {
             assert_eq!(decided(&[one, other]), Some(winner.1));

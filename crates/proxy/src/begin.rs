@@ -135,10 +135,9 @@ pub(crate) fn of_request(
             let other = snapshot.router.find(name, path, method);
             other.is_some_and(|other| other.name == route.name)
         };
-        match override_method::judge(request, &route, takes_same) {
-            Ok(method) => context.override_method = method,
-            Err(error) => context.refused = Some(error),
-        }
+        let judged = override_method::judge(request, &route, takes_same);
+        context.refused = judged.as_ref().err().copied();
+        context.override_method = judged.unwrap_or_default();
         clean(snapshot, request, context, &route)?;
     }
     if live.trail.has_looped(request, snapshot.limits.passages_max) {

@@ -44,6 +44,7 @@ pub(crate) use half_closed::HALF_CLOSED;
 
 /// A client's connection with its buffers.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that has nothing to do with the others")]
 pub(crate) struct ClientStream {
     socket: Option<Socket>,
     ahead: BytesMut,

@@ -83,7 +83,7 @@ async fn a_request_line_has_three_parts_and_nothing_else() {
         ("a target in absolute form", "GET", "http://a/x?y=http://b/", Some("GET /x?y=http://b/")),
         ("the same without a path", "GET", "http://a?y", Some("GET /?y")),
         ("the same in capitals", "GET", "HTTP://a/x", Some("GET /x")),
-        ("two slashes are one, and no host", "GET", "//b/x", Some("GET /b/x")),
+        ("two slashes are a path, and no host", "GET", "//b/x", Some("GET //b/x")),
     ] {
         let seen = seen.map_or_else(|| format!("{method} {target}"), str::to_owned);
         let seen = two(&seen);

@@ -1,6 +1,6 @@
 //! What this cache does otherwise than it might, on purpose: each with its reason.
 
-use super::case::{Case, case};
+use super::case::{Case, case, reused};
 
 pub(super) fn cases() -> Vec<Case> {
     let refused =
@@ -30,11 +30,30 @@ pub(super) fn cases() -> Vec<Case> {
             .hit()
             .lacks("Set-Cookie"),
         // A browser's cookies are many; variants by them would be one copy for each visitor.
-        refused("what varies by Cookie is not stored", "Cache-Control: max-age=60|Vary: Cookie"),
-        refused(
-            "what varies by Authorization is not stored",
-            "Cache-Control: public, max-age=60|Vary: Authorization",
+        reused(
+            "9111 4.1",
+            "what varies by Cookie is reused without one",
+            "Cache-Control: max-age=60|Vary: Cookie",
         ),
+        case("9111 4.1", "and not with one")
+            .get()
+            .answered("Cache-Control: max-age=60|Vary: Cookie")
+            .get()
+            .with("Cookie: a=1")
+            .asked(),
+        case("9111 4.1", "what varies by Cookie is not stored with one")
+            .get()
+            .with("Cookie: a=1")
+            .answered("Cache-Control: public, max-age=60|Vary: Cookie")
+            .get()
+            .with("Cookie: a=1")
+            .asked(),
+        case("9111 4.1", "what varies by Authorization is not reused with it")
+            .get()
+            .answered("Cache-Control: public, max-age=60|Vary: Authorization")
+            .get()
+            .with("Authorization: x")
+            .asked(),
         // The fields that private names may be all that is personal, or all that somebody thought of.
         refused(
             "private with names keeps the whole from being stored",

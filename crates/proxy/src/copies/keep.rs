@@ -153,11 +153,8 @@ fn admit_response(
             context.copying.refused = Some(reason);
             if !response.status.is_server_error() {
                 room.store.note_unstorable(key);
-            }
-            // The response to a personal request says nothing of the one that others get.
-            let is_of_it = |copy: &StoredCopy| may_share(&copy.info(), facts, policy);
-            if let Some(copy) = stored.filter(|copy| !response.status.is_server_error() && is_of_it(copy)) {
-                copy.outlive();
+                // The response to a personal request says nothing of the one that others get.
+                stored.filter(|copy| may_share(&copy.info(), facts, policy)).inspect(StoredCopy::outlive);
             }
             refuse
         }
