@@ -207,7 +207,7 @@ impl ServiceDiscovery for NameDiscovery {
                 *self.last.lock() = Last { holds, failure: None, left_out: answer.left_out, unresolved };
                 Ok((answer.found.into_iter().filter_map(backend).collect(), HashMap::new()))
             }
-            Err(Failure { cause, why }) => {
+            Err(Failure { cause, why, .. }) => {
                 let failure = Some((cause, why.clone()));
                 *self.last.lock() = Last { holds: AGAIN_AFTER, failure, left_out: 0, unresolved: Vec::new() };
                 Error::e_explain(ErrorType::Custom(cause.name()), why)

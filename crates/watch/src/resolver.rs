@@ -79,11 +79,18 @@ pub(crate) struct Answer<T> {
 pub(crate) struct Failure {
     pub(crate) cause: Cause,
     pub(crate) why: String,
+    /// There is nothing of what was asked for, which for one of two families is no fault.
+    is_empty: bool,
 }
 
 impl Failure {
     pub(crate) fn error(why: impl Into<String>) -> Self {
-        Self { cause: Cause::DnsError, why: why.into() }
+        Self { cause: Cause::DnsError, why: why.into(), is_empty: false }
+    }
+
+    /// Of the failures of both families the one that says more.
+    fn or(self, other: Self) -> Self {
+        if self.is_empty { other } else { self }
     }
 }
 
@@ -208,8 +215,7 @@ async fn either(mut one: Rest, mut other: Rest) -> Result<(Answer<IpAddr>, Optio
     };
     let first = match first {
         Ok(first) => first,
-        // The failure that came first says more: the other one may be that of a family that the name does not have.
-        Err(failure) => return second.await.map(|answer| (answer, None)).map_err(|_| failure),
+        Err(first) => return second.await.map(|answer| (answer, None)).map_err(|second| first.or(second)),
     };
     match timeout(RESOLUTION_DELAY, &mut second).await {
         Ok(Ok(second)) => Ok((first.and(second), None)),
@@ -288,7 +294,8 @@ fn is_usable(ip: &IpAddr) -> bool {
 
 fn failure(error: &NetError) -> Failure {
     let cause = if matches!(error, NetError::Timeout) { Cause::DnsTimeout } else { Cause::DnsError };
-    Failure { cause, why: why(error) }
+    let is_empty = matches!(error, NetError::Dns(DnsError::NoRecordsFound(_)));
+    Failure { cause, why: why(error), is_empty }
 }
 
 /// The failure in fixed words, without a byte of the response.
