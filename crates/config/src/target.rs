@@ -9,8 +9,6 @@
 
 use std::borrow::Cow;
 
-use memchr::memmem;
-
 /// The longest target in bytes: `http::Uri` holds no longer one.
 pub const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
 
@@ -93,7 +91,9 @@ fn begins_an_odd_segment(after: &[u8]) -> bool {
 
 /// A path with each run of slashes made one.
 pub fn merged_path(path: &str) -> Cow<'_, str> {
-    if memmem::find(path.as_bytes(), b"//").is_none() {
+    let bytes = path.as_bytes();
+    let has_run = bytes.iter().zip(bytes.iter().skip(1)).any(|pair| pair == (&b'/', &b'/'));
+    if !has_run {
         return Cow::Borrowed(path);
     }
     let mut merged = String::with_capacity(path.len());

@@ -37,8 +37,9 @@ pub(crate) fn judge(
 /// cannot be read are refused.
 fn wanted(headers: &HeaderMap, passed: &[HeaderName]) -> Result<Option<Method>, ErrorAnswer> {
     // One look at the ends of names, since nearly all requests have none of them.
-    let may_be =
-        |name: &&HeaderName| name.as_str().ends_with("-override") || name.as_str().ends_with("-method");
+    let may_be = |name: &&HeaderName| {
+        matches!(name.as_str().as_bytes(), [.., b'r', b'i', b'd', b'e'] | [.., b't', b'h', b'o', b'd'])
+    };
     let names = headers.keys().filter(may_be).filter(|name| METHODS.contains(name) && !passed.contains(name));
     let mut methods = names.flat_map(|name| headers.get_all(name)).map(|value| {
         let upper = value.as_bytes().trim_ascii().to_ascii_uppercase();
