@@ -433,3 +433,24 @@ async fn requests_for_a_page_that_cannot_be_stored_do_not_queue_up() {
     assert_eq!(gateway.get("/p").await.text(), "shared");
     assert_eq!(backend.requests(), 10, "and it is stored as soon as it may be");
 }
+
+/// The backend is free again soon after the client of a large response has left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_a_body_that_is_too_large_to_store_holds_no_backend() {
+    let piece = "x".repeat(64 << 10);
+    let pieces = vec![piece.as_str(); 400];
+    let bytes = [chunked("Cache-Control: max-age=60\r\n", &pieces), b"0\r\n\r\n".to_vec()].concat();
+    let backend = Backend::start(Act::Bytes(bytes)).await;
+    let store = "caches: { main: { memory: 4MiB, max_object: 256KiB } }\n";
+    let gateway = Gateway::start(&(site(&[&backend], "", "    cache: standard\n") + store)).await;
+    for _ in 0..3 {
+        let mut client = Connection::open(gateway.address).await.unwrap();
+        client.send("GET /big HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        client.sees(b"HTTP/1.1 200").await;
+        client.reset();
+    }
+    eventually("nothing is in flight", || async {
+        gateway.metric("goodgate_backend_requests_in_flight").await == 0.0
+    })
+    .await;
+}

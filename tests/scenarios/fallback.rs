@@ -273,3 +273,104 @@ async fn header_and_log_say_the_same_word() {
         assert_eq!(gateway.record(&answer).await["cache"], "bypass");
     }
 }
+
+fn chunks(headers: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\n{headers}Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").into_bytes()
+}
+
+/// A reload in the browser asks with a condition. Its 304 must not leave a part of the page in place of the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conditional_request_neither_empties_nor_cuts_what_is_stored() {
+    for mode in ["fallback", "{ mode: standard, last_good: true }"] {
+        for validator in ["ETag: \"v1\"\r\n", "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n"] {
+            let rest = || Box::new(Act::Bytes(b"6\r\nsecond\r\n0\r\n\r\n".to_vec()));
+            let act = || {
+                let gate = crate::harness::backend::Gate::shut();
+                gate.open();
+                Act::Gated { first: chunks(validator), gate, rest: rest() }
+            };
+            let backend = Backend::start(act()).await;
+            let gateway = Gateway::start(&site(&[&backend], "", &format!("    cache: {mode}\n"))).await;
+            assert_eq!(ask(&gateway, "/p", "").await.text(), "firstsecond");
+            let condition = match validator.split_once(": ").unwrap() {
+                ("ETag", tag) => format!("If-None-Match: {tag}"),
+                (_, date) => format!("If-Modified-Since: {date}"),
+            };
+            for path in ["/p", "/p", "/new"] {
+                let answer = ask(&gateway, path, &condition).await;
+                assert!([200, 304].contains(&answer.status), "{answer:?}");
+            }
+            backend.die().await;
+            for path in ["/p", "/new"] {
+                let answer = ask(&gateway, path, "").await;
+                let is_whole = answer.status == 200 && answer.text() == "firstsecond";
+                assert!(is_whole || path == "/new" && mode != "fallback", "{mode}, {path}: {answer:?}");
+            }
+        }
+    }
+}
+
+/// One failure is no reason to keep a page from its visitors later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_is_over_brings_no_old_page_back() {
+    let backend = Backend::start(page_of("")).await;
+    let gateway = Gateway::start(&site(&[&backend], "    max_fails: 0\n", FALLBACK)).await;
+    ask(&gateway, "/p", "").await;
+    backend.set(Act::Answer(503));
+    assert_eq!(ask(&gateway, "/p", "").await.text(), "the page");
+    backend.set(page("Cache-Control: private\r\n", "new"));
+    eventually("the new page is there", || async { ask(&gateway, "/p", "").await.text() == "new" }).await;
+    for _ in 0..10 {
+        assert_eq!(ask(&gateway, "/p", "").await.text(), "new");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_of_another_page_keeps_no_variant_from_answering() {
+    let backend = Backend::start(Act::Reply(negotiated)).await;
+    let route = "    cache: { mode: fallback, key: { cookies: [theme] }, purge: { allow: [127.0.0.1] } }\n";
+    let gateway = Gateway::start(&site(&[&backend], "", route)).await;
+    ask(&gateway, "/p", "Accept-Encoding: gzip, deflate\r\n").await;
+    assert_eq!(send(&gateway, "PURGE", "/other", "").await.status, 200);
+    send(&gateway, "POST", "/third", "").await;
+    backend.die().await;
+    assert_eq!(ask(&gateway, "/p", "Accept-Encoding: gzip\r\n").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_page_is_missing_in_all_variants() {
+    let backend = Backend::start(Act::Reply(negotiated)).await;
+    let gateway = Gateway::start(&site(&[&backend], "", FALLBACK)).await;
+    let browsers = [
+        "Accept-Encoding: gzip\r\nAccept-Language: de\r\n",
+        "Accept-Encoding: gzip\r\nAccept-Language: en\r\n",
+    ];
+    for browser in browsers {
+        assert_eq!(ask(&gateway, "/p", browser).await.status, 200);
+    }
+    backend.set(Act::Answer(404));
+    for other in ["", "Accept-Language: fr\r\n"] {
+        assert_eq!(ask(&gateway, "/p", other).await.status, 404);
+    }
+    backend.die().await;
+    for browser in browsers {
+        assert_eq!(ask(&gateway, "/p", browser).await.status, 502);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_covers_the_address_without_its_query_and_with_merged_slashes() {
+    let backend = Backend::start(page_of("")).await;
+    let gateway =
+        Gateway::start(&site(&[&backend], "", "    cache: fallback\n    merge_slashes: true\n")).await;
+    for path in ["/posts/15", "/a/b"] {
+        assert_eq!(ask(&gateway, path, "").await.status, 200);
+    }
+    let overriding = "X-HTTP-Method-Override: DELETE\r\n";
+    assert_eq!(send(&gateway, "POST", "/posts/15?force=true", overriding).await.status, 200);
+    assert_eq!(send(&gateway, "DELETE", "//a//b", "").await.status, 200);
+    backend.die().await;
+    for path in ["/posts/15", "/a/b"] {
+        assert_eq!(ask(&gateway, path, "").await.status, 502, "{path}");
+    }
+}

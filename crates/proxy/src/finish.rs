@@ -67,7 +67,8 @@ pub(crate) fn finish(live: &Live, session: &mut Session, context: &mut Context, 
     context.disarm();
     context.attempting.end(session, now);
     context.queueing.leave();
-    context.copying.end(error.is_none());
+    // What has not seen the end of its body by now is not whole, error or not.
+    context.copying.end(false);
     if context.is_background() {
         mirror::ended(context);
         return;

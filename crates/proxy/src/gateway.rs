@@ -208,8 +208,8 @@ impl ProxyHttp for Gateway {
         if copies::hides_validators(session, context) {
             for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
                 request.remove_header(&name);
+                session.req_header_mut().remove_header(&name);
             }
-            session.mark_upstream_headers_mutated_for_cache();
         }
         let (Some(route), Some(lease)) = (&context.route, context.attempting.lease()) else {
             return Ok(());

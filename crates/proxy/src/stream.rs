@@ -61,6 +61,8 @@ pub(crate) struct ClientStream {
     pace: Pace,
     /// It was too slow: nothing more is owed to it.
     given_up: bool,
+    /// It cannot be written to, or has closed its side and waits for nothing.
+    has_left: bool,
     /// Since the client has closed its side behind a complete request, or got the last bytes after that; and what wakes
     /// its task.
     half_closed: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -86,6 +88,7 @@ impl ClientStream {
             switched: AtomicBool::new(false),
             pace: Pace::default(),
             given_up: false,
+            has_left: false,
             half_closed: None,
             is_queued: AtomicBool::new(false),
             has_written: false,
@@ -183,6 +186,11 @@ impl ClientStream {
         self.is_live.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the client takes nothing more of its response.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left
+    }
+
     /// The date of the next head.
     pub(crate) fn kept_date(&self) -> &KeptDate {
         &self.kept_date
@@ -245,6 +253,7 @@ impl ClientStream {
         if written.is_pending() {
             return self.poll_stalled(context);
         }
+        self.has_left |= matches!(written, Poll::Ready(Err(_)));
         if let Poll::Ready(Ok(count)) = &written {
             self.pace.took(*count);
             self.has_written = true;
@@ -258,7 +267,7 @@ impl ClientStream {
     /// The client takes nothing more for now. Ready when it is given up for that.
     fn poll_stalled<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         ready!(self.pace.poll_room(context));
-        self.given_up = true;
+        (self.given_up, self.has_left) = (true, true);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -314,7 +323,9 @@ impl AsyncRead for ClientStream {
             this.grant = Grant::Everything;
         }
         if this.grant == Grant::Bytes(0) {
-            return this.poll_closed(context);
+            let closed = this.poll_closed(context);
+            this.has_left |= closed.is_ready();
+            return closed;
         }
         if this.ahead.is_empty() {
             let Some(socket) = &mut this.socket else { return Poll::Ready(Ok(())) };

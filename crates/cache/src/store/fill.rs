@@ -35,7 +35,7 @@ pub(super) struct Fill {
 pub const FILL_WAIT: Duration = Duration::from_secs(5);
 
 /// How much of what is passed through a reader gets at once.
-const JOINED_BYTES_MAX: usize = 1 << 20;
+const JOINED_BYTES_MAX: usize = 256 << 10;
 
 /// What the writer last told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

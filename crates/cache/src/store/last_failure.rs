@@ -9,6 +9,9 @@ use goodgate_failure::Cause;
 /// How long after a failed refresh a copy is served without asking again.
 pub const REFRESH_BACKOFF: Duration = Duration::from_secs(1);
 
+/// After this time a failure says nothing any more.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+
 /// Milliseconds count from here.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -55,6 +58,9 @@ impl LastFailure {
         let cause = cause_of(last)?;
         if is_recent(last, now) {
             return Some(cause);
+        }
+        if elapsed(last, now) >= FORGOTTEN_AFTER {
+            return None;
         }
         let next = word(last >> TIME_BITS, now);
         let claimed = self.0.compare_exchange(last, next, Ordering::Relaxed, Ordering::Relaxed);

@@ -45,6 +45,7 @@ use crate::purge::{self, Generation, PurgeMode, PurgeScope, Purges};
 use crate::sent::SentRequest;
 use crate::{Key, StoreSpec, clock, key, vary};
 use budget::Budget;
+use family::Family;
 use shard::{KeyRef, Mercy, Shard};
 use sieve::Share;
 use tier::Tier;
@@ -155,12 +156,26 @@ impl Store {
     /// Another variant that the request accepts, the youngest of those: see [`crate::variant`]. It is for the case that
     /// nothing else can answer.
     pub fn find_accepted(&self, key: &Key, request: &dyn SentRequest) -> Option<StoredCopy> {
+        let is_behind = |object: &Arc<Object>| self.is_behind(key.into(), object);
+        let is_to_settle = self.shard(&key.bin()).read().family(key.into())?.accepted(request).any(is_behind);
+        if is_to_settle {
+            self.settle(key.into());
+        }
         let shard = self.shard(&key.bin()).read();
-        let family = shard.family(key.into())?;
-        let accepted = family.accepted(request).filter(|object| !self.is_behind(key.into(), object));
+        let accepted = shard.family(key.into())?.accepted(request);
         let copy = StoredCopy(Arc::clone(accepted.max_by_key(|object| object.kept.facts.stored)?));
         copy.0.visit();
         Some(copy)
+    }
+
+    /// A backend says that there is no page under the key any more. Notes it on every variant that the caller may judge, and
+    /// says whether it was noted before, and nothing else was stored since.
+    pub fn note_missing(&self, key: &Key, may_judge: impl Fn(&StoredCopy) -> bool) -> bool {
+        let shard = self.shard(&key.bin()).read();
+        let slots = shard.family(key.into()).map(Family::slots).unwrap_or_default();
+        let judged = slots.iter().filter(|slot| may_judge(&StoredCopy(Arc::clone(&slot.object))));
+        // All of them, so that it does not matter for which one the next response is.
+        judged.map(|slot| slot.object.note_missing()).filter(|is_known| *is_known).count() > 0
     }
 
     /// That of a request which was received at `started` and has not been sent to a backend yet.

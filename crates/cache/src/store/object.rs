@@ -111,6 +111,11 @@ impl Object {
         Ok(meta)
     }
 
+    /// Notes that there is no such page any more, by the backend's word. Whether it has said so before.
+    pub(super) fn note_missing(&self) -> bool {
+        self.marks.fetch_or(MISSING, Ordering::Relaxed) & MISSING != 0
+    }
+
     /// See [`StoredCopy::outlive`].
     pub(super) fn outlive(&self) {
         self.marks.fetch_or(OUTLIVED, Ordering::Relaxed);
@@ -231,13 +236,6 @@ impl StoredCopy {
     /// Notes that the backend answers again, though this copy was not replaced.
     pub fn refresh_succeeded(&self) {
         self.0.failure.clear();
-        self.0.marks.fetch_and(!MISSING, Ordering::Relaxed);
-    }
-
-    /// Notes that there is no such page any more, by the backend's word. Whether it has said so before, and nothing else
-    /// since.
-    pub fn note_missing(&self) -> bool {
-        self.0.marks.fetch_or(MISSING, Ordering::Relaxed) & MISSING != 0
     }
 
     /// Notes that the backend has given a good answer that may not be kept: from now on the copy is only for

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pingora_cache::key::HashBinary;
 
 /// How long a key is remembered.
-const REMEMBERED_FOR: Duration = Duration::from_mins(1);
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// How many keys of one shard are remembered.
 const KEYS_MAX: usize = 1024;
 

@@ -161,7 +161,7 @@ fn policy_of(map: &Map<'_>, mode: Mode, stores: &[&str]) -> Option<CachePolicy> 
 
 /// One of the two lists, the harmless ones or the personal ones.
 fn personal_cookies(cookies: &Map<'_>) -> PersonalCookies {
-    let names = |key: &str| cookies.get(key).and_then(|view| view.list_of(text_as(cookie)));
+    let names = |key: &str| cookies.get(key).and_then(|view| view.list_of(text_as(listed_cookie)));
     let Some(view) = cookies.get("personal") else {
         return PersonalCookies::AllBut(names("ignore").unwrap_or_default());
     };
@@ -303,6 +303,15 @@ pub(super) fn whole_cookie(text: &str) -> Result<String, String> {
         Ok(NamePattern::Exact(name)) if !name.is_empty() => Ok(name),
         _ => Err("a cookie's name, like `lang`".to_owned()),
     }
+}
+
+/// Names that every program reads in the same way: a cookie with another one is personal whatever a list says.
+fn listed_cookie(text: &str) -> Result<NamePattern, String> {
+    let name = text.strip_suffix('*').unwrap_or(text);
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
+        return cookie(text);
+    }
+    Err("a cookie's name of letters, digits, `-`, `.` and `_`, or how names begin, like `_ga*`".to_owned())
 }
 
 fn cookie(text: &str) -> Result<NamePattern, String> {

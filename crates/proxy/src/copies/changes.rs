@@ -7,10 +7,10 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use goodgate_cache::{
-    Address, Admission, CachePolicy, CopyKind, HeadVerdict, Header, Key, Moment, admit, judge_head,
-    may_share, refresh_header,
+    Address, Admission, CachePolicy, CopyKind, HeadVerdict, Header, Key, Moment, RequestFacts, StoredCopy,
+    admit, judge_head, may_share, refresh_header,
 };
-use goodgate_config::normal_target;
+use goodgate_config::{merged_path, normal_target};
 use goodgate_failure::is_safe;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -34,6 +34,10 @@ pub(crate) fn invalidate(context: &Context, session: &Session, response: &Respon
     let method = context.override_method.as_ref().unwrap_or(&request.method);
     let is_removed = response.status.is_success() && (method == Method::DELETE || method.as_str() == "MOVE");
     change_address(context, asked, is_removed);
+    if is_removed && let Some((path, _)) = asked.target.split_once('?') {
+        // The query says how to remove it (`?force=true`), not what.
+        change_address(context, Address { target: path, ..asked }, true);
+    }
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         invalidate_named(context, request, asked, response.headers.get(name));
     }
@@ -59,7 +63,7 @@ fn change_address(context: &Context, address: Address<'_>, is_removed: bool) {
         let Some((policy, room)) = &route.cache else {
             continue;
         };
-        let key = plain_key(policy, address);
+        let key = plain_key(&route, policy, address);
         if is_removed {
             room.store.remove_address(&key);
         } else {
@@ -79,13 +83,17 @@ pub(crate) fn note_missing(context: &Context, session: &Session, response: &Resp
     let (Some((policy, room)), Some((key, facts))) = (cache, &context.copying.request) else {
         return;
     };
-    let Some(copy) = stored(session, context).filter(|copy| may_share(&copy.info(), facts, policy)) else {
-        return;
+    let may_judge = |copy: &StoredCopy| {
+        !facts.is_range && !copy.status().is_client_error() && may_share(&copy.info(), facts, policy)
     };
-    let is_good = !copy.status().is_client_error();
-    if is_good && (is_gone || copy.note_missing()) {
+    if room.store.note_missing(key, may_judge) || is_gone && !facts.is_range && is_for_all(facts) {
         room.store.remove(key);
     }
+}
+
+/// Whether a response to the request is one that everyone would get.
+fn is_for_all(facts: &RequestFacts) -> bool {
+    !facts.is_personal && !facts.is_authorized
 }
 
 /// The routes that cache responses of an address.
@@ -98,9 +106,14 @@ pub(super) fn caching_routes(context: &Context, address: Address<'_>) -> Vec<Arc
     routes
 }
 
-/// The key of an address with nothing besides it.
-pub(super) fn plain_key(policy: &CachePolicy, address: Address<'_>) -> Key {
-    Key::new(address.scheme, address.authority, policy.key.target(address.target).as_bytes())
+/// The key of an address with nothing besides it, as requests on this route have it.
+pub(super) fn plain_key(route: &Route, policy: &CachePolicy, address: Address<'_>) -> Key {
+    let merged = route.merges_slashes.then(|| {
+        let (path, query) = address.target.split_at(address.target.find('?').unwrap_or(address.target.len()));
+        merged_path(path) + query
+    });
+    let target = merged.as_deref().unwrap_or(address.target);
+    Key::new(address.scheme, address.authority, policy.key.target(target).as_bytes())
 }
 
 /// The target that a field names, if it is of the same origin, in the one form that paths have here.

@@ -136,7 +136,9 @@ fn admit_response(
                 context.copying.writer = Some(room.store.write(key, &sent, meta));
             }
             context.copying.refused = Some("it is kept only for the case of failure");
-            room.store.note_unstorable(key);
+            if !facts.is_personal && !facts.is_authorized {
+                room.store.note_unstorable(key);
+            }
             refuse
         }
         Admission::Store(meta)
@@ -152,7 +154,9 @@ fn admit_response(
             let reason = if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" };
             context.copying.refused = Some(reason);
             if !response.status.is_server_error() {
-                room.store.note_unstorable(key);
+                if !facts.is_personal && !facts.is_authorized {
+                    room.store.note_unstorable(key);
+                }
                 // The response to a personal request says nothing of the one that others get.
                 stored.filter(|copy| may_share(&copy.info(), facts, policy)).inspect(StoredCopy::outlive);
             }

@@ -186,12 +186,25 @@ pub(crate) fn note_snapshot(context: &mut Context, live: &Live) {
 
 /// A final answer of a backend has come: what it means for the copies there are, and for one of itself.
 pub(crate) fn note_answer(context: &mut Context, session: &Session, response: &mut ResponseHeader) {
+    note_alive(context, session, response);
     changes::invalidate(context, session, response);
     changes::compare_head(context, session, response);
     changes::note_missing(context, session, response);
     keep::note_confirmation(context, session, response);
     keep::keep_last_good(context, session, response);
     preflight::keep(context, session.req_header(), response);
+    if forward::has_no_body(&session.req_header().method, response) {
+        context.copying.end(true);
+    }
+}
+
+/// The backend answers for what is stored, though it may not replace it: an earlier failure counts no more.
+fn note_alive(context: &Context, session: &Session, response: &ResponseHeader) {
+    if !response.status.is_server_error()
+        && let Some(copy) = stored(session, context)
+    {
+        copy.refresh_succeeded();
+    }
 }
 
 /// The copy for this request, of whatever kind.
@@ -274,13 +287,17 @@ fn rescue(context: &Context, copy: StoredCopy, cause: Cause) -> Option<Rescue> {
     Some(Rescue { copy, stale, cause })
 }
 
-/// Fallback mode: whether the backend must not see the client's preconditions, since a 304 would leave
-/// nothing to keep. Pingora then answers them itself.
+/// Fallback mode: whether the client's preconditions are left out, since a 304 would leave nothing to keep: nothing is
+/// stored for such a request yet. The client then gets the whole response, as any client may.
 pub(crate) fn hides_validators(session: &Session, context: &Context) -> bool {
     let cache = context.route.as_ref().and_then(|route| route.cache.as_ref());
     let is_fallback = cache.is_some_and(|(policy, _)| policy.mode == Mode::Fallback);
     let facts = context.copying.request.as_ref().map(|(_, facts)| facts);
-    is_fallback && facts.is_some_and(|facts| facts.is_get && !facts.is_range) && !session.cache.enabled()
+    let may_fill = |facts: &RequestFacts| facts.is_get && !facts.is_range && facts.is_conditional;
+    is_fallback
+        && facts.is_some_and(may_fill)
+        && !session.cache.enabled()
+        && stored(session, context).is_none()
 }
 
 /// Notes on the object that asking for it has failed just now, so that the next ones need not wait.

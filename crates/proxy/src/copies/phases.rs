@@ -46,15 +46,22 @@ pub(crate) fn keep_with_client(session: &mut Session, context: &Context) -> Opti
     if received <= room.store.object_bytes_max() {
         return None;
     }
-    if session.has_pending_downstream_tasks() {
-        return Some(UNTIL_TAKEN);
+    if session.has_pending_downstream_tasks() && !has_left(session) {
+        // Nothing is written meanwhile, so that it must be short; and the longer, the more has piled up.
+        let behind = received.saturating_sub(session.as_downstream().body_bytes_sent() as u64);
+        return Some(Duration::from_millis((2 + (behind >> 20)).min(50)));
     }
     session.set_proxy_tasks_enabled(false);
     None
 }
 
-/// How long a backend pauses while its client takes the beginning of a large response.
-const UNTIL_TAKEN: Duration = Duration::from_millis(500);
+/// Whether the client cannot be written to any more: its response is only passed on to others.
+fn has_left(session: &Session) -> bool {
+    let stream = session.as_downstream().stream();
+    stream
+        .and_then(|stream| (**stream).as_any().downcast_ref::<ClientStream>())
+        .is_some_and(ClientStream::has_left)
+}
 
 /// Whether requests for this copy must not wait for one another: it is never fresh (`no-cache`), so each has
 /// to ask anyway, and they would queue up one behind the other.

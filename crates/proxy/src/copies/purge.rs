@@ -60,7 +60,7 @@ fn purge(session: &Session, context: &Context) -> Result<String, ErrorAnswer> {
         let Some((policy, room)) = &route.cache else { continue };
         let room = *room;
         let scopes = if tags.is_empty() {
-            vec![plain_key(policy, asked).scope()]
+            vec![plain_key(&route, policy, asked).scope()]
         } else {
             tags.iter().cloned().map(PurgeScope::Tag).collect()
         };

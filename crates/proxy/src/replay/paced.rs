@@ -78,6 +78,10 @@ impl Paced {
         let (session, result) = poll_fn(|context| writing.get_mut().as_mut().poll(context)).await;
         self.writing = None;
         *real = session;
+        if result.is_err() {
+            // The client has left.
+            self.queue.clear();
+        }
         self.is_complete |= result?;
         Ok(())
     }
