@@ -39,10 +39,7 @@ async fn a_response_that_is_still_fresh_answers_in_an_outage_whatever_forbids_it
         let answer = ask(&gateway, "/p", "").await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "the page"), "{control}");
         let status = answer.header("cache-status").unwrap().to_owned();
-        assert!(
-            status.contains("hit; ttl=") && status.contains("detail=fresh-connection_refused"),
-            "{status}"
-        );
+        assert!(status.contains("hit; ttl=") && status.contains("detail=fresh-connection_"), "{status}");
     }
 }
 
