@@ -453,4 +453,9 @@ async fn a_client_that_leaves_a_body_that_is_too_large_to_store_holds_no_backend
         gateway.metric("goodgate_backend_requests_in_flight").await == 0.0
     })
     .await;
+    eventually("the records say who has left", || async {
+        let left = |record: &&serde_json::Value| record["cause"] == "client_disconnected";
+        gateway.records().iter().filter(left).count() == 3
+    })
+    .await;
 }

@@ -136,6 +136,12 @@ fn settle(session: &Session, context: &mut Context, error: Option<&Error>) {
         context.outcome.origin = Origin::Cache;
         context.outcome.age = Some(session.cache.cache_meta().age());
     }
+    let received = context.attempting.log.last().map_or(0, |attempt| attempt.bytes_in);
+    if copies::has_left(session) && (session.as_downstream().body_bytes_sent() as u64) < received {
+        // Pingora goes on for the cache without a word.
+        context.outcome.cause = Some(Cause::ClientDisconnected);
+        return;
+    }
     if let Some(error) = error {
         let left = error.esource() == &ErrorSource::Downstream;
         let cause = if left { Some(Cause::ClientDisconnected) } else { context.attempting.decisive_cause() };

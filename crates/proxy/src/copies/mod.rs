@@ -43,8 +43,8 @@ pub(crate) use answer::{cut_to_range, serve};
 pub(crate) use early::{answer_early, answer_instead, answer_late, at_hand, take_background};
 pub(crate) use keep::{admit_standard, give_back_withheld};
 pub(crate) use phases::{
-    enable_standard, fills_on_miss, hold_nothing_back, is_not_modified, judge_hit, keep_with_client,
-    must_not_wait, variance,
+    enable_standard, fills_on_miss, has_left, hold_nothing_back, is_not_modified, judge_hit,
+    keep_with_client, must_not_wait, variance,
 };
 pub(crate) use purge::{answer_purge, purged_route};
 pub(crate) use status::status_header;

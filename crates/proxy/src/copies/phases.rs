@@ -56,7 +56,7 @@ pub(crate) fn keep_with_client(session: &mut Session, context: &Context) -> Opti
 }
 
 /// Whether the client cannot be written to any more: its response is only passed on to others.
-fn has_left(session: &Session) -> bool {
+pub(crate) fn has_left(session: &Session) -> bool {
     let stream = session.as_downstream().stream();
     stream
         .and_then(|stream| (**stream).as_any().downcast_ref::<ClientStream>())
