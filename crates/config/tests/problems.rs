@@ -919,7 +919,7 @@ c.yaml:6:81: routes[1].cache.ttl.404: found 60; allowed: a duration with a unit,
 c.yaml:6:85: routes[1].cache.ttl.100: the key is no status; allowed: a status from 200 to 599
 c.yaml:6:110: routes[1].cache.key.query: found "some"; allowed: all, none, sorted
 c.yaml:9:25: routes[2].cache.last_good: found "yes"; allowed: true, false
-c.yaml:9:52: routes[2].cache.cookies.ignore[0]: found "a=b"; allowed: a cookie's name, or how names begin, like `_ga*`
+c.yaml:9:52: routes[2].cache.cookies.ignore[0]: found "a=b"; allowed: a cookie's name of letters, digits, `-`, `.` and `_`, or how names begin, like `_ga*`
 c.yaml:9:82: routes[2].cache.bypass.headers[0]: found "x y"; allowed: a header's name, like `x-preview`
 c.yaml:9:103: routes[2].cache.stale_for: found "2y"; allowed: a duration, like `500ms`, `30s` or `1h30m`"#;
     assert_eq!(told(text), problems);

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use goodgate_cache::{
-    Admission, CopyWriter, Header, Mode, Moment, StoredCopy, admit, is_deceptive, is_of_another,
-    may_displace, may_share, objection_to_304, refresh_header,
+    Admission, CopyWriter, Header, Key, Mode, Moment, RequestFacts, Store, StoredCopy, admit, is_deceptive,
+    is_of_another, may_displace, may_share, objection_to_304, refresh_header,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason, RespCacheable};
@@ -136,9 +136,7 @@ fn admit_response(
                 context.copying.writer = Some(room.store.write(key, &sent, meta));
             }
             context.copying.refused = Some("it is kept only for the case of failure");
-            if !facts.is_personal && !facts.is_authorized {
-                room.store.note_unstorable(key);
-            }
+            note_unstorable(&room.store, key, facts);
             refuse
         }
         Admission::Store(meta)
@@ -154,14 +152,19 @@ fn admit_response(
             let reason = if let Admission::Refuse(reason) = unkept { reason } else { "it is too large" };
             context.copying.refused = Some(reason);
             if !response.status.is_server_error() {
-                if !facts.is_personal && !facts.is_authorized {
-                    room.store.note_unstorable(key);
-                }
+                note_unstorable(&room.store, key, facts);
                 // The response to a personal request says nothing of the one that others get.
                 stored.filter(|copy| may_share(&copy.info(), facts, policy)).inspect(StoredCopy::outlive);
             }
             refuse
         }
+    }
+}
+
+/// Requests for the key need not wait for one another. A response to one person says nothing of those to others.
+fn note_unstorable(store: &Store, key: &Key, facts: &RequestFacts) {
+    if !facts.is_personal && !facts.is_authorized {
+        store.note_unstorable(key);
     }
 }
 
