@@ -105,7 +105,10 @@ impl Attempt {
 /// else a failure of the gateway itself; else one after the request was sent, since the request may have been acted on;
 /// else one to connect. Of several of a kind it is the one that comes first in [`Cause::ALL`].
 pub fn decisive_cause(attempts: &[Attempt]) -> Option<Cause> {
-    let failed = || attempts.iter().filter_map(|attempt| Some((attempt.phase, attempt.cause?)));
+    // A kept connection that died just when it was used again says nothing of the backend.
+    let counts = |attempt: &&Attempt| attempt.next != Some(Ok(Allowance::ConnectionRace));
+    let failed =
+        || attempts.iter().filter(counts).filter_map(|attempt| Some((attempt.phase, attempt.cause?)));
     let received = failed().map(|(_, cause)| cause).rfind(|cause| matches!(cause, Cause::Received(_)));
     let first_of = |is_sent: bool| {
         let of_kind = failed().filter(move |(phase, _)| (*phase != Phase::Connect) == is_sent);
@@ -156,5 +159,7 @@ mod tests {
             Some(Cause::Received(ReceivedStatus::S500))
         );
         assert_eq!(decisive_cause(&[Attempt::new(address, false)]), None);
+        let race = Attempt { next: Some(Ok(Allowance::ConnectionRace)), ..failed(broken) };
+        assert_eq!(decisive_cause(&[race, failed(refused)]), Some(Cause::ConnectionRefused));
     }
 }
